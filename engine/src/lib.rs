@@ -1,0 +1,1 @@
+//! The learner: tensors, autograd, stages, optimizer, units of work; no network

@@ -1,0 +1,1 @@
+//! A stand-in libcuda that executes PTX on the CPU

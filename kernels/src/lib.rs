@@ -1,0 +1,1 @@
+//! The arithmetic: every op said once, done on CPU and CUDA, judged to the bit

@@ -1,0 +1,1 @@
+//! The miner's shell: the engine on its thread, store and peers around the core

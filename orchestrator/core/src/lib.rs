@@ -1,0 +1,1 @@
+//! The orchestrator as a value: handle(now, event) -> effects

@@ -1,0 +1,1 @@
+//! The orchestrator's shell: journal, peers, presigned URLs, manifests

@@ -1,0 +1,1 @@
+//! Every pure core in virtual time from one seed, under named checkers

@@ -1,0 +1,1 @@
+//! A sans-IO all-reduce: partition, pairs, rounds, absentees; no arithmetic

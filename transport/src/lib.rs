@@ -1,0 +1,1 @@
+//! The conversation: QUIC endpoint, identity, relay, streams, lossless packing

@@ -1,0 +1,1 @@
+//! Content-addressed objects on S3, with memory and faulty twins

@@ -1,0 +1,1 @@
+//! Messages, envelope, versions and limits: bytes and nothing else

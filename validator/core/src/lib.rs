@@ -1,0 +1,1 @@
+//! The validator as a value: sample, compare, decide, give evidence

@@ -1,0 +1,1 @@
+//! The validator's shell: replay through engine::work
