@@ -1,0 +1,78 @@
+//! One unit of work, named so that whoever holds the same inputs can do it again.
+
+use crate::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// A microbatch's place in a stage's inner step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// The orchestrator's number for this piece of work, unique within the run.
+    pub assignment: u64,
+    /// Counts reissues of the same microbatch; 0 for the first.
+    pub attempt: u16,
+    /// Inner step within the epoch, on the miner that does it.
+    pub step: u32,
+    /// Place within the step: gradients are folded in this order.
+    pub position: u16,
+    /// Microbatch within the epoch: fixes its tokens, by the pure function of (seed, epoch, index).
+    pub microbatch: u64,
+}
+
+/// What a miner did, and a validator does again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Stage input to stage output (or to the loss, in a tail).
+    Forward(Member),
+    /// Gradient of the stage's output to gradient of its input; parameter gradients are folded.
+    Backward(Member),
+    /// One AdamW step on the folded gradient, scaled by 1/members.
+    Step {
+        /// Inner step within the epoch.
+        step: u32,
+        /// Those whose gradients were folded, in fold order.
+        members: Vec<Member>,
+    },
+    /// This epoch's change of the weights (plus the residual) to integer codes.
+    Encode,
+    /// Integer codes of several miners to their weighted exact sum.
+    Reduce {
+        /// Shard of the stage's parameters.
+        shard: u32,
+        /// Whose codes were added, in canonical (key) order.
+        contributors: Vec<NodeId>,
+    },
+    /// The outer step on the merged change.
+    Apply,
+}
+
+impl Operation {
+    /// The word a person reads.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forward(_) => "forward",
+            Self::Backward(_) => "backward",
+            Self::Step { .. } => "step",
+            Self::Encode => "encode",
+            Self::Reduce { .. } => "reduce",
+            Self::Apply => "apply",
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Every value is finite.
+    Ok,
+    /// A NaN or Inf appeared: legal, replayable, and the microbatch is struck.
+    NonFinite,
+}
+
+/// A stretch of one miner's epoch that an audit replays: one inner step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// The epoch.
+    pub epoch: u32,
+    /// The inner step; the state before it is bound by a receipt.
+    pub step: u32,
+}

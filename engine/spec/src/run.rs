@@ -1,0 +1,395 @@
+//! `run.toml`: everything a run is, and the run id.
+
+use crate::{Digest, Model, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// The specification of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// A word for people; part of the id like everything else.
+    pub name: String,
+    /// Numeric mode of the matrix products.
+    pub mode: Mode,
+    /// Seed of initial weights and of the sample order.
+    pub seed: u64,
+    /// The model and its stage cut.
+    pub model: Model,
+    /// The training text.
+    pub data: Data,
+    /// The inner optimizer.
+    pub inner: Inner,
+    /// The outer optimizer.
+    pub outer: Outer,
+    /// What an epoch is.
+    pub epoch: Epoch,
+    /// How activations and gradients cross a stage boundary.
+    pub boundary: BoundaryCodec,
+    /// How much is audited.
+    pub audit: Audit,
+    /// Who may join.
+    pub admission: Admission,
+}
+
+/// Numeric mode: see `kernels/ARITHMETIC.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// f32, ascending-k FMA chains: the same bits on every CPU with FMA and every GPU.
+    Portable,
+}
+
+/// How text became tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tokenizer {
+    /// One token per byte.
+    Bytes,
+}
+
+/// The token shard and how it is cut into microbatches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// How text became tokens.
+    pub tokenizer: Tokenizer,
+    /// Digest of the training shard's file.
+    pub train: Digest,
+    /// Length of the training shard, in tokens.
+    pub train_tokens: u64,
+    /// Digest of the validation shard's file.
+    pub validation: Digest,
+    /// Length of the validation shard, in tokens.
+    pub validation_tokens: u64,
+    /// Sequences in a microbatch.
+    pub sequences: u32,
+}
+
+/// AdamW with warm-up and cosine decay, per miner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inner {
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Learning rate at the end of the cosine.
+    pub lr_final: f64,
+    /// Steps of linear warm-up, counted over the run.
+    pub warmup_steps: u32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// AdamW's epsilon.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Bound of the gradient norm over all parameters; a stage gets its share.
+    pub clip: f64,
+    /// Microbatches in an inner step.
+    pub members: u16,
+    /// By how many steps the weights of forward and backward may lag: 0 or 1.
+    pub staleness: u8,
+}
+
+/// What happens to the merged change at the end of an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outer {
+    /// The local weights stand; only for one miner per stage.
+    None,
+    /// Nesterov momentum on the merged integer codes.
+    Nesterov {
+        /// Outer learning rate.
+        lr: f32,
+        /// Outer momentum.
+        momentum: f32,
+        /// Bits of a contribution's codes.
+        bits: u8,
+    },
+}
+
+/// What an epoch is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// Inner steps of each miner in an epoch.
+    pub steps: u32,
+    /// Epochs in the run.
+    pub count: u32,
+    /// The full state is digested before every step that this divides (but the first).
+    pub digest_every: u32,
+}
+
+/// Lossy codec of boundary tensors: arithmetic, hence inside every digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoundaryCodec {
+    /// f32 as it is.
+    F32,
+    /// bf16, round to nearest even.
+    Bf16,
+    /// int8 codes on power-of-two scales per row and 128 channels.
+    Int8,
+}
+
+/// How much of the work is replayed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Windows drawn per miner and epoch; 0 turns audits off.
+    pub windows: u32,
+    /// Epochs after which a committed epoch must be audited.
+    pub lag: u32,
+}
+
+/// Who may join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Admission {
+    /// Whoever presents the token of an invitation.
+    Invitation,
+    /// These keys alone.
+    Keys(Vec<NodeId>),
+}
+
+/// A run specification that cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SpecError {
+    /// The text is not the TOML this version reads.
+    #[error("run.toml cannot be read: {0}")]
+    Toml(String),
+    /// A value is outside its range.
+    #[error("run.toml: {key} is {found}, expected {expected}")]
+    Value {
+        /// Dotted key.
+        key: &'static str,
+        /// What stood there.
+        found: String,
+        /// What would be legal.
+        expected: String,
+    },
+}
+
+impl Run {
+    /// Reads and checks `run.toml`.
+    ///
+    /// # Errors
+    /// Unknown or missing keys, values of the wrong type, and values outside their range.
+    pub fn from_toml(text: &str) -> Result<Self, SpecError> {
+        let run: Self = toml::from_str(text).map_err(|e| SpecError::Toml(e.to_string()))?;
+        run.check()?;
+        Ok(run)
+    }
+
+    /// The text of `run.toml`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a run holds no value that TOML cannot say")
+    }
+
+    /// The canonical bytes: postcard of the fields in the order of this file.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a run serialises into memory")
+    }
+
+    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v1`.
+    pub fn id(&self) -> Digest {
+        Digest(blake3::derive_key("iota run v1", &self.canonical_bytes()))
+    }
+
+    /// Rows of a boundary tensor: tokens of a microbatch.
+    pub fn microbatch_tokens(&self) -> u64 {
+        u64::from(self.data.sequences) * u64::from(self.model.context)
+    }
+
+    /// Inner steps of one miner over the whole run.
+    pub fn total_steps(&self) -> u64 {
+        u64::from(self.epoch.steps) * u64::from(self.epoch.count)
+    }
+
+    /// Whether the state before inner step `step` of an epoch is bound by a receipt, so that an audit can
+    /// start there.
+    pub fn digests_before(&self, step: u32) -> bool {
+        step > 0 && step < self.epoch.steps && step.is_multiple_of(self.epoch.digest_every)
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// The first value found outside its range, by its dotted key.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let m = &self.model;
+        require(m.dim > 0, "model.dim", m.dim, "a positive number")?;
+        require(
+            m.heads > 0 && m.dim.is_multiple_of(m.heads) && (m.dim / m.heads).is_multiple_of(2),
+            "model.heads",
+            m.heads,
+            "a divisor of model.dim that leaves an even head width",
+        )?;
+        require(
+            m.kv_heads > 0 && m.heads.is_multiple_of(m.kv_heads),
+            "model.kv_heads",
+            m.kv_heads,
+            "a divisor of model.heads",
+        )?;
+        require(m.ffn > 0, "model.ffn", m.ffn, "a positive number")?;
+        require(m.context > 0, "model.context", m.context, "a positive number")?;
+        require(
+            m.vocab >= 2 && (self.data.tokenizer != Tokenizer::Bytes || m.vocab == 256),
+            "model.vocab",
+            m.vocab,
+            "256 with the tokenizer `bytes`, else at least 2",
+        )?;
+        require(
+            m.norm_eps.is_finite() && m.norm_eps > 0.0,
+            "model.norm_eps",
+            m.norm_eps,
+            "a small positive number",
+        )?;
+        require(
+            m.rope_theta.is_finite() && m.rope_theta > 1.0,
+            "model.rope_theta",
+            m.rope_theta,
+            "a number above 1",
+        )?;
+        require(
+            !m.stages.is_empty() && m.stages.len() <= 256 && m.stages.iter().all(|&n| n > 0),
+            "model.stages",
+            format!("{:?}", m.stages),
+            "1 to 256 stages of at least one block each",
+        )?;
+        let d = &self.data;
+        require(d.sequences > 0, "data.sequences", d.sequences, "a positive number")?;
+        require(
+            d.train_tokens > u64::from(m.context),
+            "data.train_tokens",
+            d.train_tokens,
+            "more tokens than model.context",
+        )?;
+        let i = &self.inner;
+        require(i.lr.is_finite() && i.lr > 0.0, "inner.lr", i.lr, "a positive number")?;
+        require(
+            i.lr_final.is_finite() && (0.0..=i.lr).contains(&i.lr_final),
+            "inner.lr_final",
+            i.lr_final,
+            "between 0 and inner.lr",
+        )?;
+        require((0.0..1.0).contains(&i.beta1), "inner.beta1", i.beta1, "in [0, 1)")?;
+        require((0.0..1.0).contains(&i.beta2), "inner.beta2", i.beta2, "in [0, 1)")?;
+        require(i.eps.is_finite() && i.eps > 0.0, "inner.eps", i.eps, "a small positive number")?;
+        require((0.0..1.0).contains(&i.weight_decay), "inner.weight_decay", i.weight_decay, "in [0, 1)")?;
+        require(i.clip.is_finite() && i.clip > 0.0, "inner.clip", i.clip, "a positive number")?;
+        require(i.members > 0, "inner.members", i.members, "a positive number")?;
+        require(i.staleness == 0, "inner.staleness", i.staleness, "0 in this version")?;
+        if let Outer::Nesterov { lr, momentum, bits } = self.outer {
+            require(lr.is_finite() && lr > 0.0, "outer.nesterov.lr", lr, "a positive number")?;
+            require((0.0..1.0).contains(&momentum), "outer.nesterov.momentum", momentum, "in [0, 1)")?;
+            require((2..=8).contains(&bits), "outer.nesterov.bits", bits, "2 to 8")?;
+        }
+        let e = &self.epoch;
+        require(e.steps > 0, "epoch.steps", e.steps, "a positive number")?;
+        require(e.count > 0, "epoch.count", e.count, "a positive number")?;
+        require(e.digest_every > 0, "epoch.digest_every", e.digest_every, "a positive number")?;
+        require(
+            self.audit.windows == 0 || e.digest_every < e.steps,
+            "epoch.digest_every",
+            e.digest_every,
+            "less than epoch.steps, or nothing of an epoch could be audited",
+        )
+    }
+}
+
+fn require(
+    holds: bool,
+    key: &'static str,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Result<(), SpecError> {
+    if holds {
+        return Ok(());
+    }
+    Err(SpecError::Value { key, found: found.to_string(), expected: expected.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> Run {
+        Run {
+            name: "tiny".into(),
+            mode: Mode::Portable,
+            seed: 1,
+            model: Model {
+                dim: 64,
+                heads: 4,
+                kv_heads: 2,
+                ffn: 172,
+                vocab: 256,
+                context: 64,
+                norm_eps: 1e-5,
+                rope_theta: 10_000.0,
+                stages: vec![1, 1, 1],
+            },
+            data: Data {
+                tokenizer: Tokenizer::Bytes,
+                train: Digest([1; 32]),
+                train_tokens: 10_000,
+                validation: Digest([2; 32]),
+                validation_tokens: 1_000,
+                sequences: 4,
+            },
+            inner: Inner {
+                lr: 3e-3,
+                lr_final: 3e-4,
+                warmup_steps: 10,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                clip: 1.0,
+                members: 4,
+                staleness: 0,
+            },
+            outer: Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 },
+            epoch: Epoch { steps: 20, count: 1, digest_every: 5 },
+            boundary: BoundaryCodec::Int8,
+            audit: Audit { windows: 1, lag: 2 },
+            admission: Admission::Invitation,
+        }
+    }
+
+    #[test]
+    fn toml_round_trips_and_keeps_the_id() {
+        let run = run();
+        let again = Run::from_toml(&run.to_toml()).unwrap();
+        assert_eq!(again, run);
+        assert_eq!(again.id(), run.id());
+    }
+
+    #[test]
+    fn the_id_is_frozen_and_every_field_counts() {
+        assert_eq!(run().id().short(), GOLDEN_ID);
+        let mut other = run();
+        other.audit.lag += 1;
+        assert_ne!(other.id(), run().id());
+    }
+    // A change here is a new format: bump the context of `Run::id`.
+    const GOLDEN_ID: &str = "c72b0ea1";
+
+    #[test]
+    fn bad_values_are_named_with_what_was_expected() {
+        let mut bad = run();
+        bad.model.kv_heads = 3;
+        let text = bad.check().unwrap_err().to_string();
+        assert_eq!(text, "run.toml: model.kv_heads is 3, expected a divisor of model.heads");
+        let unknown = run().to_toml() + "\n[surprise]\nx = 1\n";
+        assert!(Run::from_toml(&unknown).unwrap_err().to_string().contains("surprise"));
+    }
+
+    #[test]
+    fn windows_start_where_the_state_is_bound() {
+        let run = run();
+        let starts: Vec<u32> = (0..20).filter(|&s| run.digests_before(s)).collect();
+        assert_eq!(starts, [5, 10, 15]);
+    }
+}
