@@ -1,1 +1,32 @@
-//! Messages, envelope, versions and limits: bytes and nothing else
+//! Messages, envelope, versions and limits: bytes and nothing else.
+//!
+//! A [`Frame`] is one message to one node, with an optional body of raw bytes (a tensor). Its layout is
+//! drawn in `docs/formats.md`. The wire grows by adding variants at the end of an enum and never by
+//! editing one; every message has a size bound that is checked before a byte of it is read.
+//!
+//! What is deliberately absent: input and output, clocks, compression (see `transport`).
+
+pub mod audit;
+pub mod envelope;
+pub mod hello;
+pub mod limits;
+pub mod machine;
+pub mod manifest;
+pub mod merge;
+pub mod message;
+pub mod object;
+pub mod receipt;
+pub mod signed;
+pub mod work;
+
+pub use audit::{AuditOrder, Evidence, Finding, Verdict};
+pub use envelope::{Frame, HEADER_LEN, Header, WireError};
+pub use hello::{Hello, Refusal, Role, Welcome};
+pub use machine::Machine;
+pub use manifest::{Manifest, StageRecord};
+pub use merge::{Merge, Merged};
+pub use message::Message;
+pub use object::{Ask, Grant, ObjectRef, Presigned, Verb};
+pub use receipt::Receipt;
+pub use signed::{Key, Signable, SignatureError, Signed};
+pub use work::{Assignment, PayloadHead, PayloadKind, Slot};

@@ -1,0 +1,89 @@
+//! Replaying a window, and what comes of it.
+
+use crate::manifest::Manifest;
+use crate::object::ObjectRef;
+use crate::receipt::Receipt;
+use crate::signed::{Signable, Signed};
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId, Window};
+
+/// The order to replay one window of one miner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditOrder {
+    /// Whose work.
+    pub miner: NodeId,
+    /// Its stage.
+    pub stage: u16,
+    /// Which inner step.
+    pub window: Window,
+    /// The state before the window, as the miner uploaded it.
+    pub state: ObjectRef,
+    /// The receipt whose `state` is the digest of that upload.
+    pub start: Signed<Receipt>,
+    /// The receipts of the window, in the order of their sequence numbers.
+    pub receipts: Vec<Signed<Receipt>>,
+    /// Payloads that came in, as the miner uploaded them.
+    pub inputs: Vec<ObjectRef>,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// Every digest is equal.
+    Equal {
+        /// Operations replayed.
+        operations: u32,
+    },
+    /// A digest differs.
+    Unequal {
+        /// Sequence number of the receipt.
+        sequence: u64,
+        /// Which digest: `output`, `state`, `loss` or `outcome`.
+        what: String,
+        /// What the replay gave.
+        expected: String,
+        /// What the receipt says.
+        found: String,
+    },
+    /// What the receipts bind was not produced.
+    Withheld {
+        /// Which object.
+        digest: Digest,
+    },
+    /// The receipts contradict themselves: a broken chain, a bad signature, a missing operation.
+    Inconsistent {
+        /// In one sentence.
+        why: String,
+    },
+}
+
+/// A validator's signed word on a window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The run's id.
+    pub run: Digest,
+    /// Whose work.
+    pub miner: NodeId,
+    /// Which inner step.
+    pub window: Window,
+    /// What was found.
+    pub finding: Finding,
+}
+
+impl Signable for Verdict {
+    const DOMAIN: &'static str = "iota verdict v1";
+}
+
+/// What anyone needs to check a conviction alone: the run through the manifest, the order through
+/// receipts, the verdict; payloads and state by digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Canonical bytes of the run, which hash to its id.
+    pub run: Vec<u8>,
+    /// The manifest the epoch opened with.
+    pub manifest: Signed<Manifest>,
+    /// What was replayed.
+    pub order: AuditOrder,
+    /// What was found.
+    pub verdict: Signed<Verdict>,
+}

@@ -1,0 +1,60 @@
+//! Coming in: who I am, what I am given, or why I am not let in.
+
+use crate::manifest::Manifest;
+use crate::signed::Signed;
+use serde::{Deserialize, Serialize};
+use spec::Run;
+
+/// What a node does in the swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Computes a stage.
+    Miner,
+    /// Replays samples of the miners' work.
+    Validator,
+}
+
+/// The first message of a node. The connection already proves its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What the node wants to be.
+    pub role: Role,
+    /// The invitation's token; empty where admission is by key.
+    pub token: Vec<u8>,
+    /// Name and version of the program, for the log.
+    pub software: String,
+}
+
+/// The answer to a hello that is let in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The run.
+    pub run: Run,
+    /// The stage the node holds; `None` for a validator.
+    pub stage: Option<u16>,
+    /// The last committed manifest.
+    pub manifest: Signed<Manifest>,
+}
+
+/// Why a hello is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The token is not that of any invitation.
+    #[error("the invitation's token is not known here: ask for a new invitation")]
+    Token,
+    /// The key is not among those admitted.
+    #[error("this node's key is not on the run's list: ask the run's owner to add it")]
+    Key,
+    /// The key was convicted in this run.
+    #[error("this node's key is banned from the run: {evidence}")]
+    Banned {
+        /// Which evidence says so.
+        evidence: String,
+    },
+    /// No seat is free for this role.
+    #[error("every seat for this role is taken: try again later")]
+    Full,
+    /// The run is over.
+    #[error("the run is over")]
+    Over,
+}

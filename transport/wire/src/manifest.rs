@@ -1,0 +1,36 @@
+//! What an epoch left behind, signed by the orchestrator.
+
+use crate::object::ObjectRef;
+use crate::signed::Signable;
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId};
+
+/// The committed result of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run's id.
+    pub run: Digest,
+    /// Number of the next epoch to open: 0 for the initial weights.
+    pub epoch: u32,
+    /// Digest of the manifest before this one; zero for the first.
+    pub previous: Digest,
+    /// One record a stage, head first.
+    pub stages: Vec<StageRecord>,
+    /// Mean training loss of the epoch in 2^-32 nats per token; `None` for the first.
+    pub loss_q32: Option<i64>,
+}
+
+/// What a manifest says of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// The weights shard.
+    pub weights: ObjectRef,
+    /// Digest of the outer momentum; zero before the first merge.
+    pub momentum: Digest,
+    /// Who merged it, in key order; empty for the initial weights.
+    pub miners: Vec<NodeId>,
+}
+
+impl Signable for Manifest {
+    const DOMAIN: &'static str = "iota manifest v1";
+}

@@ -1,0 +1,40 @@
+//! A miner's signed word on one operation.
+
+use crate::signed::Signable;
+use serde::{Deserialize, Serialize};
+use spec::{Digest, Mode, Operation, Outcome};
+
+/// What a miner says it did. Receipts of a miner form a chain: each names the digest of the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The run's id.
+    pub run: Digest,
+    /// Numeric mode.
+    pub mode: Mode,
+    /// The epoch.
+    pub epoch: u32,
+    /// Counts this miner's receipts from 0, over the run.
+    pub sequence: u64,
+    /// Digest of this miner's previous receipt; zero for the first.
+    pub previous: Digest,
+    /// The stage.
+    pub stage: u16,
+    /// What was done.
+    pub operation: Operation,
+    /// Digest of the full state *after* the operation, where the run wants one.
+    pub state: Option<Digest>,
+    /// Digest of the receipt whose payload came in; `None` where nothing came in.
+    pub input_receipt: Option<Digest>,
+    /// Digest of the payload that came in.
+    pub input: Option<Digest>,
+    /// Digest of the payload that went out.
+    pub output: Option<Digest>,
+    /// Mean loss of the microbatch in 2^-32 nats per token, from a tail's forward.
+    pub loss_q32: Option<i64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Signable for Receipt {
+    const DOMAIN: &'static str = "iota receipt v1";
+}
