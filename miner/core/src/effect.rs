@@ -1,0 +1,79 @@
+//! What a miner wants done.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId, Operation, Run};
+use wire::{Message, ObjectRef, PayloadHead, Presigned};
+
+/// One thing to do. Effects are performed in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // effects are moved, not stored by the thousand
+pub enum Effect {
+    /// Send a message to the orchestrator.
+    Send(Message),
+    /// Send a payload to a miner.
+    SendPayload {
+        /// To whom.
+        to: NodeId,
+        /// What goes before the block.
+        head: PayloadHead,
+        /// The block, in the object table.
+        block: Digest,
+    },
+    /// Fetch an object into the object table; answered by `Fetched` or `StoreFailed`.
+    Fetch {
+        /// Which.
+        object: ObjectRef,
+        /// How.
+        request: Presigned,
+    },
+    /// Upload an object from the object table; answered by `Uploaded` or `StoreFailed`.
+    Upload {
+        /// Which.
+        object: ObjectRef,
+        /// How.
+        request: Presigned,
+    },
+    /// Do a task on the engine's thread, after those before it; answered by `Done` or `TaskFailed`.
+    Compute {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What to do.
+        task: Task,
+    },
+    /// Drop an object from the object table.
+    Forget(Digest),
+    /// Deliver `Woke` at this time (milliseconds, same clock as `now_ms`); a later one replaces it.
+    WakeAt(u64),
+    /// Tell the owner, in one sentence.
+    Note(String),
+    /// The miner ends; nothing follows. `Err` carries what went wrong and what to do.
+    Exit(Result<String, String>),
+}
+
+/// A task for the engine. Tasks are done one after another, in the order they were given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // one Adopt a run
+pub enum Task {
+    /// Become this stage, with these weights and fresh moments.
+    Adopt {
+        /// The run.
+        run: Run,
+        /// The stage.
+        stage: u16,
+        /// The weights shard, in the object table.
+        weights: Digest,
+    },
+    /// Do one unit of work: `engine::work`.
+    Perform {
+        /// The epoch.
+        epoch: u32,
+        /// What to do.
+        operation: Operation,
+        /// Payloads or contributions that go in, in the object table.
+        inputs: Vec<Digest>,
+        /// Put the full state after it into the object table.
+        keep_state: bool,
+        /// Put the weights shard after it into the object table.
+        keep_weights: bool,
+    },
+}

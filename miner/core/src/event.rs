@@ -1,0 +1,79 @@
+//! What can happen to a miner.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, Outcome};
+use wire::{Message, ObjectRef, PayloadHead};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // events are moved, not stored by the thousand
+pub enum Event {
+    /// The connection to the orchestrator is up: say hello.
+    Connected,
+    /// The connection to the orchestrator is gone.
+    Disconnected {
+        /// What the transport says of it.
+        why: String,
+    },
+    /// The orchestrator said something.
+    Message(Message),
+    /// A payload arrived; its block lies in the object table under the digest computed from its bytes.
+    Payload {
+        /// What came with it.
+        head: PayloadHead,
+        /// The block as it is, not as it was announced.
+        block: ObjectRef,
+    },
+    /// A task is done.
+    Done {
+        /// The task's ticket.
+        ticket: u64,
+        /// What came of it.
+        done: Done,
+    },
+    /// A task could not be done: a bug, bad data or a full machine, never a bad number.
+    TaskFailed {
+        /// The task's ticket.
+        ticket: u64,
+        /// Why.
+        why: String,
+    },
+    /// An object was fetched, verified, and lies in the object table.
+    Fetched {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// An object is in the store.
+    Uploaded {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A fetch or an upload failed, after its own retries.
+    StoreFailed {
+        /// Which object.
+        digest: Digest,
+        /// Why.
+        why: String,
+    },
+    /// The time asked for by [`crate::Effect::WakeAt`] has come.
+    Woke,
+    /// The owner asks the miner to leave.
+    Leave,
+}
+
+/// What came of a task. Objects named here lie in the object table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The payload block (forward, backward) or contribution (encode, reduce) that went out.
+    pub output: Option<ObjectRef>,
+    /// The full state after the task, where it was asked for.
+    pub state: Option<ObjectRef>,
+    /// The weights shard after the task, where it was asked for.
+    pub weights: Option<ObjectRef>,
+    /// Digest of the outer momentum, where weights were asked for.
+    pub momentum: Option<Digest>,
+    /// Mean loss of the microbatch in 2^-32 nats per token, from a tail's forward.
+    pub loss_q32: Option<i64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}

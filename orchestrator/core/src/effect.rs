@@ -1,0 +1,153 @@
+//! What an orchestrator wants done.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId, Window};
+use wire::{Ask, Finding, Message, ObjectRef, Role};
+
+/// One thing to do. Effects are performed in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // effects are moved, not stored by the thousand
+pub enum Effect {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Presign this request and send the grant.
+    Grant {
+        /// To whom.
+        to: NodeId,
+        /// What was asked, and is allowed.
+        ask: Ask,
+    },
+    /// Put an object under its digest; answered by `Stored` or `StoreFailed`.
+    Put {
+        /// Its name.
+        object: ObjectRef,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Move the run's pointer by conditional write; answered by `PointerMoved` or `StoreFailed`.
+    MovePointer {
+        /// Digest of the manifest's object that the pointer must name now; `None` for no pointer yet.
+        from: Option<Digest>,
+        /// Digest of the manifest's object that it is to name.
+        to: Digest,
+    },
+    /// Write evidence into the run's folder and the store.
+    KeepEvidence {
+        /// Whom it convicts.
+        miner: NodeId,
+        /// Canonical bytes of [`wire::Evidence`].
+        bytes: Vec<u8>,
+    },
+    /// Close the connection to a node.
+    Disconnect {
+        /// Whom.
+        peer: NodeId,
+        /// Why, in one sentence.
+        why: String,
+    },
+    /// Deliver `Woke` at this time (milliseconds, same clock as `now_ms`); a later one replaces it.
+    WakeAt(u64),
+    /// Tell whoever watches.
+    Report(Report),
+    /// The run ends; nothing follows.
+    Finish(Ending),
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ending", rename_all = "kebab-case")]
+pub enum Ending {
+    /// Every epoch is committed, and every drawn window was replayed and found equal.
+    Complete,
+    /// The owner asked for the end.
+    Stopped,
+    /// It cannot go on: in one sentence, with what to do.
+    Failed {
+        /// The sentence.
+        why: String,
+    },
+}
+
+/// What a watcher is told: the live screen, the metrics file and the log are made of these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum Report {
+    /// A node is in.
+    Joined {
+        /// Who.
+        node: NodeId,
+        /// As what.
+        role: Role,
+        /// The stage it holds.
+        stage: Option<u16>,
+    },
+    /// A node is gone or was turned away.
+    Gone {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// An epoch begins.
+    Opened {
+        /// Which.
+        epoch: u32,
+    },
+    /// A microbatch went through every stage.
+    Loss {
+        /// Epoch.
+        epoch: u32,
+        /// Inner step.
+        step: u32,
+        /// Microbatch within the epoch.
+        microbatch: u64,
+        /// Mean loss in nats per token.
+        nats: f64,
+    },
+    /// Every miner has taken an inner step.
+    Stepped {
+        /// Epoch.
+        epoch: u32,
+        /// The inner step.
+        step: u32,
+        /// Tokens of the step, over all miners of one stage.
+        tokens: u64,
+    },
+    /// An epoch is committed: its manifest is in the store and the pointer names it.
+    Committed {
+        /// The epoch that ended.
+        epoch: u32,
+        /// Digest of the manifest's object.
+        manifest: Digest,
+        /// Mean training loss of the epoch in nats per token.
+        nats: f64,
+    },
+    /// A window was replayed.
+    Audited {
+        /// Whose.
+        miner: NodeId,
+        /// Its stage.
+        stage: u16,
+        /// Which.
+        window: Window,
+        /// What was found.
+        finding: Finding,
+    },
+    /// A node is suspected or heard again.
+    Suspected {
+        /// Who.
+        node: NodeId,
+        /// `false` when it is heard again.
+        suspected: bool,
+    },
+    /// Something a person should read.
+    Note {
+        /// In one sentence.
+        text: String,
+    },
+}

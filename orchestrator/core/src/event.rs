@@ -1,0 +1,52 @@
+//! What can happen to an orchestrator.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId};
+use wire::Message;
+
+/// One thing that happened. Events are what the journal holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // events are moved, not stored by the thousand
+pub enum Event {
+    /// The shell is up: the store answers and peers may come.
+    Started,
+    /// A connected node, whose key the transport has proved, said something.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Nothing was heard of a node for a while.
+    Suspected(NodeId),
+    /// A suspected node is heard again.
+    Recovered(NodeId),
+    /// A node's connection is gone.
+    Lost {
+        /// Who.
+        peer: NodeId,
+        /// What the transport says of it.
+        why: String,
+    },
+    /// An object that the core asked to put is durable.
+    Stored {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The pointer names this manifest now.
+    PointerMoved {
+        /// Digest of the manifest's object.
+        manifest: Digest,
+    },
+    /// The store did not do what was asked, after its own retries.
+    StoreFailed {
+        /// What was asked.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// The time asked for by [`crate::Effect::WakeAt`] has come.
+    Woke,
+    /// The owner asks for an orderly end.
+    Stop,
+}
