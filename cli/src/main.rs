@@ -1,1 +1,2 @@
+//! One binary, `iota`.
 fn main() {}

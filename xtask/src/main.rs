@@ -1,1 +1,75 @@
-fn main() {}
+//! Our tools in our language: `cargo xtask --help` lists them.
+
+mod cuda;
+mod test;
+mod tidy;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tools of the iota workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must hold: formatting, lints, architecture, all tests (CUDA on the emulator)
+    Test,
+    /// Only the architecture: allowed imports, module docs, banned calls
+    Tidy,
+    /// Install NVRTC into target/nvrtc with pip, for machines without a CUDA toolkit
+    Nvrtc,
+    /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
+    Emulated {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test => test::run(),
+        Task::Tidy => tidy::run().map(|()| true),
+        Task::Nvrtc => cuda::install_nvrtc().map(|place| {
+            println!("NVRTC is in {}", place.display());
+            true
+        }),
+        Task::Emulated { command } => cuda::run_emulated(&command),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The workspace's root folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Cargo's target folder.
+fn target_dir() -> Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()
+        .context("cargo metadata did not answer")?;
+    Ok(metadata.target_directory.into())
+}
+
+/// `cargo` with arguments, in the workspace's root.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}

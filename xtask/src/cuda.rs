@@ -1,0 +1,87 @@
+//! The emulated libcuda and NVRTC, laid where the loader finds them.
+//!
+//! NVRTC opens `libcuda.so.1` by itself, so both must be in the library path before a process starts:
+//! this is why they are a matter of `xtask` and not of the product, which never knows.
+
+use crate::{cargo, target_dir};
+use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The NVRTC that the project is tried with; covers sm_75 to sm_120.
+const NVRTC: &str = "nvidia-cuda-nvrtc-cu12==12.9.86";
+
+/// Installs NVRTC into `target/nvrtc` unless it is there, and returns the folder of its library.
+pub fn install_nvrtc() -> Result<PathBuf> {
+    let target = target_dir()?.join("nvrtc");
+    let lib = target.join("nvidia/cuda_nvrtc/lib");
+    if lib.join("libnvrtc.so.12").exists() {
+        return Ok(lib);
+    }
+    // Into a folder of its own first, so that an interrupted installation is never taken for a whole one.
+    let partial = target.with_extension("partial");
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial)?;
+    }
+    let status = Command::new("pip")
+        .args(["install", "--quiet", "--no-deps", "--target"])
+        .arg(&partial)
+        .arg(NVRTC)
+        .status()
+        .context("pip cannot be started: install Python's pip, or put libnvrtc.so.12 in the library path")?;
+    if !status.success() {
+        bail!("pip could not install {NVRTC} ({status})");
+    }
+    if target.exists() {
+        std::fs::remove_dir_all(&target)?;
+    }
+    std::fs::rename(&partial, &target)?;
+    Ok(lib)
+}
+
+/// Builds the emulated libcuda and lays it down under both names that loaders ask for.
+pub fn lay_emulator() -> Result<PathBuf> {
+    let status = cargo(&["build", "--release", "--quiet", "--package", "emulator"]).status()?;
+    if !status.success() {
+        bail!("the emulated libcuda does not build");
+    }
+    let target = target_dir()?;
+    let built = target.join("release/libcuda_emulator.so");
+    let place = target.join("emulated");
+    std::fs::create_dir_all(&place)?;
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        // A new file moved over the old one: a running process keeps what it has mapped.
+        let fresh = place.join(format!("{name}.fresh"));
+        std::fs::copy(&built, &fresh).with_context(|| format!("{} is missing", built.display()))?;
+        std::fs::rename(&fresh, place.join(name))?;
+    }
+    Ok(place)
+}
+
+/// The library path with `folders` in front.
+pub fn library_path(folders: &[PathBuf]) -> Result<OsString> {
+    let old = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let all = folders.iter().cloned().chain(std::env::split_paths(&old).filter(|p| p != Path::new("")));
+    std::env::join_paths(all).context("a folder's name contains the path separator")
+}
+
+/// Runs a command under emulation; whether it succeeded.
+pub fn run_emulated(command: &[String]) -> Result<bool> {
+    let folders = [lay_emulator()?, install_nvrtc()?];
+    let (program, arguments) = command.split_first().context("a command is needed")?;
+    let mut process = if program == "iota" {
+        let mut process = cargo(&["run", "--release", "--quiet", "--package", "cli", "--"]);
+        process.args(arguments).current_dir(std::env::current_dir()?);
+        process
+    } else {
+        let mut process = Command::new(program);
+        process.args(arguments);
+        process
+    };
+    let status = process
+        .env("LD_LIBRARY_PATH", library_path(&folders)?)
+        .status()
+        .with_context(|| format!("{program} cannot be started"))?;
+    Ok(status.success())
+}
