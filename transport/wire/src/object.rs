@@ -38,14 +38,39 @@ pub struct Ask {
 }
 
 /// A presigned request: one object, one size, a few minutes, write-once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Whoever holds it can use it: send it only over an encrypted, authenticated channel.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presigned {
-    /// `GET` or `PUT`.
-    pub method: String,
-    /// The URL with its signature.
+    /// What it allows.
+    pub verb: Verb,
+    /// Absolute URL, with the signature in its query.
     pub url: String,
-    /// Headers that were signed and must be sent as they are.
+    /// Names and values that the signature covers: to be sent exactly as they are.
     pub headers: Vec<(String, String)>,
+    /// Milliseconds since the Unix epoch after which the store refuses the request.
+    pub expires_ms: u64,
+}
+
+impl Presigned {
+    /// Key of the object with the bucket in front, as far as the URL tells: its path without the leading
+    /// slash.
+    pub fn path(&self) -> &str {
+        let after_scheme = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+}
+
+/// Without the query, which is as good as a key.
+impl std::fmt::Debug for Presigned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presigned")
+            .field("verb", &self.verb)
+            .field("path", &self.path())
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The answer to an [`Ask`].
