@@ -1,1 +1,43 @@
-//! The arithmetic: every op said once, done on CPU and CUDA, judged to the bit
+//! The arithmetic: every op said once, done on CPU and CUDA, judged to the bit.
+//!
+//! One folder is one op, a *room*: `mod.rs` says formula, shapes, cost and entry points; `cpu.rs` is the fast path;
+//! `reference.rs` is the plain loop that can be held against the formula by eye; `cases.rs` says on which shapes and
+//! inputs the two must agree; `tests.rs` holds what is peculiar to the op. The order of every floating-point operation
+//! is part of the interface and stands in `kernels/ARITHMETIC.md`.
+//!
+//! Entry points work on plain slices. Inputs travel in an `Args` struct, outputs are `&mut` slices behind it. A length
+//! that contradicts the stated shape is a bug of the caller and panics with the names and numbers involved; NaN and
+//! infinity are legal outcomes and flow through.
+//!
+//! | room | entry points | writes |
+//! |---|---|---|
+//! | [`embedding`] | `forward(&Forward, y)`, `backward(&Backward, dtable)` | `y =`, `dtable +=` |
+//! | [`rms_norm`] | `forward(&Forward, y, r)`, `backward(&Backward, dx, dw)` | `y, r, dx =`, `dw +=` |
+//! | [`matmul`] | `nn(&Matmul, c)`, `nt(&Matmul, c)`, `tn(&Matmul, c)` | `c =`, `c =`, `c +=` |
+//! | [`rope`] | `tables(seq, head_dim, theta)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
+//! | [`attention`] | `forward(&Forward, o, m, l)`, `backward(&Backward, dq, dk, dv)` | `=` |
+//! | [`swiglu`] | `forward(&Forward, h)`, `backward(&Backward, dg, du)` | `=` |
+//! | [`residual`] | `add(a, b, y)`, `accumulate(sum, x)` | `=`, `+=` |
+//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `mean_loss(loss)` | `=` |
+//! | [`reduce`] | `sum_squares(g)`, `global_norm(sums)`, `stage_clip(..)`, `clip_scale(norm, clip)` | returns |
+//! | [`adamw`] | `BiasCorrection`, `Constants::new(..)`, `step(&Step, p, m, v)` | in place |
+//! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |
+//! | [`codec`] | `encode(format, x, bytes)`, `encode_with_feedback(..)`, `decode(format, bytes, y)` | `=` |
+//! | [`merge`] | `exponents(..)`, `share_exponents(..)`, `contribute(..)`, `accumulate(..)`, `outer_step(..)` | see room |
+
+pub mod adamw;
+pub mod attention;
+pub mod codec;
+pub mod common;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod matmul;
+pub mod merge;
+pub mod philox;
+pub mod reduce;
+pub mod residual;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+
+pub use common::simd::SimdPath;

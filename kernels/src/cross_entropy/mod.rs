@@ -1,0 +1,63 @@
+//! Softmax cross-entropy of logits against target tokens, forward and backward in one visit.
+//!
+//! ```text
+//! m = exact maximum of the row            e_i = exp(z_i - m)
+//! sum: vocabulary chunks of 4096, each R128 by add of e; chunk sums added ascending from 0
+//! p_i = e_i * rcp_rn(sum)                 dz_i = (p_i - [i = target]) * weight
+//! loss = f32((f64(m) - f64(z_target)) + ln(f64(sum)))
+//! mean = (sum over rows of the integer rni(f64(loss) * 2^32)) / 2^32 / rows, in f64, then f32
+//! ```
+//!
+//! `weight` is f32(1 / tokens of the microbatch). Rows are independent.
+
+pub mod reference;
+
+use crate::common::shape::expect_len;
+
+/// Vocabulary entries of one partial sum.
+pub const VOCAB_CHUNK: usize = 4096;
+
+/// Inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Logits of a row.
+    pub vocab: usize,
+    /// Logits, rows x vocab.
+    pub logits: &'a [f32],
+    /// Target tokens, rows, each below `vocab`.
+    pub targets: &'a [u32],
+    /// Factor of the gradient.
+    pub weight: f32,
+}
+
+/// Writes each row's loss (nats) to `loss` (rows) and the gradient of the logits to `dlogits` (rows x vocab).
+pub fn forward(args: &Forward<'_>, loss: &mut [f32], dlogits: &mut [f32]) {
+    args.check(loss, dlogits);
+    reference::forward(args, loss, dlogits);
+}
+
+/// The mean of the rows' losses in fixed point: independent of order and grouping. NaN if any loss is not finite or
+/// there is none.
+pub fn mean_loss(loss: &[f32]) -> f32 {
+    reference::mean_loss(loss)
+}
+
+impl Forward<'_> {
+    #[track_caller]
+    fn check(&self, loss: &[f32], dlogits: &[f32]) {
+        let op = "cross_entropy::forward";
+        expect_len(op, "logits", self.logits.len(), self.rows * self.vocab);
+        expect_len(op, "targets", self.targets.len(), self.rows);
+        expect_len(op, "loss", loss.len(), self.rows);
+        expect_len(op, "dlogits", dlogits.len(), self.rows * self.vocab);
+        for (row, &target) in self.targets.iter().enumerate() {
+            assert!(
+                (target as usize) < self.vocab,
+                "{op}: target {target} of row {row} is outside a vocabulary of {}",
+                self.vocab
+            );
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Gradient norm and clip.
+//!
+//! ```text
+//! per tensor: blocks of 4096 elements, each R128 of fma(g, g); block sums folded ascending in f64 from 0
+//! norm  = sqrt_f64(the tensors' sums added ascending, in canonical order, in f64 from 0)
+//! scale = f32(min(1, clip / (norm + 1e-6))) in f64;  stage clip = clip * sqrt_f64(stage parameters / all parameters)
+//! ```
+
+pub mod reference;
+
+/// Elements of one block of the sum of squares.
+pub const BLOCK: usize = 4096;
+
+/// The sum of squares of one tensor.
+pub fn sum_squares(g: &[f32]) -> f64 {
+    reference::sum_squares(g)
+}
+
+/// The norm over tensors, whose sums of squares come in canonical order.
+pub fn global_norm(sums: &[f64]) -> f64 {
+    sums.iter().fold(0.0, |sum, square| sum + square).sqrt()
+}
+
+/// A stage's share of the clip of the whole model.
+pub fn stage_clip(clip: f64, stage_parameters: u64, all_parameters: u64) -> f64 {
+    clip * (stage_parameters as f64 / all_parameters as f64).sqrt()
+}
+
+/// The factor of every gradient of a stage; `None` if the norm is not finite, which strikes the step.
+pub fn clip_scale(norm: f64, clip: f64) -> Option<f32> {
+    if !norm.is_finite() {
+        return None;
+    }
+    let scale = clip / (norm + 1e-6);
+    Some(if scale < 1.0 { scale as f32 } else { 1.0 })
+}

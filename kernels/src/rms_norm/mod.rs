@@ -1,0 +1,89 @@
+//! RMS normalisation of rows.
+//!
+//! With `x` and `y` of shape rows x dim, `w` of dim, `r` of rows:
+//!
+//! ```text
+//! forward   ss = R128 over i of fma(x_i, x_i)      ms = ss * inv_d,  inv_d = rcp_rn(f32(dim))
+//!           r  = rcp_rn(sqrt_rn(ms + eps))         y_i = (x_i * r) * w_i
+//! backward  g_i = dy_i * w_i                       c  = R128 over i of fma(g_i, x_i)
+//!           k  = ((c * r) * r) * r * inv_d         dx_i = fma(-k, x_i, r * g_i)
+//!           dw_i += per block of 64 rows, rows ascending: s = fma(dy_i, x_i * r, s) from s = 0; block sums ascending
+//! ```
+//!
+//! Rows are independent. `dw` is a gradient: it accumulates, one add per block of 64 rows, blocks ascending; a new call
+//! starts a new block.
+
+pub mod reference;
+
+use crate::common::shape::expect_len;
+
+/// Rows of one block of the weight gradient.
+pub const GRADIENT_ROWS: usize = 64;
+
+/// Inputs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Elements of a row.
+    pub dim: usize,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Input, rows x dim.
+    pub x: &'a [f32],
+    /// Weight, dim.
+    pub w: &'a [f32],
+}
+
+/// Inputs of the backward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<'a> {
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Elements of a row.
+    pub dim: usize,
+    /// Input of the forward pass, rows x dim.
+    pub x: &'a [f32],
+    /// Weight, dim.
+    pub w: &'a [f32],
+    /// Reciprocal root mean squares that the forward pass returned, rows.
+    pub r: &'a [f32],
+    /// Gradient of the output, rows x dim.
+    pub dy: &'a [f32],
+}
+
+/// Writes the normalised rows to `y` (rows x dim) and the reciprocal root mean squares to `r` (rows).
+pub fn forward(args: &Forward<'_>, y: &mut [f32], r: &mut [f32]) {
+    args.check(y, r);
+    reference::forward(args, y, r);
+}
+
+/// Writes the input gradient to `dx` (rows x dim) and *adds* the weight gradient to `dw` (dim).
+pub fn backward(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
+    args.check(dx, dw);
+    reference::backward(args, dx, dw);
+}
+
+impl Forward<'_> {
+    #[track_caller]
+    fn check(&self, y: &[f32], r: &[f32]) {
+        let op = "rms_norm::forward";
+        expect_len(op, "x", self.x.len(), self.rows * self.dim);
+        expect_len(op, "w", self.w.len(), self.dim);
+        expect_len(op, "y", y.len(), self.rows * self.dim);
+        expect_len(op, "r", r.len(), self.rows);
+    }
+}
+
+impl Backward<'_> {
+    #[track_caller]
+    fn check(&self, dx: &[f32], dw: &[f32]) {
+        let op = "rms_norm::backward";
+        expect_len(op, "x", self.x.len(), self.rows * self.dim);
+        expect_len(op, "w", self.w.len(), self.dim);
+        expect_len(op, "r", self.r.len(), self.rows);
+        expect_len(op, "dy", self.dy.len(), self.rows * self.dim);
+        expect_len(op, "dx", dx.len(), self.rows * self.dim);
+        expect_len(op, "dw", dw.len(), self.dim);
+    }
+}

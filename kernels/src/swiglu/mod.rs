@@ -1,0 +1,59 @@
+//! SwiGLU, elementwise.
+//!
+//! ```text
+//! sg = div_rn(1, 1 + exp(-g))      h = (g*sg)*u
+//! du = dh*(g*sg)                   dg = (dh*u)*fma(g*sg, 1-sg, sg)
+//! ```
+
+pub mod reference;
+
+use crate::common::shape::expect_len;
+
+/// Inputs of the forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Gate.
+    pub g: &'a [f32],
+    /// Up projection.
+    pub u: &'a [f32],
+}
+
+/// Inputs of the backward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<'a> {
+    /// Gate.
+    pub g: &'a [f32],
+    /// Up projection.
+    pub u: &'a [f32],
+    /// Gradient of the output.
+    pub dh: &'a [f32],
+}
+
+/// Writes `h`; all slices are of one length.
+pub fn forward(args: &Forward<'_>, h: &mut [f32]) {
+    args.check(h);
+    reference::forward(args, h);
+}
+
+/// Writes the gradients of gate and up projection; all slices are of one length.
+pub fn backward(args: &Backward<'_>, dg: &mut [f32], du: &mut [f32]) {
+    args.check(dg, du);
+    reference::backward(args, dg, du);
+}
+
+impl Forward<'_> {
+    #[track_caller]
+    fn check(&self, h: &[f32]) {
+        expect_len("swiglu::forward", "u", self.u.len(), self.g.len());
+        expect_len("swiglu::forward", "h", h.len(), self.g.len());
+    }
+}
+
+impl Backward<'_> {
+    #[track_caller]
+    fn check(&self, dg: &[f32], du: &[f32]) {
+        for (what, len) in [("u", self.u.len()), ("dh", self.dh.len()), ("dg", dg.len()), ("du", du.len())] {
+            expect_len("swiglu::backward", what, len, self.g.len());
+        }
+    }
+}
