@@ -27,6 +27,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod catalogue;
 pub mod codec;
 pub mod common;
 pub mod cross_entropy;

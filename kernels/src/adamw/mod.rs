@@ -11,9 +11,14 @@
 //! `1-b2`, `lr*wd` and `1 - lr*wd` are single f32 operations on the f32 hyperparameters; `c1 = f32(1/(1 - b1^t))` with
 //! `b1^t` an f64 running product of `f64(b1)`, one multiplication per step, never a `pow`.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Hyperparameters of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,8 +123,12 @@ pub struct Step<'a> {
 
 /// Moves the weights `p` and the moments `m`, `v` one step; all four slices are of one length.
 pub fn step(args: &Step<'_>, p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    args.check(p, m, v);
-    reference::step(args, p, m, v);
+    cpu::step(SimdPath::best(), args, p, m, v);
+}
+
+/// Cost of a step over `count` weights: g, p, m, v in, p, m, v out.
+pub fn cost(count: usize) -> Cost {
+    Cost { bytes: 28 * count as u64, flops: 16 * count as u64 }
 }
 
 impl Step<'_> {

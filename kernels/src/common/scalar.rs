@@ -11,9 +11,18 @@ const _: () = assert!(LOG2_E.to_bits() == 0x3FB8_AA3B, "0x1.715476p+0");
 ///
 /// The product of two f32 is exact in f64. The sum is rounded there *to odd*, which keeps enough to let the second
 /// rounding, to f32, come out as if it were the only one. A bare `f32::mul_add` would call libm wherever the caller was
-/// compiled without the `fma` feature.
+/// compiled without the `fma` feature; where the baseline has the instruction, it is used.
 #[inline]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        a.mul_add(b, c)
+    } else {
+        fma_exact(a, b, c)
+    }
+}
+
+/// [`fma`] in f64 arithmetic.
+pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     let product = f64::from(a) * f64::from(b);
     let c = f64::from(c);
     let sum = product + c;

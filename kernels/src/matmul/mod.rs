@@ -10,9 +10,16 @@
 //! into chunks of 2048; each chunk is such a chain from 0, and chunk sums are added to the f32 gradient in ascending
 //! order (so `k = 0` leaves `C` as it was). A new call starts a new chunk.
 
+pub mod cases;
+pub mod cpu;
+mod pack;
 pub mod reference;
+mod tile;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Tokens of one chain of the weight gradient.
 pub const GRADIENT_TOKENS: usize = 2048;
@@ -34,20 +41,22 @@ pub struct Matmul<'a> {
 
 /// `C = A * B`: A is m x k, B is k x n, `c` is m x n.
 pub fn nn(args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    reference::nn(args, c);
+    cpu::nn(SimdPath::best(), args, c);
 }
 
 /// `C = A * B^T`: A is m x k, B is n x k, `c` is m x n.
 pub fn nt(args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    reference::nt(args, c);
+    cpu::nt(SimdPath::best(), args, c);
 }
 
 /// `C += A^T * B`: A is k x m, B is k x n, `c` is m x n and accumulates, one add per chunk of 2048 k.
 pub fn tn(args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    reference::tn(args, c);
+    cpu::tn(SimdPath::best(), args, c);
+}
+
+/// Cost of a product; `tn` reads C as well.
+pub fn cost(m: usize, n: usize, k: usize) -> Cost {
+    Cost { bytes: 4 * (m * k + k * n + m * n) as u64, flops: 2 * (m * n * k) as u64 }
 }
 
 impl Matmul<'_> {

@@ -13,9 +13,14 @@
 //! Rows are independent. `dw` is a gradient: it accumulates, one add per block of 64 rows, blocks ascending; a new call
 //! starts a new block.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Rows of one block of the weight gradient.
 pub const GRADIENT_ROWS: usize = 64;
@@ -54,20 +59,31 @@ pub struct Backward<'a> {
 
 /// Writes the normalised rows to `y` (rows x dim) and the reciprocal root mean squares to `r` (rows).
 pub fn forward(args: &Forward<'_>, y: &mut [f32], r: &mut [f32]) {
-    args.check(y, r);
-    reference::forward(args, y, r);
+    cpu::forward(SimdPath::best(), args, y, r);
 }
 
 /// Writes the input gradient to `dx` (rows x dim) and *adds* the weight gradient to `dw` (dim).
 pub fn backward(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
-    args.check(dx, dw);
-    reference::backward(args, dx, dw);
+    cpu::backward(SimdPath::best(), args, dx, dw);
+}
+
+/// Cost of the forward pass: x and w in, y and r out; two flops for the square, two for the scaling.
+pub fn forward_cost(rows: usize, dim: usize) -> Cost {
+    let n = (rows * dim) as u64;
+    Cost { bytes: 4 * (2 * n + (rows + dim) as u64), flops: 4 * n }
+}
+
+/// Cost of the backward pass: x, dy, w, r in, dx out, dw in and out.
+pub fn backward_cost(rows: usize, dim: usize) -> Cost {
+    let n = (rows * dim) as u64;
+    Cost { bytes: 4 * (3 * n + (rows + 3 * dim) as u64), flops: 10 * n }
 }
 
 impl Forward<'_> {
     #[track_caller]
     fn check(&self, y: &[f32], r: &[f32]) {
         let op = "rms_norm::forward";
+        assert!(self.dim > 0, "{op}: rows of no elements have no mean square");
         expect_len(op, "x", self.x.len(), self.rows * self.dim);
         expect_len(op, "w", self.w.len(), self.dim);
         expect_len(op, "y", y.len(), self.rows * self.dim);
@@ -79,6 +95,7 @@ impl Backward<'_> {
     #[track_caller]
     fn check(&self, dx: &[f32], dw: &[f32]) {
         let op = "rms_norm::backward";
+        assert!(self.dim > 0, "{op}: rows of no elements have no mean square");
         expect_len(op, "x", self.x.len(), self.rows * self.dim);
         expect_len(op, "w", self.w.len(), self.dim);
         expect_len(op, "r", self.r.len(), self.rows);

@@ -5,9 +5,14 @@
 //! du = dh*(g*sg)                   dg = (dh*u)*fma(g*sg, 1-sg, sg)
 //! ```
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Inputs of the forward pass.
 #[derive(Clone, Copy, Debug)]
@@ -31,14 +36,22 @@ pub struct Backward<'a> {
 
 /// Writes `h`; all slices are of one length.
 pub fn forward(args: &Forward<'_>, h: &mut [f32]) {
-    args.check(h);
-    reference::forward(args, h);
+    cpu::forward(SimdPath::best(), args, h);
 }
 
 /// Writes the gradients of gate and up projection; all slices are of one length.
 pub fn backward(args: &Backward<'_>, dg: &mut [f32], du: &mut [f32]) {
-    args.check(dg, du);
-    reference::backward(args, dg, du);
+    cpu::backward(SimdPath::best(), args, dg, du);
+}
+
+/// Cost of the forward pass over `count` elements; an exponential counts as 20 flops.
+pub fn forward_cost(count: usize) -> Cost {
+    Cost { bytes: 12 * count as u64, flops: 24 * count as u64 }
+}
+
+/// Cost of the backward pass over `count` elements.
+pub fn backward_cost(count: usize) -> Cost {
+    Cost { bytes: 20 * count as u64, flops: 29 * count as u64 }
 }
 
 impl Forward<'_> {
