@@ -8,7 +8,7 @@
 //! scale = f32(1/sqrt_f64(f64(head_dim)))        c2 = f32(f64(scale) * LOG2_E_F64)          both once on the host
 //! s(i,j) = (chain over d ascending from 0 of fma(q_i[d], k_j[d], acc)) * c2
 //! forward, per query row, o = 0, l = 0, m = -inf; key blocks of 64 ascending (wholly masked blocks are not visited):
-//!   m' = max over the block's visible keys ascending of max(s_j, m')  starting from m' = m
+//!   m' = (exact maximum of m and the block's visible s_j) + 0
 //!   al = exp2p(m - m')       p_j = exp2p(s_j - m'), masked or missing keys p = +0 in the sum only
 //!   sum = 16 groups of 4 (p0+p1)+(p2+p3), then halving 8, 4, 2, 1
 //!   l = fma(l, al, sum)      o = o * al, then o = fma(p_j, v_j, o) over visible keys ascending;  m = m'
@@ -22,9 +22,16 @@
 //!
 //! Query rows are independent in the forward pass and in `dq`; key rows in `dk` and `dv`.
 
+pub mod cases;
+pub mod cpu;
+mod cpu_backward;
+mod pack;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Keys of one block of the running softmax.
 pub const KEY_BLOCK: usize = 64;
@@ -80,14 +87,30 @@ pub struct Backward<'a> {
 
 /// Writes the output `o`, the row maxima `m` and the row sums `l`.
 pub fn forward(args: &Forward<'_>, o: &mut [f32], m: &mut [f32], l: &mut [f32]) {
-    args.check(o, m, l);
-    reference::forward(args, o, m, l);
+    cpu::forward(SimdPath::best(), args, o, m, l);
 }
 
 /// Writes the gradients of queries, keys and values.
 pub fn backward(args: &Backward<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
-    args.check(dq, dk, dv);
-    reference::backward(args, dq, dk, dv);
+    cpu::backward(SimdPath::best(), args, dq, dk, dv);
+}
+
+/// Cost of the forward pass: two products over the visible half, 10 flops per exponential.
+pub fn forward_cost(shape: &Shape) -> Cost {
+    let pairs = visible_pairs(shape);
+    let bytes = 4 * (2 * shape.query_len() + 2 * shape.key_len() + 2 * shape.stat_len()) as u64;
+    Cost { bytes, flops: pairs * (4 * shape.head_dim as u64 + 16) }
+}
+
+/// Cost of the backward pass: five products over the visible half.
+pub fn backward_cost(shape: &Shape) -> Cost {
+    let pairs = visible_pairs(shape);
+    let bytes = 4 * (4 * shape.query_len() + 4 * shape.key_len() + 2 * shape.stat_len()) as u64;
+    Cost { bytes, flops: pairs * (10 * shape.head_dim as u64 + 20) }
+}
+
+fn visible_pairs(shape: &Shape) -> u64 {
+    (shape.batch * shape.heads * shape.seq * (shape.seq + 1) / 2) as u64
 }
 
 impl Shape {

@@ -74,6 +74,8 @@ pub fn forward(args: &Forward<'_>, o: &mut [f32], m: &mut [f32], l: &mut [f32]) 
                     s[j - first] = dot(d, q, &args.k[at.key(j)..]) * c2;
                     m_next = max(s[j - first], m_next);
                 }
+                // Zeros of both signs may compete: + 0 makes the maximum independent of the order.
+                m_next += 0.0;
                 let al = exp2p(m_i - m_next);
                 let mut p = [0.0f32; KEY_BLOCK];
                 for j in visible.clone() {

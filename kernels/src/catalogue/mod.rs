@@ -10,7 +10,7 @@ pub mod judge;
 pub use buffers::{Buffer, Buffers, Data};
 pub use compare::{Mismatch, equal, equal_buffer};
 
-use crate::{SimdPath, adamw, matmul, rms_norm, swiglu};
+use crate::{SimdPath, adamw, attention, matmul, rms_norm, swiglu};
 
 /// All ops, in the order of their conformance hashes.
 pub static OPS: &[&dyn Op] = &[
@@ -19,6 +19,8 @@ pub static OPS: &[&dyn Op] = &[
     &matmul::cases::Nn,
     &matmul::cases::Nt,
     &matmul::cases::Tn,
+    &attention::cases::ForwardOp,
+    &attention::cases::BackwardOp,
     &adamw::cases::StepOp,
     &swiglu::cases::ForwardOp,
     &swiglu::cases::BackwardOp,

@@ -8,3 +8,4 @@ pub mod r128;
 pub mod scalar;
 pub mod shape;
 pub mod simd;
+pub(crate) mod tile;

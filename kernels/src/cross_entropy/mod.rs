@@ -1,7 +1,7 @@
 //! Softmax cross-entropy of logits against target tokens, forward and backward in one visit.
 //!
 //! ```text
-//! m = exact maximum of the row            e_i = exp(z_i - m)
+//! m = (exact maximum of the row) + 0      e_i = exp(z_i - m)
 //! sum: vocabulary chunks of 4096, each R128 by add of e; chunk sums added ascending from 0
 //! p_i = e_i * rcp_rn(sum)                 dz_i = (p_i - [i = target]) * weight
 //! loss = f32((f64(m) - f64(z_target)) + ln(f64(sum)))

@@ -17,6 +17,8 @@ pub fn forward(args: &Forward<'_>, loss: &mut [f32], dlogits: &mut [f32]) {
         for i in 1..args.vocab {
             m = max(z[i], m);
         }
+        // Zeros of both signs may compete: + 0 makes the maximum independent of the order.
+        m += 0.0;
         let mut sum = 0.0;
         for chunk in z.chunks(VOCAB_CHUNK) {
             sum += r128(chunk.len(), |i, acc| acc + exp(chunk[i] - m));

@@ -8,11 +8,11 @@
 use super::{
     GRADIENT_TOKENS, Matmul,
     pack::{Layout, Operand},
-    tile::{self, From, TILE_MAX, TILE_VECTORS, To},
 };
 use crate::common::{
     parallel,
     simd::{Simd, SimdPath, dispatch},
+    tile::{self, From, Operands, TILE_VECTORS, To},
 };
 use std::cell::Cell;
 
@@ -238,15 +238,19 @@ impl Product<'_> {
 #[inline(always)]
 unsafe fn run_tile<S: Simd>(s: S, depth: usize, a: &[f32], b: &[f32], from: From, to: To) {
     debug_assert!(a.len() >= depth * S::TILE_ROWS && b.len() >= depth * TILE_VECTORS * S::LANES);
+    let operands =
+        Operands { a: a.as_ptr(), a_row: 1, a_k: S::TILE_ROWS, b: b.as_ptr(), b_k: TILE_VECTORS * S::LANES };
     // SAFETY: the caller's promise; the branch is decided when the path is compiled.
     unsafe {
         match S::TILE_ROWS {
-            14 => tile::run::<S, 14>(s, depth, a.as_ptr(), b.as_ptr(), from, to),
-            _ => tile::run::<S, 6>(s, depth, a.as_ptr(), b.as_ptr(), from, to),
+            14 => tile::run::<S, 14>(s, depth, operands, from, to),
+            _ => tile::run::<S, 6>(s, depth, operands, from, to),
         }
     }
 }
 
+/// Elements of the largest tile of any path, 14 x 32.
+const TILE_MAX: usize = 14 * 32;
 /// Work above which a product is worth all workers.
 const PARALLEL_WORK: usize = 1 << 16;
 

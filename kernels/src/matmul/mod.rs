@@ -14,7 +14,6 @@ pub mod cases;
 pub mod cpu;
 mod pack;
 pub mod reference;
-mod tile;
 
 use crate::{
     catalogue::Cost,
