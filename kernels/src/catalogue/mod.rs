@@ -10,7 +10,10 @@ pub mod judge;
 pub use buffers::{Buffer, Buffers, Data};
 pub use compare::{Mismatch, equal, equal_buffer};
 
-use crate::{SimdPath, adamw, attention, matmul, rms_norm, swiglu};
+use crate::{
+    SimdPath, adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual,
+    rms_norm, rope, swiglu,
+};
 
 /// All ops, in the order of their conformance hashes.
 pub static OPS: &[&dyn Op] = &[
@@ -24,6 +27,26 @@ pub static OPS: &[&dyn Op] = &[
     &adamw::cases::StepOp,
     &swiglu::cases::ForwardOp,
     &swiglu::cases::BackwardOp,
+    &rope::cases::TablesOp,
+    &rope::cases::ForwardOp,
+    &rope::cases::BackwardOp,
+    &embedding::cases::ForwardOp,
+    &embedding::cases::BackwardOp,
+    &residual::cases::AddOp,
+    &residual::cases::AccumulateOp,
+    &cross_entropy::cases::ForwardOp,
+    &cross_entropy::cases::MeanOp,
+    &reduce::cases::SumSquaresOp,
+    &philox::cases::UniformOp,
+    &philox::cases::NormalOp,
+    &codec::cases::Bf16Op,
+    &codec::cases::Int8Op,
+    &codec::cases::DecodeInt8Op,
+    &merge::cases::ExponentsOp,
+    &merge::cases::ContributeOp,
+    &merge::cases::AccumulateOp,
+    &merge::cases::NesterovOp,
+    &merge::cases::PlainOp,
 ];
 
 /// The op called `name`, such as `rms_norm.forward`.
@@ -65,6 +88,52 @@ pub trait Op: Sync {
         &[]
     }
 }
+
+/// Writes an [`Op`] from its parts.
+macro_rules! op {
+    (
+        $(#[$doc:meta])*
+        $op:ident = $name:literal;
+        cases = $cases:expr;
+        inputs($case_i:pat) = $inputs:expr;
+        outputs($case_o:pat) = $outputs:expr;
+        cpu($path:pat, $case_c:pat, $in_c:ident, $out_c:ident) = $cpu:expr;
+        reference($case_r:pat, $in_r:ident, $out_r:ident) = $reference:expr;
+        cost($case_k:pat) = $cost:expr;
+        rows = $rows:expr;
+    ) => {
+        $(#[$doc])*
+        pub struct $op;
+
+        impl $crate::catalogue::Op for $op {
+            fn name(&self) -> &'static str {
+                $name
+            }
+            fn cases(&self) -> Vec<Case> {
+                $cases
+            }
+            fn inputs(&self, $case_i: &Case) -> Buffers {
+                $inputs.into_iter().collect()
+            }
+            fn outputs(&self, $case_o: &Case) -> Buffers {
+                $outputs.into_iter().collect()
+            }
+            fn cpu(&self, $path: $crate::SimdPath, $case_c: &Case, $in_c: &Buffers, $out_c: &mut Buffers) {
+                $cpu
+            }
+            fn reference(&self, $case_r: &Case, $in_r: &Buffers, $out_r: &mut Buffers) {
+                $reference
+            }
+            fn cost(&self, $case_k: &Case) -> $crate::catalogue::Cost {
+                $cost
+            }
+            fn row_buffers(&self) -> &'static [&'static str] {
+                $rows
+            }
+        }
+    };
+}
+pub(crate) use op;
 
 /// What kind of numbers a case holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

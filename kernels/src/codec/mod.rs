@@ -17,10 +17,15 @@
 //! Canonical also means: no q = -128, e within -52..=74, and max |q| >= 64 in every block whose e is above -52. Hence
 //! `encode(decode(bytes)) == bytes` for all accepted bytes. NaN and infinity have no encoding: the microbatch is struck.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
 pub use crate::common::block::{BLOCK, EXPONENT_MAX, EXPONENT_MIN};
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// A lossy format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,8 +116,7 @@ pub enum DecodeError {
 /// [`NonFinite`] names the first element that is NaN or infinite, also after rounding to bf16; `bytes` is then
 /// unspecified.
 pub fn encode(format: Format, x: &[f32], bytes: &mut [u8]) -> Result<(), NonFinite> {
-    check(format, x.len(), bytes.len());
-    reference::encode(format, x, bytes)
+    cpu::encode(SimdPath::best(), format, x, bytes)
 }
 
 /// Encodes `v = x + residual` and leaves in `residual` what the encoding lost: `v - decode(encode(v))`.
@@ -125,9 +129,7 @@ pub fn encode_with_feedback(
     residual: &mut [f32],
     bytes: &mut [u8],
 ) -> Result<(), NonFinite> {
-    expect_len("codec::encode_with_feedback", "residual", residual.len(), x.len());
-    check(format, x.len(), bytes.len());
-    reference::encode_with_feedback(format, x, residual, bytes)
+    cpu::encode_with_feedback(SimdPath::best(), format, x, residual, bytes)
 }
 
 /// Writes the decoded elements to `y`.
@@ -135,7 +137,12 @@ pub fn encode_with_feedback(
 /// # Errors
 /// [`DecodeError`] says what about the bytes is not canonical; `y` is then unspecified.
 pub fn decode(format: Format, bytes: &[u8], y: &mut [f32]) -> Result<(), DecodeError> {
-    reference::decode(format, bytes, y)
+    cpu::decode(SimdPath::best(), format, bytes, y)
+}
+
+/// Cost of coding `count` elements in either direction.
+pub fn cost(format: Format, count: usize) -> Cost {
+    Cost { bytes: (4 * count + format.encoded_len(count)) as u64, flops: 3 * count as u64 }
 }
 
 #[track_caller]

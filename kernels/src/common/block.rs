@@ -1,6 +1,6 @@
 //! Blocks of integers with a power-of-two scale, the one quantiser of the project.
 
-use super::scalar::power_of_two;
+use super::scalar::{MAGIC, power_of_two};
 
 /// Elements of a block.
 pub const BLOCK: usize = 128;
@@ -35,4 +35,11 @@ pub fn from_code(bits: u32, e: i32) -> f32 {
 pub fn quantise(x: f32, factor: f32, max: i32) -> i32 {
     let max = max as f32;
     (x * factor).clamp(-max, max).round_ties_even() as i32
+}
+
+/// The nearest integer, ties to even, for |x| < 2^22: an addition instead of a conversion that saturates, so that loops
+/// become vectors.
+#[inline(always)]
+pub fn rni(x: f32) -> i32 {
+    ((x + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
 }

@@ -6,9 +6,11 @@
 //!           s = 0, then s = s + dy[position]; chunk sums ascending: dtable[token] += s
 //! ```
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{catalogue::Cost, common::shape::expect_len};
 
 /// Positions of one chunk of the table's gradient.
 pub const GRADIENT_POSITIONS: usize = 256;
@@ -41,14 +43,18 @@ pub struct Backward<'a> {
 
 /// Writes the rows of the tokens to `y` (tokens x dim).
 pub fn forward(args: &Forward<'_>, y: &mut [f32]) {
-    args.check(y);
-    reference::forward(args, y);
+    cpu::forward(args, y);
 }
 
 /// *Adds* the table's gradient to `dtable` (vocab x dim).
 pub fn backward(args: &Backward<'_>, dtable: &mut [f32]) {
-    args.check(dtable);
-    reference::backward(args, dtable);
+    cpu::backward(args, dtable);
+}
+
+/// Cost of either direction: a row moved (or added) per token.
+pub fn cost(tokens: usize, dim: usize) -> Cost {
+    let n = (tokens * dim) as u64;
+    Cost { bytes: 8 * n + 4 * tokens as u64, flops: n }
 }
 
 impl Forward<'_> {

@@ -29,12 +29,17 @@ fn bench_cases() -> Vec<Case> {
     vec![case("2048 x 1376 x 512", 2048, 1376, 512), case("1024 x 1024 x 1024", 1024, 1024, 1024)]
 }
 
+/// One chunk of tokens, small enough to be held against the plain reference before it is timed.
+fn gradient_bench_cases() -> Vec<Case> {
+    vec![case("256 x 512 x 2048", 256, 512, 2048)]
+}
+
 fn args<'a>(case: &Case, inputs: &'a Buffers) -> Matmul<'a> {
     Matmul { m: case.dim("rows"), n: case.dim("n"), k: case.dim("k"), a: inputs.f32("a"), b: inputs.f32("b") }
 }
 
 macro_rules! product {
-    ($op:ident, $entry:ident, $name:literal, $what:literal, $cases:expr, $a:expr, $b:expr, $c:expr, $rows:expr) => {
+    ($op:ident, $entry:ident, $name:literal, $what:literal, $cases:expr, $bench:expr, $a:expr, $b:expr, $c:expr, $rows:expr) => {
         #[doc = concat!("`", $name, "`: a, b to c; ", $what)]
         pub struct $op;
 
@@ -46,7 +51,7 @@ macro_rules! product {
                 $cases
             }
             fn bench_cases(&self) -> Vec<Case> {
-                bench_cases()
+                $bench
             }
             fn inputs(&self, case: &Case) -> Buffers {
                 let (m, n, k) = (case.dim("rows"), case.dim("n"), case.dim("k"));
@@ -80,6 +85,7 @@ product!(
     "matmul.nn",
     "A is rows x k, B is k x n.",
     cases(),
+    bench_cases(),
     |m, k| [m, k],
     |n, k| [k, n],
     |case, shape| case.unwritten("c", shape),
@@ -91,6 +97,7 @@ product!(
     "matmul.nt",
     "A is rows x k, B is n x k.",
     cases(),
+    bench_cases(),
     |m, k| [m, k],
     |n, k| [n, k],
     |case, shape| case.unwritten("c", shape),
@@ -106,6 +113,7 @@ product!(
         cases.push(case("three chunks", 5, 9, 2 * super::GRADIENT_TOKENS + 300));
         cases
     },
+    gradient_bench_cases(),
     |m, k| [k, m],
     |n, k| [k, n],
     |case, shape| case.values("c", shape),

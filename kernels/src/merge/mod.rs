@@ -13,9 +13,14 @@
 //!
 //! Sums of integers are exact, so the order of replicas is free.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Elements of a block that share an exponent.
 pub const BLOCK: usize = crate::codec::BLOCK;
@@ -66,8 +71,7 @@ pub use crate::codec::NonFinite;
 /// # Errors
 /// [`NonFinite`] names the first element that is NaN or infinite.
 pub fn exponents(change: &Contribution<'_>, residual: &[f32], exponents: &mut [i8]) -> Result<(), NonFinite> {
-    change.check(residual, exponents);
-    reference::exponents(change, residual, exponents)
+    cpu::exponents(SimdPath::best(), change, residual, exponents)
 }
 
 /// `shared = max(shared, other)`, block by block.
@@ -89,26 +93,29 @@ pub fn contribute(
     residual: &mut [f32],
     codes: &mut [i16],
 ) -> Result<(), NonFinite> {
-    change.check(residual, exponents);
-    check_bits(bits);
-    expect_len("merge::contribute", "codes", codes.len(), change.old.len());
-    reference::contribute(change, exponents, bits, residual, codes)
+    cpu::contribute(SimdPath::best(), change, exponents, bits, residual, codes)
 }
 
 /// `sums += weight * codes`, exact. 2^31 microbatches of 16-bit codes stay within i64.
 pub fn accumulate(sums: &mut [i64], codes: &[i16], weight: u32) {
-    expect_len("merge::accumulate", "codes", codes.len(), sums.len());
-    for (s, q) in sums.iter_mut().zip(codes) {
-        *s += i64::from(weight) * i64::from(*q);
-    }
+    cpu::accumulate(sums, codes, weight);
 }
 
 /// Moves the weights `p` (in: the weights of the last merge; out: the merged ones) and the momentum `buf`.
 ///
 /// With [`Rule::None`] `buf` is left alone and may be empty.
 pub fn outer_step(args: &Outer<'_>, p: &mut [f32], buf: &mut [f32]) {
-    args.check(p, buf);
-    reference::outer_step(args, p, buf);
+    cpu::outer_step(SimdPath::best(), args, p, buf);
+}
+
+/// Cost of [`contribute`] over `count` weights.
+pub fn contribute_cost(count: usize) -> Cost {
+    Cost { bytes: 18 * count as u64, flops: 6 * count as u64 }
+}
+
+/// Cost of [`outer_step`] over `count` weights.
+pub fn outer_step_cost(count: usize) -> Cost {
+    Cost { bytes: 24 * count as u64, flops: 8 * count as u64 }
 }
 
 impl Contribution<'_> {

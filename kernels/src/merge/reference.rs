@@ -59,3 +59,10 @@ pub fn outer_step(args: &Outer<'_>, p: &mut [f32], buf: &mut [f32]) {
         }
     }
 }
+
+/// As [`super::accumulate`].
+pub fn accumulate(sums: &mut [i64], codes: &[i16], weight: u32) {
+    for i in 0..sums.len() {
+        sums[i] += i64::from(weight) * i64::from(codes[i]);
+    }
+}

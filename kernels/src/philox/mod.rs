@@ -9,7 +9,11 @@
 //!
 //! Any part of a stream can be made alone: `first` is the index of the first element wanted.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
+
+use crate::catalogue::Cost;
 
 pub use reference::block;
 
@@ -28,10 +32,15 @@ pub struct Stream {
 
 /// Elements `first..` of the stream's uniforms in [0, 1).
 pub fn uniform(stream: &Stream, first: u64, out: &mut [f32]) {
-    reference::uniform(stream, first, out);
+    cpu::uniform(stream, first, out);
 }
 
 /// Elements `first..` of the stream's normals with mean 0 and deviation `std` (sum of twelve uniforms).
 pub fn normal(stream: &Stream, first: u64, std: f32, out: &mut [f32]) {
-    reference::normal(stream, first, std, out);
+    cpu::normal(stream, first, std, out);
+}
+
+/// Cost of `count` uniforms; integer operations are not counted. A normal costs twelve.
+pub fn cost(count: usize) -> Cost {
+    Cost { bytes: 4 * count as u64, flops: count as u64 }
 }

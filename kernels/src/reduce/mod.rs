@@ -6,14 +6,23 @@
 //! scale = f32(min(1, clip / (norm + 1e-6))) in f64;  stage clip = clip * sqrt_f64(stage parameters / all parameters)
 //! ```
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
+
+use crate::{catalogue::Cost, common::simd::SimdPath};
 
 /// Elements of one block of the sum of squares.
 pub const BLOCK: usize = 4096;
 
 /// The sum of squares of one tensor.
 pub fn sum_squares(g: &[f32]) -> f64 {
-    reference::sum_squares(g)
+    cpu::sum_squares(SimdPath::best(), g)
+}
+
+/// Cost of [`sum_squares`] over `count` elements.
+pub fn cost(count: usize) -> Cost {
+    Cost { bytes: 4 * count as u64, flops: 2 * count as u64 }
 }
 
 /// The norm over tensors, whose sums of squares come in canonical order.

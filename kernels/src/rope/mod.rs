@@ -8,12 +8,17 @@
 //!
 //! `x` and `y` are (batch*seq) x (heads*head_dim); row `n` stands at position `n mod seq`.
 
+pub mod cases;
+pub mod cpu;
 pub mod reference;
 mod table;
 
 pub use table::tables;
 
-use crate::common::shape::expect_len;
+use crate::{
+    catalogue::Cost,
+    common::{shape::expect_len, simd::SimdPath},
+};
 
 /// Cosines and sines, each seq x (head_dim/2).
 #[derive(Clone, Debug, PartialEq)]
@@ -45,14 +50,17 @@ pub struct Rope<'a> {
 
 /// Rotates `x` into `y`.
 pub fn forward(args: &Rope<'_>, y: &mut [f32]) {
-    args.check(y);
-    reference::forward(args, y);
+    cpu::forward(SimdPath::best(), args, y);
 }
 
 /// Rotates the gradient `x` back into `dx`.
 pub fn backward(args: &Rope<'_>, dx: &mut [f32]) {
-    args.check(dx);
-    reference::backward(args, dx);
+    cpu::backward(SimdPath::best(), args, dx);
+}
+
+/// Cost of either direction over `count` elements.
+pub fn cost(count: usize) -> Cost {
+    Cost { bytes: 8 * count as u64, flops: 3 * count as u64 }
 }
 
 impl Rope<'_> {
