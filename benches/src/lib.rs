@@ -76,6 +76,7 @@ fn time(criterion: &mut Criterion, op: &dyn Op, case: &Case) {
     let mut outputs = op.outputs(case);
     let cost = op.cost(case);
     let mut fastest = f64::INFINITY;
+    probe::measure();
     let mut group = criterion.benchmark_group(op.name());
     group.throughput(Throughput::Bytes(cost.bytes));
     group.bench_function(BenchmarkId::from_parameter(case.label), |bencher| {

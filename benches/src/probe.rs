@@ -1,6 +1,6 @@
 //! What this machine can do at best, measured now: fused multiply-adds from registers, and a stream over memory.
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Mutex, time::Instant};
 
 use kernels::SimdPath;
 use rayon::prelude::*;
@@ -16,14 +16,16 @@ pub struct Peak {
 
 const ROUNDS: usize = 5;
 
-/// The best of a few short rounds.
+/// The best rounds of this process so far, a few more of them run now: on a shared machine a neighbour's burst must not
+/// pass for the machine's limit.
 pub fn measure() -> Peak {
-    let mut peak = Peak { gflops: 0.0, gbytes: 0.0 };
+    static BEST: Mutex<Peak> = Mutex::new(Peak { gflops: 0.0, gbytes: 0.0 });
+    let mut best = BEST.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     for _ in 0..ROUNDS {
-        peak.gflops = peak.gflops.max(fma_rate());
-        peak.gbytes = peak.gbytes.max(stream_rate());
+        best.gflops = best.gflops.max(fma_rate());
+        best.gbytes = best.gbytes.max(stream_rate());
     }
-    peak
+    *best
 }
 
 fn fma_rate() -> f64 {

@@ -219,7 +219,9 @@ impl QueryBlock {
             self.big_d[i] = r128_simd(
                 s,
                 d,
+                #[inline(always)]
                 |t, acc| s.fma(s.load(&dout[t..]), s.load(&o[t..]), acc),
+                #[inline(always)]
                 |t, acc| s.fma1(dout[t], o[t], acc),
             );
         }

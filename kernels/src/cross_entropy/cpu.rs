@@ -46,7 +46,14 @@ fn forward_row<S: Simd>(s: S, z: &[f32], target: usize, weight: f32, dz: &mut [f
         let tail = simd::exp(s, s.sub(s.load_partial(&z[vectors..end]), shift));
         s.store_partial(tail, &mut dz[vectors..end]);
         let e = &dz[first..end];
-        sum += r128_simd(s, e.len(), |i, acc| s.add(acc, s.load(&e[i..])), |i, acc| acc + e[i]);
+        sum += r128_simd(
+            s,
+            e.len(),
+            #[inline(always)]
+            |i, acc| s.add(acc, s.load(&e[i..])),
+            #[inline(always)]
+            |i, acc| acc + e[i],
+        );
     }
 
     let inverse = 1.0 / sum;

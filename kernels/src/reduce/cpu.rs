@@ -27,10 +27,12 @@ fn block_sum<S: Simd>(s: S, g: &[f32]) -> f32 {
     r128_simd(
         s,
         g.len(),
+        #[inline(always)]
         |i, acc| {
             let v = s.load(&g[i..]);
             s.fma(v, v, acc)
         },
+        #[inline(always)]
         |i, acc| s.fma1(g[i], g[i], acc),
     )
 }

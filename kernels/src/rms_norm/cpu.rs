@@ -32,10 +32,12 @@ fn forward_rows<S: Simd>(s: S, args: &Forward<'_>, x: &[f32], y: &mut [f32], r: 
         let ss = r128_simd(
             s,
             dim,
+            #[inline(always)]
             |i, acc| {
                 let v = s.load(&x[i..]);
                 s.fma(v, v, acc)
             },
+            #[inline(always)]
             |i, acc| s.fma1(x[i], x[i], acc),
         );
         *r = rsqrt(ss * inv_d + args.eps);
@@ -84,7 +86,9 @@ fn backward_block<S: Simd>(s: S, args: &Backward<'_>, first: usize, dx: &mut [f3
         let c = r128_simd(
             s,
             dim,
+            #[inline(always)]
             |i, acc| s.fma(s.mul(s.load(&dy[i..]), s.load(&w[i..])), s.load(&x[i..]), acc),
+            #[inline(always)]
             |i, acc| s.fma1(dy[i] * w[i], x[i], acc),
         );
         let k = ((c * r) * r) * r * inv_d;

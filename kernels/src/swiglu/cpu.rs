@@ -22,12 +22,17 @@ pub fn forward(path: SimdPath, args: &Forward<'_>, h: &mut [f32]) {
 
 #[inline(always)]
 fn forward_slice<S: Simd>(s: S, g: &[f32], u: &[f32], h: &mut [f32]) {
-    let one = |g: S::F, u: S::F| s.mul(s.mul(g, sigmoid(s, g)), u);
     let whole = g.len() / S::LANES * S::LANES;
     for i in (0..whole).step_by(S::LANES) {
-        s.store(one(s.load(&g[i..]), s.load(&u[i..])), &mut h[i..]);
+        s.store(forward_vector(s, s.load(&g[i..]), s.load(&u[i..])), &mut h[i..]);
     }
-    s.store_partial(one(s.load_partial(&g[whole..]), s.load_partial(&u[whole..])), &mut h[whole..]);
+    let tail = forward_vector(s, s.load_partial(&g[whole..]), s.load_partial(&u[whole..]));
+    s.store_partial(tail, &mut h[whole..]);
+}
+
+#[inline(always)]
+fn forward_vector<S: Simd>(s: S, g: S::F, u: S::F) -> S::F {
+    s.mul(s.mul(g, sigmoid(s, g)), u)
 }
 
 /// As [`super::backward`], on the path asked for.
@@ -46,21 +51,24 @@ pub fn backward(path: SimdPath, args: &Backward<'_>, dg: &mut [f32], du: &mut [f
 
 #[inline(always)]
 fn backward_slice<S: Simd>(s: S, g: &[f32], u: &[f32], dh: &[f32], dg: &mut [f32], du: &mut [f32]) {
-    let one = |g: S::F, u: S::F, dh: S::F| {
-        let sg = sigmoid(s, g);
-        let silu = s.mul(g, sg);
-        let dg = s.mul(s.mul(dh, u), s.fma(silu, s.sub(s.splat(1.0), sg), sg));
-        (dg, s.mul(dh, silu))
-    };
     let whole = g.len() / S::LANES * S::LANES;
     for i in (0..whole).step_by(S::LANES) {
-        let (a, b) = one(s.load(&g[i..]), s.load(&u[i..]), s.load(&dh[i..]));
+        let (a, b) = backward_vector(s, s.load(&g[i..]), s.load(&u[i..]), s.load(&dh[i..]));
         s.store(a, &mut dg[i..]);
         s.store(b, &mut du[i..]);
     }
-    let (a, b) = one(s.load_partial(&g[whole..]), s.load_partial(&u[whole..]), s.load_partial(&dh[whole..]));
+    let rest = [g, u, dh].map(|x| s.load_partial(&x[whole..]));
+    let (a, b) = backward_vector(s, rest[0], rest[1], rest[2]);
     s.store_partial(a, &mut dg[whole..]);
     s.store_partial(b, &mut du[whole..]);
+}
+
+#[inline(always)]
+fn backward_vector<S: Simd>(s: S, g: S::F, u: S::F, dh: S::F) -> (S::F, S::F) {
+    let sg = sigmoid(s, g);
+    let silu = s.mul(g, sg);
+    let dg = s.mul(s.mul(dh, u), s.fma(silu, s.sub(s.splat(1.0), sg), sg));
+    (dg, s.mul(dh, silu))
 }
 
 #[inline(always)]
