@@ -2,7 +2,8 @@
 //!
 //! An op is held against its reference on the very shapes that are timed; then its time is printed as a share of its
 //! bound, which is measured in the same run: the peak of fused multiply-adds or the bandwidth of memory, whichever the
-//! op would reach first. Shared machines are noisy, so the share comes from the fastest samples on both sides.
+//! op would reach first. Shared machines are noisy, so the share comes from the fastest samples on both sides. A shape that
+//! fits the caches may pass the bandwidth of memory.
 
 use std::{
     hint::black_box,
@@ -102,6 +103,6 @@ fn time(criterion: &mut Criterion, op: &dyn Op, case: &Case) {
         } else {
             (format!("{bytes:.1} of {:.1} GB/s", peak.gbytes), bytes / peak.gbytes)
         };
-        println!("{} {}: {what}, {:.0} % of the bound\n", op.name(), case.label, 100.0 * share);
+        println!("{} {}: {what}, {:.0} % of it\n", op.name(), case.label, 100.0 * share);
     }
 }

@@ -27,6 +27,8 @@ pub mod cpu;
 mod cpu_backward;
 mod pack;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     catalogue::Cost,

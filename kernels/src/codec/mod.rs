@@ -20,6 +20,8 @@
 pub mod cases;
 pub mod cpu;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use crate::common::block::{BLOCK, EXPONENT_MAX, EXPONENT_MIN};
 use crate::{

@@ -2,10 +2,14 @@
 
 pub mod block;
 pub mod float_env;
+#[cfg(test)]
+pub(crate) mod gradient;
 pub mod host;
 pub(crate) mod parallel;
 pub mod r128;
 pub mod scalar;
 pub mod shape;
 pub mod simd;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tile;

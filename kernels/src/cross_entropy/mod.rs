@@ -13,6 +13,8 @@
 pub mod cases;
 pub mod cpu;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     catalogue::Cost,

@@ -24,7 +24,7 @@ fn cases() -> Vec<Case> {
 fn bench_cases() -> Vec<Case> {
     vec![
         Case::new("2048 x 512", &[("rows", 2048), ("dim", 512)]),
-        Case::new("1024 x 4096", &[("rows", 1024), ("dim", 4096)]),
+        Case::new("8192 x 2048", &[("rows", 8192), ("dim", 2048)]),
     ]
 }
 

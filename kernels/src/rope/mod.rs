@@ -12,6 +12,8 @@ pub mod cases;
 pub mod cpu;
 pub mod reference;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::tables;
 
