@@ -33,7 +33,7 @@ impl Op for StepOp {
         ]
     }
     fn bench_cases(&self) -> Vec<Case> {
-        vec![Case::new("4 M", &[("rows", 1 << 22), ("step", 10)])]
+        vec![Case::new("8 M", &[("rows", 1 << 23), ("step", 10)])]
     }
     fn inputs(&self, case: &Case) -> Buffers {
         [case.values("g", &[case.dim("rows")])].into_iter().collect()
