@@ -57,8 +57,8 @@ fn backward_slice<S: Simd>(s: S, g: &[f32], u: &[f32], dh: &[f32], dg: &mut [f32
         s.store(a, &mut dg[i..]);
         s.store(b, &mut du[i..]);
     }
-    let rest = [g, u, dh].map(|x| s.load_partial(&x[whole..]));
-    let (a, b) = backward_vector(s, rest[0], rest[1], rest[2]);
+    let (g, u) = (s.load_partial(&g[whole..]), s.load_partial(&u[whole..]));
+    let (a, b) = backward_vector(s, g, u, s.load_partial(&dh[whole..]));
     s.store_partial(a, &mut dg[whole..]);
     s.store_partial(b, &mut du[whole..]);
 }
