@@ -28,8 +28,8 @@ fn cases() -> Vec<Case> {
 
 fn bench_cases() -> Vec<Case> {
     vec![
-        case("8 x 256, 4 heads of 64", [8, 256, 4, 4, 64]),
-        case("4 x 512, 8 heads of 64", [4, 512, 8, 8, 64]),
+        case("4 x 256, 4 heads of 64", [4, 256, 4, 4, 64]),
+        case("1 x 512, 4 heads of 64", [1, 512, 4, 4, 64]),
     ]
 }
 
