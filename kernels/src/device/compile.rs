@@ -1,0 +1,144 @@
+//! CUDA C++ to PTX and CUBIN by NVRTC.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+
+use cudarc::nvrtc::{result, sys};
+
+use super::{DeviceError, library};
+
+/// The options every kernel is compiled with. They keep the compiler from fusing, flushing or approximating anything:
+/// `kernels/ARITHMETIC.md` says why.
+pub const OPTIONS: [&str; 4] = ["--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"];
+
+/// What a source becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The portable form; it also says which parameters each kernel takes.
+    pub ptx: String,
+    /// Machine code for exactly one architecture; empty where the compiler knows only a virtual one.
+    pub cubin: Vec<u8>,
+}
+
+/// The compiler's version, (major, minor).
+///
+/// # Errors
+/// [`DeviceError::LibraryMissing`] without NVRTC.
+pub fn nvrtc_version() -> Result<(u32, u32), DeviceError> {
+    library::require_nvrtc()?;
+    let (mut major, mut minor): (c_int, c_int) = (0, 0);
+    // SAFETY: both pointers are to live integers; the library is present.
+    let answer = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
+    answer.result().map_err(|error| failed("nvrtcVersion", &[], error))?;
+    Ok((major.unsigned_abs(), minor.unsigned_abs()))
+}
+
+/// The compiler's name for the code of compute capability `capability` (86 for 8.6): `sm_86`, machine code, if the
+/// compiler knows it; else the newest virtual architecture below it, whose PTX the driver finishes.
+///
+/// # Errors
+/// [`DeviceError::LibraryMissing`] without NVRTC; [`DeviceError::Compile`] if no architecture it knows will do.
+pub fn target_for(capability: u32) -> Result<String, DeviceError> {
+    choose_target(capability, &known_architectures()?).ok_or_else(|| DeviceError::Compile {
+        name: format!("anything for compute capability {}.{}", capability / 10, capability % 10),
+        options: vec![],
+        log: "this NVRTC has dropped it or is older than it; install NVRTC 12.9".to_owned(),
+    })
+}
+
+/// Compiles `source` for `target` (see [`target_for`]); `name` is what messages call it.
+///
+/// # Errors
+/// [`DeviceError::LibraryMissing`] without NVRTC; [`DeviceError::Compile`] with the compiler's log.
+pub fn compile(name: &str, source: &str, target: &str) -> Result<Image, DeviceError> {
+    library::require_nvrtc()?;
+    let mut options: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
+    options.push(format!("--gpu-architecture={target}"));
+
+    let text = CString::new(source).map_err(|_| DeviceError::Compile {
+        name: name.to_owned(),
+        options: options.clone(),
+        log: "the source contains a zero byte".to_owned(),
+    })?;
+    let program =
+        Program(result::create_program(&text, None).map_err(|error| failed(name, &options, error))?);
+    // SAFETY: the program was created above and is destroyed only when `program` goes.
+    unsafe { result::compile_program(program.0, &options) }.map_err(|error| {
+        // SAFETY: as above; a failed compilation still has a log.
+        let log = unsafe { result::get_program_log(program.0) };
+        let log = log.map_or_else(|_| error.to_string(), |log| text_of(&log));
+        DeviceError::Compile { name: name.to_owned(), options: options.clone(), log }
+    })?;
+    // SAFETY: the program is compiled.
+    let ptx = unsafe { result::get_ptx(program.0) }.map_err(|error| failed(name, &options, error))?;
+    let cubin = program.cubin().map_err(|error| failed(name, &options, error))?;
+    Ok(Image { ptx: text_of(&ptx), cubin })
+}
+
+struct Program(sys::nvrtcProgram);
+
+impl Program {
+    fn cubin(&self) -> Result<Vec<u8>, result::NvrtcError> {
+        let mut bytes = 0;
+        // SAFETY: the program is alive and compiled; `bytes` is a live integer.
+        unsafe { sys::nvrtcGetCUBINSize(self.0, &raw mut bytes) }.result()?;
+        let mut cubin = vec![0u8; bytes];
+        if bytes > 0 {
+            // SAFETY: the buffer has the size that the library asked for.
+            unsafe { sys::nvrtcGetCUBIN(self.0, cubin.as_mut_ptr().cast()) }.result()?;
+        }
+        Ok(cubin)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SAFETY: created by `create_program`, destroyed once. A failure leaves nothing to be done.
+        let _ = unsafe { result::destroy_program(self.0) };
+    }
+}
+
+fn known_architectures() -> Result<Vec<u32>, DeviceError> {
+    library::require_nvrtc()?;
+    let mut count: c_int = 0;
+    // SAFETY: the library is present; the pointer is to a live integer.
+    let answer = unsafe { sys::nvrtcGetNumSupportedArchs(&raw mut count) };
+    answer.result().map_err(|error| failed("nvrtcGetNumSupportedArchs", &[], error))?;
+    let mut known: Vec<c_int> = vec![0; count.unsigned_abs() as usize];
+    // SAFETY: the buffer holds as many integers as the library has just said that it writes.
+    let answer = unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) };
+    answer.result().map_err(|error| failed("nvrtcGetSupportedArchs", &[], error))?;
+    Ok(known.into_iter().map(c_int::unsigned_abs).collect())
+}
+
+fn choose_target(capability: u32, known: &[u32]) -> Option<String> {
+    if known.contains(&capability) {
+        return Some(format!("sm_{capability}"));
+    }
+    let below = known.iter().filter(|architecture| **architecture < capability).max()?;
+    Some(format!("compute_{below}"))
+}
+
+fn failed(name: &str, options: &[String], error: result::NvrtcError) -> DeviceError {
+    DeviceError::Compile { name: name.to_owned(), options: options.to_vec(), log: error.to_string() }
+}
+
+fn text_of(bytes: &[c_char]) -> String {
+    match CStr::from_bytes_until_nul(bytemuck::cast_slice(bytes)) {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) => String::from_utf8_lossy(bytemuck::cast_slice(bytes)).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose_target;
+
+    #[test]
+    fn exact_architecture_or_the_newest_below() {
+        let known = [75, 80, 86, 89, 90, 100, 120];
+        assert_eq!(choose_target(86, &known).as_deref(), Some("sm_86"));
+        assert_eq!(choose_target(130, &known).as_deref(), Some("compute_120"));
+        assert_eq!(choose_target(87, &known).as_deref(), Some("compute_86"));
+        assert_eq!(choose_target(61, &known), None);
+    }
+}

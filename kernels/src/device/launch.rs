@@ -1,0 +1,131 @@
+//! One launch of a kernel: its arguments in the kernel's order, then the grid.
+
+use std::ffi::c_void;
+
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop, result};
+
+use super::cuda::Kernel;
+use super::ptx::{self, Parameter};
+use super::{DeviceError, View, ViewMut};
+
+/// A launch being put together. Arguments are taken in the order of the kernel's parameters and held against the list in
+/// its PTX.
+#[must_use = "a launch does nothing until `run`"]
+pub struct Launch<'a> {
+    stream: &'a CudaStream,
+    entry: &'static str,
+    kernel: Kernel,
+    arguments: Vec<Argument>,
+    /// Orders this launch against work on other streams; dropped once it is queued.
+    order: Vec<SyncOnDrop<'a>>,
+}
+
+/// How many blocks, of how many threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks in x.
+    pub x: u32,
+    /// Blocks in y, at most 65535.
+    pub y: u32,
+    /// Threads of a block.
+    pub threads: u32,
+}
+
+enum Argument {
+    U64(u64),
+    U32(u32),
+    F32(f32),
+}
+
+impl<'a> Launch<'a> {
+    pub(super) fn new(stream: &'a CudaStream, entry: &'static str, kernel: Kernel) -> Self {
+        Self { stream, entry, kernel, arguments: Vec::new(), order: Vec::new() }
+    }
+
+    /// Memory that the kernel reads.
+    pub fn read<T>(mut self, view: &'a View<'_, T>) -> Self {
+        let (address, order) = view.device_ptr(self.stream);
+        self.arguments.push(Argument::U64(address));
+        self.order.push(order);
+        self
+    }
+
+    /// Memory that the kernel writes.
+    pub fn write<T>(mut self, view: &'a mut ViewMut<'_, T>) -> Self {
+        let (address, order) = view.device_ptr_mut(self.stream);
+        self.arguments.push(Argument::U64(address));
+        self.order.push(order);
+        self
+    }
+
+    /// A 64-bit count.
+    pub fn u64(mut self, value: u64) -> Self {
+        self.arguments.push(Argument::U64(value));
+        self
+    }
+
+    /// A 32-bit count.
+    pub fn u32(mut self, value: u32) -> Self {
+        self.arguments.push(Argument::U32(value));
+        self
+    }
+
+    /// A float.
+    pub fn f32(mut self, value: f32) -> Self {
+        self.arguments.push(Argument::F32(value));
+        self
+    }
+
+    /// Queues the launch.
+    ///
+    /// # Errors
+    /// [`DeviceError::Arguments`] if they are not what the kernel takes; [`DeviceError::Driver`] if the driver refuses
+    /// the launch, or an earlier one has failed.
+    ///
+    /// # Safety
+    /// On `grid`, with these arguments, the kernel stays within the memory of its views.
+    pub unsafe fn run(mut self, grid: Grid) -> Result<(), DeviceError> {
+        let found: Vec<Parameter> = self.arguments.iter().map(Argument::kind).collect();
+        if found[..] != self.kernel.parameters[..] {
+            return Err(DeviceError::Arguments {
+                entry: self.entry.to_owned(),
+                expected: ptx::list(&self.kernel.parameters),
+                found: ptx::list(&found),
+            });
+        }
+        let launching = || format!("to launch {} on {grid:?}", self.entry);
+        self.stream.context().bind_to_thread().map_err(DeviceError::driver(launching()))?;
+        let mut packed: Vec<*mut c_void> = self.arguments.iter_mut().map(Argument::address).collect();
+        // SAFETY: `packed` points at one live value per parameter, of the parameter's size, as compared above; the
+        // driver copies them before it returns. The caller answers for what the kernel does with them.
+        let queued = unsafe {
+            result::launch_kernel(
+                self.kernel.function.cu_function(),
+                (grid.x, grid.y, 1),
+                (grid.threads, 1, 1),
+                0,
+                self.stream.cu_stream(),
+                &mut packed,
+            )
+        };
+        queued.map_err(DeviceError::driver(format!("to launch {} on {grid:?}", self.entry)))
+    }
+}
+
+impl Argument {
+    fn kind(&self) -> Parameter {
+        match self {
+            Self::U64(_) => Parameter::U64,
+            Self::U32(_) => Parameter::U32,
+            Self::F32(_) => Parameter::F32,
+        }
+    }
+
+    fn address(&mut self) -> *mut c_void {
+        match self {
+            Self::U64(value) => (&raw mut *value).cast(),
+            Self::U32(value) => (&raw mut *value).cast(),
+            Self::F32(value) => (&raw mut *value).cast(),
+        }
+    }
+}

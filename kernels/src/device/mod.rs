@@ -1,0 +1,34 @@
+//! Where arithmetic happens: the CPU, or one CUDA device.
+//!
+//! libcuda and libnvrtc are found at run time, so one binary serves machines with and without a GPU, and building needs
+//! neither. A kernel's source is compiled for the device at hand, kept on disk, and launched on the device's stream.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `library` | finding libcuda and libnvrtc |
+//! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
+//! | `cache` | compiled modules on disk |
+//! | `ptx` | what a launcher checks its arguments against |
+//! | `cuda` | the device: buffers, modules, stream |
+//! | `launch` | one launch: arguments, grid, block |
+
+pub mod cache;
+pub mod compile;
+mod cuda;
+mod error;
+mod launch;
+pub mod library;
+pub mod ptx;
+
+pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
+pub use error::DeviceError;
+pub use launch::{Grid, Launch};
+
+/// A device that arithmetic can run on.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The machine's own cores.
+    Cpu,
+    /// One CUDA device.
+    Cuda(CudaDevice),
+}

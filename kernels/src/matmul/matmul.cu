@@ -1,0 +1,229 @@
+// SGEMM in mode `portable`: one FMA chain per output, k ascending.
+//
+// A block computes a BM x BN tile of c with BM * BN / 64 threads, eight by eight outputs per thread, held in
+// registers through the whole chain. Tiles of BK steps of k wait in two buffers of shared memory: while one is
+// multiplied, the next is already on its way from global memory into registers. Nothing splits k, so that tile
+// sizes, buffers and the shape of the grid are free: the bits do not depend on them.
+//
+// Operands lie in shared memory k-major ("Tile"), so that a thread reads its eight rows or columns as two
+// float4 per k. An operand that is contiguous in k is transposed on its way in; its float4 groups are then
+// permuted by XOR with k / 4, so that the scattered stores of a warp meet 32 different banks.
+
+#define BK 8
+// Neighbouring lanes that store a transposed piece hold WARP_ROWS rows at BK / 4 places along k.
+#define WARP_ROWS (128 / BK)
+
+enum class Layout { NN, NT, TN };
+
+// A product that leaves every accumulator as it is: fma(+0, -0, acc) = acc, also for acc = -0, where adding
+// +0 would not do. So k is padded with +0 in a and -0 in b, and the main loop needs no tail.
+__device__ constexpr float PAD_A = 0.0f;
+__device__ constexpr float PAD_B = -0.0f;
+
+__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
+
+// Loads one operand's tile: `EXTENT` rows or columns by BK steps of k, by THREADS threads.
+template <bool K_CONTIGUOUS, bool VECTOR, int EXTENT, int THREADS>
+struct Loader {
+    static constexpr int PIECES = EXTENT * BK / 4 / THREADS;
+    static constexpr int ALONG = K_CONTIGUOUS ? BK / 4 : EXTENT / 4;
+    static constexpr int STRIDE = THREADS / ALONG;
+    static_assert(PIECES * THREADS * 4 == EXTENT * BK && STRIDE * ALONG == THREADS, "the tile divides evenly");
+
+    // Where this thread's first piece begins, in the coordinates of the operand: `outer` counts rows of
+    // memory, `inner` runs along them.
+    const float* next;
+    size_t row_pitch;
+    size_t advance;
+    unsigned int extent_left;  // rows or columns of the operand from this tile's begin on
+    unsigned int outer, inner;
+    float4 held[PIECES];
+
+    __device__ __forceinline__ Loader(const float* base, const unsigned int pitch, const unsigned int begin,
+                                      const unsigned int extent)
+        : row_pitch(pitch), advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch),
+          extent_left(extent - begin), outer(threadIdx.x / ALONG), inner(threadIdx.x % ALONG * 4u) {
+        const size_t first_row = (K_CONTIGUOUS ? begin : 0u) + outer;
+        const size_t first_column = (K_CONTIGUOUS ? 0u : begin) + inner;
+        next = base + first_row * row_pitch + first_column;
+    }
+
+    // Fetches the next tile into registers; `k_left` steps of k are left in the chain.
+    __device__ __forceinline__ void fetch(const unsigned int k_left, const float pad) {
+        #pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece) {
+            const unsigned int row = outer + piece * STRIDE;
+            const unsigned int rows = K_CONTIGUOUS ? extent_left : k_left;
+            const unsigned int columns = K_CONTIGUOUS ? k_left : extent_left;
+            const float* from = next + static_cast<size_t>(piece * STRIDE) * row_pitch;
+            float4 value = splat(pad);
+            if (VECTOR) {
+                if (row < rows && inner < columns) value = *reinterpret_cast<const float4*>(from);
+            } else if (row < rows) {
+                if (inner < columns) value.x = from[0];
+                if (inner + 1u < columns) value.y = from[1];
+                if (inner + 2u < columns) value.z = from[2];
+                if (inner + 3u < columns) value.w = from[3];
+            }
+            held[piece] = value;
+        }
+        next += advance;
+    }
+
+    // Puts the fetched tile into shared memory.
+    __device__ __forceinline__ void put(float* __restrict__ tile) const {
+        #pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece) {
+            const unsigned int row = outer + piece * STRIDE;
+            if (K_CONTIGUOUS) {
+                float* to = tile + inner * EXTENT + (row ^ (inner / 4u * WARP_ROWS));
+                to[0] = held[piece].x;
+                to[EXTENT] = held[piece].y;
+                to[2 * EXTENT] = held[piece].z;
+                to[3 * EXTENT] = held[piece].w;
+            } else {
+                *reinterpret_cast<float4*>(tile + row * EXTENT + inner) = held[piece];
+            }
+        }
+    }
+};
+
+// Four neighbouring rows or columns at step k of a tile.
+template <bool K_CONTIGUOUS, int EXTENT>
+__device__ __forceinline__ float4 take(const float* __restrict__ tile, const int k, const unsigned int at) {
+    const unsigned int place = K_CONTIGUOUS ? at ^ (static_cast<unsigned int>(k / 4) * WARP_ROWS) : at;
+    return *reinterpret_cast<const float4*>(tile + k * EXTENT + place);
+}
+
+__device__ __forceinline__ void chain4(float (&acc)[8], const int j, const float a, const float4 b) {
+    acc[j] = __fmaf_rn(a, b.x, acc[j]);
+    acc[j + 1] = __fmaf_rn(a, b.y, acc[j + 1]);
+    acc[j + 2] = __fmaf_rn(a, b.z, acc[j + 2]);
+    acc[j + 3] = __fmaf_rn(a, b.w, acc[j + 3]);
+}
+
+// How a chain of products ends: put into c, or added onto what c holds.
+template <bool VECTOR>
+__device__ __forceinline__ void finish4(float* c, const unsigned int columns_left, float4 value, const bool add) {
+    if (VECTOR) {
+        if (columns_left == 0u) return;
+        float4* to = reinterpret_cast<float4*>(c);
+        if (add) {
+            const float4 old = *to;
+            value = make_float4(__fadd_rn(old.x, value.x), __fadd_rn(old.y, value.y), __fadd_rn(old.z, value.z),
+                                __fadd_rn(old.w, value.w));
+        }
+        *to = value;
+    } else {
+        const float values[4] = {value.x, value.y, value.z, value.w};
+        #pragma unroll
+        for (unsigned int i = 0u; i < 4u; ++i) {
+            if (i < columns_left) c[i] = add ? __fadd_rn(c[i], values[i]) : values[i];
+        }
+    }
+}
+
+// c [m, n] from a and b over k: NN a [m, k], b [k, n]; NT a [m, k], b [n, k]; TN a [k, m], b [k, n].
+// One launch is one chain: with `add` its sum is added onto c, without it c is overwritten. The chunks of TN are
+// launches in order, so that this loop keeps its registers to itself.
+template <Layout LAYOUT, int BM, int BN, bool VECTOR>
+__device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* __restrict__ b,
+                                      float* __restrict__ c, const unsigned int m, const unsigned int n,
+                                      const unsigned int k, const bool add) {
+    constexpr int THREADS = BM * BN / 64;
+    constexpr bool A_K = LAYOUT != Layout::TN;
+    constexpr bool B_K = LAYOUT == Layout::NT;
+    __shared__ __align__(16) float tile_a[2][BK * BM];
+    __shared__ __align__(16) float tile_b[2][BK * BN];
+
+    // Tiles are walked in bands of eight rows of tiles, so that blocks in flight share operands in L2.
+    constexpr unsigned int BAND = 8u;
+    const unsigned int tiles_m = (m + BM - 1u) / BM;
+    const unsigned int tiles_n = (n + BN - 1u) / BN;
+    const unsigned int band = blockIdx.x / (BAND * tiles_n);
+    const unsigned int band_rows = min(BAND, tiles_m - band * BAND);
+    const unsigned int in_band = blockIdx.x - band * BAND * tiles_n;
+    const unsigned int begin_m = (band * BAND + in_band % band_rows) * BM;
+    const unsigned int begin_n = in_band / band_rows * BN;
+
+    // A warp computes 32 x 64 outputs: four lanes down, eight across, each with two groups of four either way.
+    // Eight neighbouring lanes read 128 neighbouring bytes of b and one float4 of a.
+    constexpr unsigned int WARPS_N = BN / 64;
+    const unsigned int warp = threadIdx.x / 32u, lane = threadIdx.x % 32u;
+    const unsigned int at_m = warp / WARPS_N * 32u + lane / 8u * 4u;
+    const unsigned int at_n = warp % WARPS_N * 64u + lane % 8u * 4u;
+
+    unsigned int k_left = k;
+    Loader<A_K, VECTOR, BM, THREADS> load_a(a, A_K ? k : m, begin_m, m);
+    Loader<B_K, VECTOR, BN, THREADS> load_b(b, B_K ? k : n, begin_n, n);
+    float acc[8][8];
+    #pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        #pragma unroll
+        for (int j = 0; j < 8; ++j) acc[i][j] = 0.0f;
+    }
+
+    load_a.fetch(k_left, PAD_A);
+    load_b.fetch(k_left, PAD_B);
+    load_a.put(tile_a[0]);
+    load_b.put(tile_b[0]);
+    __syncthreads();
+    for (unsigned int buffer = 0u; k_left > 0u; buffer ^= 1u) {
+        k_left -= min(k_left, static_cast<unsigned int>(BK));
+        if (k_left > 0u) {
+            load_a.fetch(k_left, PAD_A);
+            load_b.fetch(k_left, PAD_B);
+        }
+        #pragma unroll
+        for (int step = 0; step < BK; ++step) {
+            const float4 a0 = take<A_K, BM>(tile_a[buffer], step, at_m);
+            const float4 a1 = take<A_K, BM>(tile_a[buffer], step, at_m + 16u);
+            const float4 b0 = take<B_K, BN>(tile_b[buffer], step, at_n);
+            const float4 b1 = take<B_K, BN>(tile_b[buffer], step, at_n + 32u);
+            const float rows[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
+            #pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                chain4(acc[i], 0, rows[i], b0);
+                chain4(acc[i], 4, rows[i], b1);
+            }
+        }
+        // The other buffer was last read before the barrier that ended the previous round.
+        if (k_left > 0u) {
+            load_a.put(tile_a[buffer ^ 1u]);
+            load_b.put(tile_b[buffer ^ 1u]);
+        }
+        __syncthreads();
+    }
+
+    #pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const unsigned int row = begin_m + at_m + i / 4 * 16 + i % 4;
+        if (row >= m) continue;
+        #pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+            const unsigned int column = begin_n + at_n + j * 8;
+            finish4<VECTOR>(c + static_cast<size_t>(row) * n + column, column < n ? n - column : 0u,
+                            make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]), add);
+        }
+    }
+}
+
+// NAME_128: for products that fill a device with 128 x 128 tiles. NAME_64: for smaller ones. Both need m, n, k
+// that are multiples of four and arrays that begin on 16 bytes. NAME_any: for the rest. The last number is how many
+// blocks must fit a multiprocessor, which bounds the registers of a thread.
+#define SGEMM(NAME, LAYOUT, BM, BN, VECTOR, BLOCKS)                                                              \
+    extern "C" __global__ void __launch_bounds__(BM * BN / 64, BLOCKS)                                           \
+    NAME(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, const unsigned int m,  \
+         const unsigned int n, const unsigned int k, const unsigned int add) {                                   \
+        sgemm<LAYOUT, BM, BN, VECTOR>(a, b, c, m, n, k, add != 0u);                                              \
+    }
+
+SGEMM(matmul_nn_128, Layout::NN, 128, 128, true, 2)
+SGEMM(matmul_nn_64, Layout::NN, 64, 64, true, 6)
+SGEMM(matmul_nn_any, Layout::NN, 64, 64, false, 6)
+SGEMM(matmul_nt_128, Layout::NT, 128, 128, true, 2)
+SGEMM(matmul_nt_64, Layout::NT, 64, 64, true, 6)
+SGEMM(matmul_nt_any, Layout::NT, 64, 64, false, 6)
+SGEMM(matmul_tn_128, Layout::TN, 128, 128, true, 2)
+SGEMM(matmul_tn_64, Layout::TN, 64, 64, true, 6)
+SGEMM(matmul_tn_any, Layout::TN, 64, 64, false, 6)

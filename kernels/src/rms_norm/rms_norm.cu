@@ -1,0 +1,217 @@
+// RMSNorm. One warp per row; lane l holds the elements 128j + 4l .. 128j + 4l + 3 of its row.
+//
+// The rungs differ in where a row waits between the reduction and its use, never in the order of operations:
+//   *_held_N  the row stays in registers, N float4 per lane, so that memory is read once; d <= 128 N, d % 4 == 0
+//   *_any     the row is read twice (the second time from cache); any d
+
+__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
+
+__device__ __forceinline__ float4 mul4(const float4 a, const float4 b) {
+    return make_float4(__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w));
+}
+
+__device__ __forceinline__ float4 fma4(const float4 a, const float4 b, const float4 c) {
+    return make_float4(__fmaf_rn(a.x, b.x, c.x), __fmaf_rn(a.y, b.y, c.y), __fmaf_rn(a.z, b.z, c.z),
+                       __fmaf_rn(a.w, b.w, c.w));
+}
+
+__device__ __forceinline__ float reciprocal_rms(const float ss, const float inv_d, const float eps) {
+    return __frcp_rn(__fsqrt_rn(__fadd_rn(__fmul_rn(ss, inv_d), eps)));
+}
+
+// -k of dx = fma(-k, x, r * g), with k = ((c * r) * r) * r * inv_d.
+__device__ __forceinline__ float negative_k(const float c, const float r, const float inv_d) {
+    return -__fmul_rn(__fmul_rn(__fmul_rn(__fmul_rn(c, r), r), r), inv_d);
+}
+
+__device__ __forceinline__ unsigned int row_of_warp() {
+    return blockIdx.x * (blockDim.x / WARP_LANES) + threadIdx.x / WARP_LANES;
+}
+
+template <int N>
+__device__ __forceinline__ void forward_held(const float* __restrict__ x, const float* __restrict__ w,
+                                             float* __restrict__ y, float* __restrict__ rstd,
+                                             const unsigned int rows, const unsigned int d, const float inv_d,
+                                             const float eps) {
+    const unsigned int row = row_of_warp();
+    if (row >= rows) return;
+    const unsigned int lane = threadIdx.x % WARP_LANES;
+    const float4* __restrict__ xr = reinterpret_cast<const float4*>(x + static_cast<size_t>(row) * d);
+    const float4* __restrict__ w4 = reinterpret_cast<const float4*>(w);
+    float4* __restrict__ yr = reinterpret_cast<float4*>(y + static_cast<size_t>(row) * d);
+    const unsigned int d4 = d / 4u;
+
+    float4 held[N];
+    #pragma unroll
+    for (int j = 0; j < N; ++j) {
+        const unsigned int i = j * WARP_LANES + lane;
+        held[j] = i < d4 ? xr[i] : splat(0.0f);
+    }
+    // A zero past the end of the row is harmless here: a sum of squares is never -0.
+    float4 a = splat(0.0f);
+    #pragma unroll
+    for (int j = 0; j < N; ++j) r128_fma(a, held[j], held[j]);
+    const float r = reciprocal_rms(r128_fold(a), inv_d, eps);
+    #pragma unroll
+    for (int j = 0; j < N; ++j) {
+        const unsigned int i = j * WARP_LANES + lane;
+        if (i < d4) yr[i] = mul4(mul4(held[j], splat(r)), w4[i]);
+    }
+    if (lane == 0u) rstd[row] = r;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_forward_held_8(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+                        float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
+                        const float inv_d, const float eps) {
+    forward_held<8>(x, w, y, rstd, rows, d, inv_d, eps);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_forward_held_32(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+                         float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
+                         const float inv_d, const float eps) {
+    forward_held<32>(x, w, y, rstd, rows, d, inv_d, eps);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_forward_any(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+                     float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
+                     const float inv_d, const float eps) {
+    const unsigned int row = row_of_warp();
+    if (row >= rows) return;
+    const unsigned int lane = threadIdx.x % WARP_LANES;
+    const float* __restrict__ xr = x + static_cast<size_t>(row) * d;
+    float* __restrict__ yr = y + static_cast<size_t>(row) * d;
+
+    float ss = 0.0f;
+    for (unsigned int begin = 0u; begin < d; begin += R128_CHUNK) {
+        const unsigned int end = min(d, begin + R128_CHUNK);
+        float4 a = splat(0.0f);
+        for (unsigned int i = begin + 4u * lane; i < end; i += PASS) {
+            a.x = __fmaf_rn(xr[i], xr[i], a.x);
+            if (i + 1u < end) a.y = __fmaf_rn(xr[i + 1u], xr[i + 1u], a.y);
+            if (i + 2u < end) a.z = __fmaf_rn(xr[i + 2u], xr[i + 2u], a.z);
+            if (i + 3u < end) a.w = __fmaf_rn(xr[i + 3u], xr[i + 3u], a.w);
+        }
+        __syncwarp();
+        ss = __fadd_rn(ss, r128_fold(a));
+    }
+    const float r = reciprocal_rms(ss, inv_d, eps);
+    for (unsigned int i = lane; i < d; i += WARP_LANES) yr[i] = __fmul_rn(__fmul_rn(xr[i], r), w[i]);
+    if (lane == 0u) rstd[row] = r;
+}
+
+template <int N>
+__device__ __forceinline__ void backward_held(const float* __restrict__ x, const float* __restrict__ w,
+                                              const float* __restrict__ rstd, const float* __restrict__ dy,
+                                              float* __restrict__ dx, const unsigned int rows,
+                                              const unsigned int d, const float inv_d) {
+    const unsigned int row = row_of_warp();
+    if (row >= rows) return;
+    const unsigned int lane = threadIdx.x % WARP_LANES;
+    const float4* __restrict__ xr = reinterpret_cast<const float4*>(x + static_cast<size_t>(row) * d);
+    const float4* __restrict__ dyr = reinterpret_cast<const float4*>(dy + static_cast<size_t>(row) * d);
+    const float4* __restrict__ w4 = reinterpret_cast<const float4*>(w);
+    float4* __restrict__ dxr = reinterpret_cast<float4*>(dx + static_cast<size_t>(row) * d);
+    const unsigned int d4 = d / 4u;
+
+    // Past the end g = -0 and x = +0: their product is -0, and fma(-0 * 0, acc) leaves every acc as it is,
+    // the accumulator that has underflowed to -0 included.
+    float4 held_x[N], held_g[N];
+    #pragma unroll
+    for (int j = 0; j < N; ++j) {
+        const unsigned int i = j * WARP_LANES + lane;
+        held_x[j] = i < d4 ? xr[i] : splat(0.0f);
+        held_g[j] = i < d4 ? mul4(dyr[i], w4[i]) : splat(-0.0f);
+    }
+    float4 a = splat(0.0f);
+    #pragma unroll
+    for (int j = 0; j < N; ++j) r128_fma(a, held_g[j], held_x[j]);
+    const float r = rstd[row];
+    const float minus_k = negative_k(r128_fold(a), r, inv_d);
+    #pragma unroll
+    for (int j = 0; j < N; ++j) {
+        const unsigned int i = j * WARP_LANES + lane;
+        if (i < d4) dxr[i] = fma4(splat(minus_k), held_x[j], mul4(splat(r), held_g[j]));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_backward_held_8(const float* __restrict__ x, const float* __restrict__ w,
+                         const float* __restrict__ rstd, const float* __restrict__ dy, float* __restrict__ dx,
+                         const unsigned int rows, const unsigned int d, const float inv_d) {
+    backward_held<8>(x, w, rstd, dy, dx, rows, d, inv_d);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_backward_held_16(const float* __restrict__ x, const float* __restrict__ w,
+                          const float* __restrict__ rstd, const float* __restrict__ dy, float* __restrict__ dx,
+                          const unsigned int rows, const unsigned int d, const float inv_d) {
+    backward_held<16>(x, w, rstd, dy, dx, rows, d, inv_d);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_backward_any(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ rstd,
+                      const float* __restrict__ dy, float* __restrict__ dx, const unsigned int rows,
+                      const unsigned int d, const float inv_d) {
+    const unsigned int row = row_of_warp();
+    if (row >= rows) return;
+    const unsigned int lane = threadIdx.x % WARP_LANES;
+    const float* __restrict__ xr = x + static_cast<size_t>(row) * d;
+    const float* __restrict__ dyr = dy + static_cast<size_t>(row) * d;
+    float* __restrict__ dxr = dx + static_cast<size_t>(row) * d;
+
+    float c = 0.0f;
+    for (unsigned int begin = 0u; begin < d; begin += R128_CHUNK) {
+        const unsigned int end = min(d, begin + R128_CHUNK);
+        float4 a = splat(0.0f);
+        for (unsigned int i = begin + 4u * lane; i < end; i += PASS) {
+            a.x = __fmaf_rn(__fmul_rn(dyr[i], w[i]), xr[i], a.x);
+            if (i + 1u < end) a.y = __fmaf_rn(__fmul_rn(dyr[i + 1u], w[i + 1u]), xr[i + 1u], a.y);
+            if (i + 2u < end) a.z = __fmaf_rn(__fmul_rn(dyr[i + 2u], w[i + 2u]), xr[i + 2u], a.z);
+            if (i + 3u < end) a.w = __fmaf_rn(__fmul_rn(dyr[i + 3u], w[i + 3u]), xr[i + 3u], a.w);
+        }
+        __syncwarp();
+        c = __fadd_rn(c, r128_fold(a));
+    }
+    const float r = rstd[row];
+    const float minus_k = negative_k(c, r, inv_d);
+    for (unsigned int i = lane; i < d; i += WARP_LANES) {
+        dxr[i] = __fmaf_rn(minus_k, xr[i], __fmul_rn(r, __fmul_rn(dyr[i], w[i])));
+    }
+}
+
+// dw, first half: one thread per column walks a block of 64 rows in ascending order. Neighbouring lanes hold
+// neighbouring columns, so every load of a warp is one full line. blockIdx.y is the block of rows.
+#define DW_ROWS 64u
+
+extern "C" __global__ void __launch_bounds__(128)
+rms_norm_backward_dw_blocks(const float* __restrict__ x, const float* __restrict__ rstd,
+                            const float* __restrict__ dy, float* __restrict__ partial, const unsigned int rows,
+                            const unsigned int d) {
+    const unsigned int column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= d) return;
+    const unsigned int begin = blockIdx.y * DW_ROWS;
+    const unsigned int end = min(rows, begin + DW_ROWS);
+    const float* __restrict__ xp = x + static_cast<size_t>(begin) * d + column;
+    const float* __restrict__ dyp = dy + static_cast<size_t>(begin) * d + column;
+    float sum = 0.0f;
+    #pragma unroll 8
+    for (unsigned int row = begin; row < end; ++row, xp += d, dyp += d) {
+        sum = __fmaf_rn(*dyp, __fmul_rn(*xp, rstd[row]), sum);
+    }
+    partial[static_cast<size_t>(blockIdx.y) * d + column] = sum;
+}
+
+// dw, second half: the block sums, ascending, onto the gradient.
+extern "C" __global__ void __launch_bounds__(128)
+rms_norm_backward_dw_fold(const float* __restrict__ partial, float* __restrict__ dw, const unsigned int blocks,
+                          const unsigned int d) {
+    const unsigned int column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= d) return;
+    float sum = dw[column];
+    #pragma unroll 8
+    for (unsigned int b = 0u; b < blocks; ++b) sum = __fadd_rn(sum, partial[static_cast<size_t>(b) * d + column]);
+    dw[column] = sum;
+}
