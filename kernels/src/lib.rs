@@ -31,6 +31,7 @@ pub mod catalogue;
 pub mod codec;
 pub mod common;
 pub mod cross_entropy;
+pub mod device;
 pub mod embedding;
 pub mod matmul;
 pub mod merge;

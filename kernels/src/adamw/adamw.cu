@@ -5,23 +5,23 @@ struct Constants {
     float beta1, one_minus_beta1, beta2, one_minus_beta2;
     // Bias corrections 1 / (1 - beta^t).
     float c1, c2;
-    float eps, minus_lr, keep, scale;
+    float eps, minus_lr, decay, grad_scale;
 };
 
 __device__ __forceinline__ void step(float& p, float& m, float& v, const float grad, const Constants& k) {
-    const float g = __fmul_rn(grad, k.scale);
+    const float g = __fmul_rn(grad, k.grad_scale);
     m = __fmaf_rn(k.one_minus_beta1, g, __fmul_rn(k.beta1, m));
     v = __fmaf_rn(__fmul_rn(k.one_minus_beta2, g), g, __fmul_rn(k.beta2, v));
     const float u = __fdiv_rn(__fmul_rn(m, k.c1), __fadd_rn(__fsqrt_rn(__fmul_rn(v, k.c2)), k.eps));
-    p = __fmaf_rn(k.minus_lr, u, __fmul_rn(p, k.keep));
+    p = __fmaf_rn(k.minus_lr, u, __fmul_rn(p, k.decay));
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 adamw(float* __restrict__ p, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ g,
       const unsigned long long n, const float beta1, const float one_minus_beta1, const float beta2,
       const float one_minus_beta2, const float c1, const float c2, const float eps, const float minus_lr,
-      const float keep, const float scale) {
-    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, keep, scale};
+      const float decay, const float grad_scale) {
+    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, decay, grad_scale};
     const unsigned long long first = blockIdx.x * static_cast<unsigned long long>(blockDim.x) + threadIdx.x;
     const unsigned long long stride = gridDim.x * static_cast<unsigned long long>(blockDim.x);
 

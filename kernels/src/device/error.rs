@@ -59,8 +59,8 @@ pub enum DeviceError {
         /// What the launcher passes.
         found: String,
     },
-    /// A dimension exceeds what kernels count in 32 bits.
-    #[error("{op}: {what} is {found}, kernels count it in 32 bits; cut the work into smaller pieces")]
+    /// A dimension exceeds what kernels count to.
+    #[error("{op}: {what} is {found}, kernels count to 2^31 - 1; cut the work into smaller pieces")]
     TooLarge {
         /// The op.
         op: &'static str,

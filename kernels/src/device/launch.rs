@@ -129,3 +129,11 @@ impl Argument {
         }
     }
 }
+
+/// `found` as kernels count it: below 2^31, so that a step beyond the end does not wrap around.
+///
+/// # Errors
+/// [`DeviceError::TooLarge`], naming `op` and `what`.
+pub fn count32(op: &'static str, what: &'static str, found: usize) -> Result<u32, DeviceError> {
+    i32::try_from(found).map(i32::unsigned_abs).map_err(|_| DeviceError::TooLarge { op, what, found })
+}

@@ -22,7 +22,7 @@ pub mod ptx;
 
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
-pub use launch::{Grid, Launch};
+pub use launch::{Grid, Launch, count32};
 
 /// A device that arithmetic can run on.
 #[derive(Clone, Debug)]

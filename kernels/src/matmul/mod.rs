@@ -12,6 +12,7 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 mod pack;
 pub mod reference;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,11 @@ pub fn forward_cost(rows: usize, dim: usize) -> Cost {
 pub fn backward_cost(rows: usize, dim: usize) -> Cost {
     let n = (rows * dim) as u64;
     Cost { bytes: 4 * (3 * n + (rows + 3 * dim) as u64), flops: 10 * n }
+}
+
+/// `inv_d` of the formula.
+fn inverse_dim(dim: usize) -> f32 {
+    1.0 / dim as f32
 }
 
 impl Forward<'_> {

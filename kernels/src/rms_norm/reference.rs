@@ -1,6 +1,6 @@
 //! The formula, loop by loop.
 
-use super::{Backward, Forward, GRADIENT_ROWS};
+use super::{Backward, Forward, GRADIENT_ROWS, inverse_dim};
 use crate::common::{
     r128::r128,
     scalar::{fma, rsqrt},
@@ -8,7 +8,7 @@ use crate::common::{
 
 /// As [`super::forward`].
 pub fn forward(args: &Forward<'_>, y: &mut [f32], r: &mut [f32]) {
-    let inv_d = 1.0 / args.dim as f32;
+    let inv_d = inverse_dim(args.dim);
     for row in 0..args.rows {
         let x = &args.x[row * args.dim..][..args.dim];
         let ss = r128(args.dim, |i, acc| fma(x[i], x[i], acc));
@@ -22,7 +22,7 @@ pub fn forward(args: &Forward<'_>, y: &mut [f32], r: &mut [f32]) {
 
 /// As [`super::backward`].
 pub fn backward(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
-    let inv_d = 1.0 / args.dim as f32;
+    let inv_d = inverse_dim(args.dim);
     for row in 0..args.rows {
         let x = &args.x[row * args.dim..][..args.dim];
         let dy = &args.dy[row * args.dim..][..args.dim];

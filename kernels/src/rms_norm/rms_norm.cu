@@ -95,7 +95,9 @@ rms_norm_forward_any(const float* __restrict__ x, const float* __restrict__ w, f
             if (i + 3u < end) a.w = __fmaf_rn(xr[i + 3u], xr[i + 3u], a.w);
         }
         __syncwarp();
-        ss = __fadd_rn(ss, r128_fold(a));
+        // The first chunk's sum is taken as it is: 0 + -0 would lose a sign.
+        const float sum = r128_fold(a);
+        ss = begin == 0u ? sum : __fadd_rn(ss, sum);
     }
     const float r = reciprocal_rms(ss, inv_d, eps);
     for (unsigned int i = lane; i < d; i += WARP_LANES) yr[i] = __fmul_rn(__fmul_rn(xr[i], r), w[i]);
@@ -173,7 +175,8 @@ rms_norm_backward_any(const float* __restrict__ x, const float* __restrict__ w, 
             if (i + 3u < end) a.w = __fmaf_rn(__fmul_rn(dyr[i + 3u], w[i + 3u]), xr[i + 3u], a.w);
         }
         __syncwarp();
-        c = __fadd_rn(c, r128_fold(a));
+        const float sum = r128_fold(a);
+        c = begin == 0u ? sum : __fadd_rn(c, sum);
     }
     const float r = rstd[row];
     const float minus_k = negative_k(c, r, inv_d);
@@ -183,7 +186,7 @@ rms_norm_backward_any(const float* __restrict__ x, const float* __restrict__ w, 
 }
 
 // dw, first half: one thread per column walks a block of 64 rows in ascending order. Neighbouring lanes hold
-// neighbouring columns, so every load of a warp is one full line. blockIdx.y is the block of rows.
+// neighbouring columns, so every load of a warp is one full line.
 #define DW_ROWS 64u
 
 extern "C" __global__ void __launch_bounds__(128)
@@ -192,16 +195,20 @@ rms_norm_backward_dw_blocks(const float* __restrict__ x, const float* __restrict
                             const unsigned int d) {
     const unsigned int column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= d) return;
-    const unsigned int begin = blockIdx.y * DW_ROWS;
-    const unsigned int end = min(rows, begin + DW_ROWS);
-    const float* __restrict__ xp = x + static_cast<size_t>(begin) * d + column;
-    const float* __restrict__ dyp = dy + static_cast<size_t>(begin) * d + column;
-    float sum = 0.0f;
-    #pragma unroll 8
-    for (unsigned int row = begin; row < end; ++row, xp += d, dyp += d) {
-        sum = __fmaf_rn(*dyp, __fmul_rn(*xp, rstd[row]), sum);
+    // A grid is at most 65535 blocks high; a device that holds more rows than that walks on.
+    const unsigned int blocks = (rows + DW_ROWS - 1u) / DW_ROWS;
+    for (unsigned int block = blockIdx.y; block < blocks; block += gridDim.y) {
+        const unsigned int begin = block * DW_ROWS;
+        const unsigned int end = min(rows, begin + DW_ROWS);
+        const float* __restrict__ xp = x + static_cast<size_t>(begin) * d + column;
+        const float* __restrict__ dyp = dy + static_cast<size_t>(begin) * d + column;
+        float sum = 0.0f;
+        #pragma unroll 8
+        for (unsigned int row = begin; row < end; ++row, xp += d, dyp += d) {
+            sum = __fmaf_rn(*dyp, __fmul_rn(*xp, rstd[row]), sum);
+        }
+        partial[static_cast<size_t>(block) * d + column] = sum;
     }
-    partial[static_cast<size_t>(blockIdx.y) * d + column] = sum;
 }
 
 // dw, second half: the block sums, ascending, onto the gradient.
