@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUdevice_attribute;
@@ -36,6 +37,18 @@ impl<T> Buffer<T> {
     /// All of it, to be written.
     pub fn view_mut(&mut self) -> ViewMut<'_, T> {
         self.memory.slice_mut(..self.len)
+    }
+
+    /// Some of it, to be read. Panics if `range` goes beyond the end.
+    pub fn slice(&self, range: Range<usize>) -> View<'_, T> {
+        assert!(range.end <= self.len, "{range:?} of a buffer of {} elements", self.len);
+        self.memory.slice(range)
+    }
+
+    /// Some of it, to be written. Panics if `range` goes beyond the end.
+    pub fn slice_mut(&mut self, range: Range<usize>) -> ViewMut<'_, T> {
+        assert!(range.end <= self.len, "{range:?} of a buffer of {} elements", self.len);
+        self.memory.slice_mut(range)
     }
 }
 
