@@ -3,6 +3,8 @@
 //! Needs libcuda and NVRTC on the library path before the process starts (`cargo xtask test` sees to it, with the
 //! stand-in driver where there is no GPU). A test that lacks one of them prints `not run: …` and passes.
 
+#![allow(clippy::unwrap_used)]
+
 mod agreement;
 mod device;
 mod ptx;
