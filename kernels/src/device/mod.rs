@@ -11,6 +11,7 @@
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: buffers, modules, stream |
 //! | `launch` | one launch: arguments, grid, block |
+//! | `trials` | the catalogue's ops on a CUDA device |
 
 pub mod cache;
 pub mod compile;
@@ -19,6 +20,7 @@ mod error;
 mod launch;
 pub mod library;
 pub mod ptx;
+pub mod trials;
 
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;

@@ -6,7 +6,8 @@ use crate::{
     catalogue::{Buffers, Case, Cost, Op},
 };
 
-const EPS: f32 = 1e-5;
+/// Added to the mean square in all cases.
+pub const EPS: f32 = 1e-5;
 
 /// Rows around the gradient's blocks of 64, widths around vectors and the 128 accumulators, a row of two chunks.
 fn cases() -> Vec<Case> {
