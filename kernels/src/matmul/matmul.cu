@@ -30,44 +30,51 @@ struct Loader {
     static constexpr int STRIDE = THREADS / ALONG;
     static_assert(PIECES * THREADS * 4 == EXTENT * BK && STRIDE * ALONG == THREADS, "the tile divides evenly");
 
-    // Where this thread's first piece begins, in the coordinates of the operand: `outer` counts rows of
-    // memory, `inner` runs along them.
-    const float* next;
-    size_t row_pitch;
+    const float* next[PIECES];
     size_t advance;
-    unsigned int extent_left;  // rows or columns of the operand from this tile's begin on
-    unsigned int outer, inner;
+    unsigned int inner_left;  // elements from this thread's first one to the end of a row of memory; not for VECTOR
+    unsigned int outer, inner;  // this thread's first piece: row of memory within the tile, element within that row
     float4 held[PIECES];
 
     __device__ __forceinline__ Loader(const float* base, const unsigned int pitch, const unsigned int begin,
                                       const unsigned int extent)
-        : row_pitch(pitch), advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch),
-          extent_left(extent - begin), outer(threadIdx.x / ALONG), inner(threadIdx.x % ALONG * 4u) {
-        const size_t first_row = (K_CONTIGUOUS ? begin : 0u) + outer;
-        const size_t first_column = (K_CONTIGUOUS ? 0u : begin) + inner;
-        next = base + first_row * row_pitch + first_column;
+        : advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch), inner_left(0u),
+          outer(threadIdx.x / ALONG), inner(threadIdx.x % ALONG * 4u) {
+        // Rows and columns beyond the operand are read as its last ones: what they lead to is not stored, and no
+        // register is spent on knowing where the end is.
+        #pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece) {
+            const unsigned int row = outer + piece * STRIDE;
+            if (K_CONTIGUOUS) {
+                next[piece] = base + static_cast<size_t>(min(begin + row, extent - 1u)) * pitch + inner;
+            } else {
+                const unsigned int column = VECTOR ? min(begin + inner, extent - 4u) : begin + inner;
+                next[piece] = base + static_cast<size_t>(row) * pitch + column;
+            }
+        }
+        if (!VECTOR && !K_CONTIGUOUS) inner_left = extent - min(begin + inner, extent);
     }
 
     // Fetches the next tile into registers; `k_left` steps of k are left in the chain.
     __device__ __forceinline__ void fetch(const unsigned int k_left, const float pad) {
         #pragma unroll
         for (int piece = 0; piece < PIECES; ++piece) {
-            const unsigned int row = outer + piece * STRIDE;
-            const unsigned int rows = K_CONTIGUOUS ? extent_left : k_left;
-            const unsigned int columns = K_CONTIGUOUS ? k_left : extent_left;
-            const float* from = next + static_cast<size_t>(piece * STRIDE) * row_pitch;
+            const float* from = next[piece];
             float4 value = splat(pad);
-            if (VECTOR) {
-                if (row < rows && inner < columns) value = *reinterpret_cast<const float4*>(from);
-            } else if (row < rows) {
-                if (inner < columns) value.x = from[0];
-                if (inner + 1u < columns) value.y = from[1];
-                if (inner + 2u < columns) value.z = from[2];
-                if (inner + 3u < columns) value.w = from[3];
+            if (K_CONTIGUOUS ? inner < k_left : outer + piece * STRIDE < k_left) {
+                if (VECTOR) {
+                    value = *reinterpret_cast<const float4*>(from);
+                } else {
+                    const unsigned int left = K_CONTIGUOUS ? k_left - inner : inner_left;
+                    if (0u < left) value.x = from[0];
+                    if (1u < left) value.y = from[1];
+                    if (2u < left) value.z = from[2];
+                    if (3u < left) value.w = from[3];
+                }
             }
             held[piece] = value;
+            next[piece] += advance;
         }
-        next += advance;
     }
 
     // Puts the fetched tile into shared memory.
@@ -156,12 +163,7 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
     unsigned int k_left = k;
     Loader<A_K, VECTOR, BM, THREADS> load_a(a, A_K ? k : m, begin_m, m);
     Loader<B_K, VECTOR, BN, THREADS> load_b(b, B_K ? k : n, begin_n, n);
-    float acc[8][8];
-    #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        #pragma unroll
-        for (int j = 0; j < 8; ++j) acc[i][j] = 0.0f;
-    }
+    float acc[8][8] = {};
 
     load_a.fetch(k_left, PAD_A);
     load_b.fetch(k_left, PAD_B);
