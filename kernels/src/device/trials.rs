@@ -183,6 +183,9 @@ fn matmul_cases() -> Vec<Case> {
         of("several tiles", 260, 260, 12),
         of("two bands", 1100, 140, 4),
         Case::edge("edge vectors", &[("rows", 20), ("n", 36), ("k", 64)]),
+        // Chains that underflow to -0: padding of k must leave the sign alone.
+        Case::edge("underflow", &[("rows", 8), ("n", 12), ("k", 1)]),
+        Case::edge("underflow, vectors", &[("rows", 260), ("n", 260), ("k", 4)]),
     ]
 }
 
