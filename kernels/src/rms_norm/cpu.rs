@@ -1,6 +1,6 @@
 //! The CPU path: vectors along the row, rows in parallel, one visit of memory per pass.
 
-use super::{Backward, Forward, GRADIENT_ROWS};
+use super::{Backward, Forward, GRADIENT_ROWS, inverse_dim};
 use crate::common::{
     parallel,
     r128::r128_simd,
@@ -25,7 +25,7 @@ pub fn forward(path: SimdPath, args: &Forward<'_>, y: &mut [f32], r: &mut [f32])
 #[inline(always)]
 fn forward_rows<S: Simd>(s: S, args: &Forward<'_>, x: &[f32], y: &mut [f32], r: &mut [f32]) {
     let (dim, w) = (args.dim, args.w);
-    let inv_d = 1.0 / dim as f32;
+    let inv_d = inverse_dim(dim);
     for (row, r) in r.iter_mut().enumerate() {
         let x = &x[row * dim..][..dim];
         let y = &mut y[row * dim..][..dim];
@@ -76,7 +76,7 @@ pub fn backward(path: SimdPath, args: &Backward<'_>, dx: &mut [f32], dw: &mut [f
 #[inline(always)]
 fn backward_block<S: Simd>(s: S, args: &Backward<'_>, first: usize, dx: &mut [f32], sums: &mut [f32]) {
     let (dim, w) = (args.dim, args.w);
-    let inv_d = 1.0 / dim as f32;
+    let inv_d = inverse_dim(dim);
     let whole = dim / S::LANES * S::LANES;
     for (i, dx) in dx.chunks_mut(dim).enumerate() {
         let row = first + i;
