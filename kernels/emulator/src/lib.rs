@@ -1,1 +1,4 @@
-//! A stand-in libcuda that executes PTX on the CPU
+//! A stand-in libcuda that executes PTX on the CPU.
+
+pub mod exec;
+pub mod ptx;

@@ -1,0 +1,31 @@
+//! Execution: a kernel is decoded once into dense instructions and then run warp by warp.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`lane`] | registers of 32 lanes and the macro behind the opcode table |
+//! | [`alu`] | the opcode table |
+//! | [`program`] | the decoded form |
+//! | `decode` | tree to decoded form |
+//! | [`memory`] | spaces, addresses, loads and stores |
+//! | `atomic`, `async_copy`, `warp_sync` | the instructions of those names |
+//! | `warp` | the interpreter: divergence and reconvergence |
+//! | `block` | barriers between warps |
+//! | [`check`] | allocation table and the race checker for shared memory |
+//! | [`launch`] | blocks in parallel |
+//! | [`fault`] | what went wrong, and where |
+
+pub mod alu;
+mod async_copy;
+mod atomic;
+mod block;
+pub mod check;
+mod decode;
+pub mod fault;
+pub mod lane;
+pub mod launch;
+pub mod memory;
+pub mod program;
+mod warp;
+mod warp_sync;
+
+pub use decode::load;
