@@ -15,6 +15,8 @@ use crate::ptx::ast::Param;
 pub struct Loaded {
     /// Kernels by name.
     pub programs: BTreeMap<String, Arc<Program>>,
+    /// Compute capability the text was made for, such as 86.
+    pub target: u32,
     /// Address and size in bytes of each `.global` and `.const` variable.
     pub variables: BTreeMap<String, (u64, usize)>,
     /// The memory they lie in.

@@ -35,7 +35,7 @@ pub fn load(text: &str) -> Result<Loaded, PtxError> {
             return Err(PtxError::new(entry.line, format!("a second kernel named `{}`", entry.name)));
         }
     }
-    Ok(Loaded { programs, variables, storage })
+    Ok(Loaded { programs, target: module.target, variables, storage })
 }
 
 /// Space left around each variable, so that checked runs notice a step from one into the next.

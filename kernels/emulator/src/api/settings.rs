@@ -1,0 +1,91 @@
+//! What the environment says about the device, read once.
+
+use std::env;
+use std::sync::OnceLock;
+
+use super::status::Status;
+
+/// The device to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Limits of the compute capability.
+    pub model: Model,
+    /// Device memory in bytes.
+    pub memory_bytes: u64,
+    /// Whether kernels are checked.
+    pub check: bool,
+}
+
+/// What differs between compute capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Model {
+    /// Compute capability such as 86.
+    pub sm: u32,
+    /// Shared memory a block may opt into, bytes.
+    pub shared_per_block: u32,
+    /// Shared memory of a multiprocessor, bytes.
+    pub shared_per_sm: u32,
+    pub threads_per_sm: u32,
+    pub blocks_per_sm: u32,
+}
+
+const KIB: u32 = 1024;
+
+#[rustfmt::skip]
+const MODELS: &[Model] = &[
+    Model { sm: 75, shared_per_block: 64 * KIB, shared_per_sm: 64 * KIB, threads_per_sm: 1024, blocks_per_sm: 16 },
+    Model { sm: 80, shared_per_block: 163 * KIB, shared_per_sm: 164 * KIB, threads_per_sm: 2048, blocks_per_sm: 32 },
+    Model { sm: 86, shared_per_block: 99 * KIB, shared_per_sm: 100 * KIB, threads_per_sm: 1536, blocks_per_sm: 16 },
+    Model { sm: 89, shared_per_block: 99 * KIB, shared_per_sm: 100 * KIB, threads_per_sm: 1536, blocks_per_sm: 24 },
+    Model { sm: 90, shared_per_block: 227 * KIB, shared_per_sm: 228 * KIB, threads_per_sm: 2048, blocks_per_sm: 32 },
+    Model { sm: 100, shared_per_block: 227 * KIB, shared_per_sm: 228 * KIB, threads_per_sm: 2048, blocks_per_sm: 32 },
+    Model { sm: 120, shared_per_block: 99 * KIB, shared_per_sm: 100 * KIB, threads_per_sm: 1536, blocks_per_sm: 24 },
+];
+
+/// The settings, or why there are none.
+pub(super) fn settings() -> Result<Settings, Status> {
+    static READ: OnceLock<Result<Settings, String>> = OnceLock::new();
+    match READ.get_or_init(|| read(|name| env::var(name).ok())) {
+        Ok(settings) => Ok(*settings),
+        Err(why) => {
+            eprintln!("emulated GPU: {why}");
+            Err(Status::InvalidValue)
+        }
+    }
+}
+
+fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
+    let sm = variable("IOTA_EMULATED_SM").unwrap_or_else(|| "86".to_string());
+    let model = MODELS.iter().find(|model| model.sm.to_string() == sm);
+    let model = *model.ok_or_else(|| {
+        let known: Vec<String> = MODELS.iter().map(|model| model.sm.to_string()).collect();
+        format!("IOTA_EMULATED_SM is `{sm}`; known are {}", known.join(", "))
+    })?;
+    let mib = variable("IOTA_EMULATED_MEMORY_MIB").unwrap_or_else(|| "16384".to_string());
+    let mib: u32 = mib.parse().map_err(|_| format!("IOTA_EMULATED_MEMORY_MIB is `{mib}`, not a number of MiB"))?;
+    let check = match variable("IOTA_EMULATED_CHECK").as_deref() {
+        None | Some("" | "0") => false,
+        Some("1") => true,
+        Some(other) => return Err(format!("IOTA_EMULATED_CHECK is `{other}`; give 1 or 0")),
+    };
+    Ok(Settings { model, memory_bytes: u64::from(mib) << 20, check })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_refusals() {
+        let plain = read(|_| None).unwrap();
+        assert_eq!((plain.model.sm, plain.memory_bytes, plain.check), (86, 16 << 30, false));
+        let set = |name: &'static str, value: &'static str| {
+            read(move |asked| (asked == name).then(|| value.to_string()))
+        };
+        assert_eq!(set("IOTA_EMULATED_SM", "120").unwrap().model.sm, 120);
+        assert!(set("IOTA_EMULATED_SM", "61").unwrap_err().contains("61"));
+        assert!(set("IOTA_EMULATED_CHECK", "1").unwrap().check);
+        assert!(set("IOTA_EMULATED_CHECK", "yes").is_err());
+        assert!(set("IOTA_EMULATED_MEMORY_MIB", "lots").is_err());
+    }
+}
