@@ -117,18 +117,15 @@ macro_rules! numeric_lane {
                     out[lane] = to(value(lane));
                 }
                 let reg = reg.cast::<[$slot; LANES]>();
-                if mask == u32::MAX {
+                if mask != u32::MAX {
                     // SAFETY: as above.
-                    unsafe { reg.write(out) };
-                    return;
-                }
-                // SAFETY: as above, and nothing else refers to the register here.
-                let reg = unsafe { &mut *reg };
-                for lane in 0..LANES {
-                    if mask >> lane & 1 != 0 {
-                        reg[lane] = out[lane];
+                    let kept = unsafe { reg.read() };
+                    for lane in 0..LANES {
+                        out[lane] = if mask & 1 << lane != 0 { out[lane] } else { kept[lane] };
                     }
                 }
+                // SAFETY: as above.
+                unsafe { reg.write(out) };
             }
         }
     )*};

@@ -1,6 +1,7 @@
 //! Conversions. Rust's `as` from floating point to integers truncates and saturates as PTX's `.rzi` does; what
 //! is not a number goes to 0 between 32-bit types and to the lone top bit where either side has 64.
 
+use super::float::canonical;
 use crate::exec::lane::{LaneOp, lane_ops};
 
 pub(super) static ROWS: &[&[LaneOp]] = &[
@@ -70,11 +71,11 @@ static FLOAT: &[LaneOp] = lane_ops! {
     "cvt.f32.f32", (a: f32) -> f32 { a }
     "cvt.f64.f64", (a: f64) -> f64 { a }
     "cvt.f64.f32", (a: f32) -> f64 { f64::from(a) }
-    "cvt.rn.f32.f64", (a: f64) -> f32 { canonical(a as f32) }
-    "cvt.rni.f32.f32", (a: f32) -> f32 { canonical(a.round_ties_even()) }
-    "cvt.rzi.f32.f32", (a: f32) -> f32 { canonical(a.trunc()) }
-    "cvt.rmi.f32.f32", (a: f32) -> f32 { canonical(a.floor()) }
-    "cvt.rpi.f32.f32", (a: f32) -> f32 { canonical(a.ceil()) }
+    "cvt.rn.f32.f64", (a: f64) -> u32 { canonical(a as f32) }
+    "cvt.rni.f32.f32", (a: f32) -> u32 { canonical(a.round_ties_even()) }
+    "cvt.rzi.f32.f32", (a: f32) -> u32 { canonical(a.trunc()) }
+    "cvt.rmi.f32.f32", (a: f32) -> u32 { canonical(a.floor()) }
+    "cvt.rpi.f32.f32", (a: f32) -> u32 { canonical(a.ceil()) }
     "cvt.rni.f64.f64", (a: f64) -> f64 { a.round_ties_even() }
     "cvt.rzi.f64.f64", (a: f64) -> f64 { a.trunc() }
     "cvt.rmi.f64.f64", (a: f64) -> f64 { a.floor() }
@@ -83,14 +84,9 @@ static FLOAT: &[LaneOp] = lane_ops! {
 
 static BRAIN: &[LaneOp] = lane_ops! {
     "cvt.rn.bf16.f32", (a: f32) -> u16 { to_brain(a) }
-    "cvt.f32.bf16", (a: u16) -> f32 { canonical(f32::from_bits(u32::from(a) << 16)) }
+    "cvt.f32.bf16", (a: u16) -> u32 { canonical(f32::from_bits(u32::from(a) << 16)) }
     "cvt.rn.bf16x2.f32", (high: f32, low: f32) -> u32 { u32::from(to_brain(high)) << 16 | u32::from(to_brain(low)) }
 };
-
-#[inline(always)]
-fn canonical(value: f32) -> f32 {
-    if value.is_nan() { f32::from_bits(0x7fff_ffff) } else { value }
-}
 
 /// bfloat16, rounded to nearest even; 0x7fff where not a number.
 #[inline(always)]

@@ -9,20 +9,20 @@ use crate::exec::lane::{LaneOp, lane_ops};
 pub(super) static ROWS: &[&[LaneOp]] = &[SINGLE, DOUBLE];
 
 static SINGLE: &[LaneOp] = lane_ops! {
-    "add.rn.f32", (a: f32, b: f32) -> f32 { canonical(a + b) }
-    "sub.rn.f32", (a: f32, b: f32) -> f32 { canonical(a - b) }
-    "mul.rn.f32", (a: f32, b: f32) -> f32 { canonical(a * b) }
-    "fma.rn.f32", (a: f32, b: f32, c: f32) -> f32 { canonical(a.mul_add(b, c)) }
-    "div.rn.f32", (a: f32, b: f32) -> f32 { canonical(a / b) }
-    "rcp.rn.f32", (a: f32) -> f32 { canonical(1.0 / a) }
-    "sqrt.rn.f32", (a: f32) -> f32 { canonical(a.sqrt()) }
+    "add.rn.f32", (a: f32, b: f32) -> u32 { canonical(a + b) }
+    "sub.rn.f32", (a: f32, b: f32) -> u32 { canonical(a - b) }
+    "mul.rn.f32", (a: f32, b: f32) -> u32 { canonical(a * b) }
+    "fma.rn.f32", (a: f32, b: f32, c: f32) -> u32 { canonical(a.mul_add(b, c)) }
+    "div.rn.f32", (a: f32, b: f32) -> u32 { canonical(a / b) }
+    "rcp.rn.f32", (a: f32) -> u32 { canonical(1.0 / a) }
+    "sqrt.rn.f32", (a: f32) -> u32 { canonical(a.sqrt()) }
     "neg.f32", (a: u32) -> u32 { a ^ 1 << 31 }
     "abs.f32", (a: u32) -> u32 { a & !(1 << 31) }
     "copysign.f32", (a: u32, b: u32) -> u32 { a & 1 << 31 | b & !(1 << 31) }
-    "min.f32", (a: f32, b: f32) -> f32 { canonical(least(a, b)) }
-    "max.f32", (a: f32, b: f32) -> f32 { canonical(-least(-a, -b)) }
-    "min.NaN.f32", (a: f32, b: f32) -> f32 { if a.is_nan() | b.is_nan() { NAN } else { least(a, b) } }
-    "max.NaN.f32", (a: f32, b: f32) -> f32 { if a.is_nan() | b.is_nan() { NAN } else { -least(-a, -b) } }
+    "min.f32", (a: f32, b: f32) -> u32 { canonical(least(a, b)) }
+    "max.f32", (a: f32, b: f32) -> u32 { canonical(-least(-a, -b)) }
+    "min.NaN.f32", (a: f32, b: f32) -> u32 { canonical(either_nan(a, b).unwrap_or(least(a, b))) }
+    "max.NaN.f32", (a: f32, b: f32) -> u32 { canonical(either_nan(a, b).unwrap_or(-least(-a, -b))) }
     "testp.finite.f32", (a: f32) -> bool { a.is_finite() }
     "testp.infinite.f32", (a: f32) -> bool { a.is_infinite() }
     "testp.number.f32", (a: f32) -> bool { !a.is_nan() }
@@ -46,11 +46,16 @@ static DOUBLE: &[LaneOp] = lane_ops! {
     "max.f64", (a: f64, b: f64) -> f64 { -least_double(-a, -b) }
 };
 
-const NAN: f32 = f32::from_bits(0x7fff_ffff);
+/// The bits of a result. Tested as an integer: which not-a-number a float holds, compilers feel free to change.
+#[inline(always)]
+pub(super) fn canonical(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if (bits & 0x7fff_ffff) as i32 > 0x7f80_0000 { 0x7fff_ffff } else { bits }
+}
 
 #[inline(always)]
-fn canonical(value: f32) -> f32 {
-    if value.is_nan() { NAN } else { value }
+fn either_nan(a: f32, b: f32) -> Option<f32> {
+    (a.is_nan() | b.is_nan()).then_some(f32::NAN)
 }
 
 /// The lesser; the other one if one is not a number; -0 is less than +0.
