@@ -3,10 +3,12 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use common::values::values;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, LaunchConfig, PushKernelArg};
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use cudarc::nvrtc::{CompileOptions, Ptx, compile_ptx_with_opts};
 
 const SOURCE: &str = include_str!("kernels.cu");
 
@@ -34,8 +36,9 @@ impl Device {
             "--prec-sqrt=true",
         ];
         let options = CompileOptions { options: options.map(String::from).to_vec(), ..Default::default() };
-        let ptx = compile_ptx_with_opts(SOURCE, options).unwrap();
-        let module = context.load_module(ptx).unwrap();
+        static PTX: OnceLock<Ptx> = OnceLock::new();
+        let ptx = PTX.get_or_init(|| compile_ptx_with_opts(SOURCE, options).unwrap());
+        let module = context.load_module(ptx.clone()).unwrap();
         println!("device: {}", context.name().unwrap());
         Some(Self { stream: context.default_stream(), module })
     }
@@ -55,7 +58,7 @@ fn vector_add() {
     let stream = &device.stream;
     let kernel = device.kernel("vector_add");
     for n in [1usize, 31, 1000, 4096] {
-        let (a, b) = (common::values(n, 1), common::values(n, 2));
+        let (a, b) = (values(n, 1), values(n, 2));
         let (da, db) = (stream.clone_htod(&a).unwrap(), stream.clone_htod(&b).unwrap());
         let mut dc = stream.alloc_zeros::<f32>(n).unwrap();
         let count = n as i32;
@@ -73,7 +76,7 @@ fn rms_norm_both_ways() {
     let Some(device) = Device::open() else { return };
     let stream = &device.stream;
     for (rows, d) in [(1usize, 128usize), (5, 96), (7, 257), (16, 512)] {
-        let (x, w, dy) = (common::values(rows * d, 3), common::values(d, 4), common::values(rows * d, 5));
+        let (x, w, dy) = (values(rows * d, 3), values(d, 4), values(rows * d, 5));
         let (inv_d, eps) = (1.0 / d as f32, 1e-5f32);
         let (dx, dw) = (stream.clone_htod(&x).unwrap(), stream.clone_htod(&w).unwrap());
         let ddy = stream.clone_htod(&dy).unwrap();
@@ -107,8 +110,8 @@ fn adamw_step() {
     let stream = &device.stream;
     let kernel = device.kernel("adamw");
     let n = 3000usize;
-    let (mut p, mut m, g) = (common::values(n, 6), common::values(n, 7), common::values(n, 8));
-    let mut v: Vec<f32> = common::values(n, 9).iter().map(|v| v * v).collect();
+    let (mut p, mut m, g) = (values(n, 6), values(n, 7), values(n, 8));
+    let mut v: Vec<f32> = values(n, 9).iter().map(|v| v * v).collect();
     let (mut dp, mut dm) = (stream.clone_htod(&p).unwrap(), stream.clone_htod(&m).unwrap());
     let (mut dv, dg) = (stream.clone_htod(&v).unwrap(), stream.clone_htod(&g).unwrap());
     let mut launch = stream.launch_builder(&kernel);
@@ -130,7 +133,7 @@ fn sgemm_nn_nt_tn() {
     let stream = &device.stream;
     let kernel = device.kernel("sgemm");
     for (m, n, k) in [(1, 1, 1), (64, 64, 16), (70, 130, 37), (128, 192, 256)] {
-        let (a, b) = (common::values(m * k, 10), common::values(k * n, 11));
+        let (a, b) = (values(m * k, 10), values(k * n, 11));
         let (da, db) = (stream.clone_htod(&a).unwrap(), stream.clone_htod(&b).unwrap());
         for product in common::products(m, n, k) {
             let mut dc = stream.alloc_zeros::<f32>(m * n).unwrap();
@@ -142,7 +145,8 @@ fn sgemm_nn_nt_tn() {
             }
             let grid_dim = (n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1);
             // SAFETY: arguments are those of the kernel, which guards its edges.
-            unsafe { launch.launch(LaunchConfig { grid_dim, block_dim: (256, 1, 1), shared_mem_bytes: 0 }) }.unwrap();
+            unsafe { launch.launch(LaunchConfig { grid_dim, block_dim: (256, 1, 1), shared_mem_bytes: 0 }) }
+                .unwrap();
             let expected = common::sgemm(product, &a, &b);
             common::same_bits(&format!("{product:?}"), &stream.clone_dtoh(&dc).unwrap(), &expected);
         }
@@ -156,7 +160,7 @@ fn dynamic_shared_memory_and_events() {
     let kernel = device.kernel("reverse");
     let (blocks, threads) = (3usize, 64usize);
     let n = 4 * threads;
-    let a = common::values(blocks * n, 12);
+    let a = values(blocks * n, 12);
     let da = stream.clone_htod(&a).unwrap();
     let mut db = stream.alloc_zeros::<f32>(blocks * n).unwrap();
     let config = LaunchConfig { shared_mem_bytes: 4 * n as u32, ..shape(blocks as u32, threads as u32) };

@@ -123,7 +123,13 @@ fn attribute_value(attribute: c_int, settings: &Settings) -> Option<u32> {
         81 => model.shared_per_sm,
         97 => model.shared_per_block,
         106 => model.blocks_per_sm,
-        111 => if model.sm >= 80 { 1 << 10 } else { 0 },
+        111 => {
+            if model.sm >= 80 {
+                1 << 10
+            } else {
+                0
+            }
+        }
         // Stream-ordered allocation.
         115 => 1,
         17..=LAST_ATTRIBUTE => 0,

@@ -3,7 +3,10 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use super::status::Status;
-use super::{context, device, driver_calls, event, give, launch, memory, module, occupancy, state, status, stream, text};
+use super::{
+    context, device, driver_calls, event, give, launch, memory, module, occupancy, state, status, stream,
+    text,
+};
 
 /// CUDA 12.9.
 const DRIVER_VERSION: c_int = 12090;
@@ -75,7 +78,11 @@ fn find(name: &str) -> Option<*mut c_void> {
     ];
     let newest = format!("{name}_v2");
     let by_name = |wanted: &str| {
-        tables.iter().flat_map(|table| table.iter()).find(|call| call.0 == wanted).map(|call| call.1.0 as *mut c_void)
+        tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|call| call.0 == wanted)
+            .map(|call| call.1.0 as *mut c_void)
     };
     by_name(&newest).or_else(|| by_name(name))
 }

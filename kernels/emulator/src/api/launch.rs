@@ -110,7 +110,8 @@ fn check_shape(
     shared_bytes: u32,
     settings: &Settings,
 ) -> Outcome {
-    let within = |shape: [u32; 3], limits: [u32; 3]| (0..3).all(|axis| (1..=limits[axis]).contains(&shape[axis]));
+    let within =
+        |shape: [u32; 3], limits: [u32; 3]| (0..3).all(|axis| (1..=limits[axis]).contains(&shape[axis]));
     if !within(grid, [i32::MAX as u32, 65535, 65535]) || !within(block, [MAX_THREADS, MAX_THREADS, 64]) {
         return Err(Status::InvalidValue);
     }

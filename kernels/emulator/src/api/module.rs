@@ -146,7 +146,12 @@ unsafe fn load_image(module: *mut Handle, image: *const c_void, log: &mut dyn Fn
     };
     let source = match std::str::from_utf8(image) {
         Ok(source) if source.contains(".version") => source,
-        _ => return complain("the module is not PTX text; machine code cannot run here", Status::NoBinaryForGpu),
+        _ => {
+            return complain(
+                "the module is not PTX text; machine code cannot run here",
+                Status::NoBinaryForGpu,
+            );
+        }
     };
     let loaded = match load(source) {
         Ok(loaded) => loaded,
@@ -176,7 +181,9 @@ const ERROR_LOG: (c_int, c_int) = (5, 6);
 unsafe fn write_log(message: &str, count: usize, options: *const c_int, values: *const *mut c_void) {
     let option = |wanted: c_int| {
         // SAFETY: the caller's promise.
-        (0..count).find(|&index| unsafe { *options.add(index) } == wanted).map(|index| unsafe { *values.add(index) })
+        (0..count)
+            .find(|&index| unsafe { *options.add(index) } == wanted)
+            .map(|index| unsafe { *values.add(index) })
     };
     let (Some(buffer), Some(size)) = (option(ERROR_LOG.0), option(ERROR_LOG.1)) else { return };
     // The size stands in the pointer itself.

@@ -62,7 +62,8 @@ fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
         format!("IOTA_EMULATED_SM is `{sm}`; known are {}", known.join(", "))
     })?;
     let mib = variable("IOTA_EMULATED_MEMORY_MIB").unwrap_or_else(|| "16384".to_string());
-    let mib: u32 = mib.parse().map_err(|_| format!("IOTA_EMULATED_MEMORY_MIB is `{mib}`, not a number of MiB"))?;
+    let mib: u32 =
+        mib.parse().map_err(|_| format!("IOTA_EMULATED_MEMORY_MIB is `{mib}`, not a number of MiB"))?;
     let check = match variable("IOTA_EMULATED_CHECK").as_deref() {
         None | Some("" | "0") => false,
         Some("1") => true,

@@ -186,7 +186,9 @@ impl State {
     pub fn allocations(&self) -> Allocations {
         let buffers = self.buffers.iter().map(|(&start, buffer)| (start, start + buffer.bytes));
         let variables = self.modules.values().flat_map(|module| module.variables.values());
-        Allocations::new(buffers.chain(variables.map(|&(start, bytes)| (start, start + bytes as u64))).collect())
+        Allocations::new(
+            buffers.chain(variables.map(|&(start, bytes)| (start, start + bytes as u64))).collect(),
+        )
     }
 
     /// What `cuDevicePrimaryCtxReset` does.

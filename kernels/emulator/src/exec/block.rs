@@ -34,7 +34,9 @@ impl<'a> Worker<'a> {
         let template = Aligned::zeroed(frame_bytes);
         let params = Aligned::zeroed(launch.params.len());
         // SAFETY: the buffer is as long as the arguments and nobody else has it yet.
-        unsafe { std::ptr::copy_nonoverlapping(launch.params.as_ptr(), params.as_ptr(), launch.params.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(launch.params.as_ptr(), params.as_ptr(), launch.params.len())
+        };
         let mut worker = Self {
             program,
             launch,
@@ -159,9 +161,7 @@ impl<'a> Worker<'a> {
 fn lane_value(special: Special, warp: u32, block: [u32; 3]) -> Option<[u32; LANES]> {
     let per_lane = |value: &dyn Fn(u32) -> u32| Some(std::array::from_fn(|lane| value(lane as u32)));
     match special {
-        Special::Tid(axis) => {
-            per_lane(&|lane| thread_of(warp, lane, block)[axis as usize])
-        }
+        Special::Tid(axis) => per_lane(&|lane| thread_of(warp, lane, block)[axis as usize]),
         Special::LaneId => per_lane(&|lane| lane),
         Special::WarpId => per_lane(&|_| warp),
         Special::LaneMaskEq => per_lane(&|lane| 1 << lane),
@@ -203,7 +203,9 @@ unsafe fn release<const CHECK: bool>(warps: &mut [Warp]) -> Result<bool, Box<Fau
         if CHECK && expected.is_none() {
             let born: u32 = warps.iter().map(|warp| warp.born.count_ones()).sum();
             if born != live {
-                let what = format!("{live} of the block's {born} threads wait here, the others have left the kernel");
+                let what = format!(
+                    "{live} of the block's {born} threads wait here, the others have left the kernel"
+                );
                 return Err(stuck(warps, what));
             }
         }

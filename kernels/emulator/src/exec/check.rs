@@ -41,9 +41,15 @@ impl Allocations {
             Some((start, end)) => {
                 let size = end - start;
                 if address < *start {
-                    format!("{} bytes before the nearest allocation, of {size} bytes at {start:#x}", start - address)
+                    format!(
+                        "{} bytes before the nearest allocation, of {size} bytes at {start:#x}",
+                        start - address
+                    )
                 } else if address >= *end {
-                    format!("{} bytes past the end of the nearest allocation, of {size} bytes at {start:#x}", address - end)
+                    format!(
+                        "{} bytes past the end of the nearest allocation, of {size} bytes at {start:#x}",
+                        address - end
+                    )
                 } else {
                     format!("{} bytes into the allocation of {size} bytes at {start:#x}", address - start)
                 }
@@ -102,7 +108,14 @@ impl Shadow {
     ///
     /// # Errors
     /// A race with another warp.
-    pub fn touch(&mut self, offset: usize, len: usize, warp: u32, lane: u32, touch: Touch) -> Result<(), Box<Fault>> {
+    pub fn touch(
+        &mut self,
+        offset: usize,
+        len: usize,
+        warp: u32,
+        lane: u32,
+        touch: Touch,
+    ) -> Result<(), Box<Fault>> {
         let me = 1u32 << (warp & 31);
         let end = (offset + len).min(self.bytes.len());
         for (index, byte) in self.bytes.iter_mut().enumerate().take(end).skip(offset) {

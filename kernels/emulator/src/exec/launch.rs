@@ -80,7 +80,8 @@ unsafe fn run<const CHECK: bool>(
 }
 
 fn report(program: &Program, launch: &Launch<'_>, block: [u32; 3], fault: &Fault) -> Report {
-    let (ptx_line, cuda_line) = fault.pc.and_then(|pc| program.lines.get(pc as usize).copied()).unwrap_or((0, None));
+    let (ptx_line, cuda_line) =
+        fault.pc.and_then(|pc| program.lines.get(pc as usize).copied()).unwrap_or((0, None));
     let text = program.source.lines().nth((ptx_line as usize).wrapping_sub(1)).unwrap_or("");
     Report {
         kind: fault.kind,

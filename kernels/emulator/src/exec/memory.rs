@@ -159,8 +159,14 @@ impl BlockMemory<'_> {
                 Ok(out)
             }
             Space::Local => {
-                let mut out =
-                    bounded(named, mask, bytes, self.local as u64, self.local_bytes, "a thread's local memory")?;
+                let mut out = bounded(
+                    named,
+                    mask,
+                    bytes,
+                    self.local as u64,
+                    self.local_bytes,
+                    "a thread's local memory",
+                )?;
                 for lane in 0..LANES {
                     out[lane] = out[lane].wrapping_add(lane as u64 * self.local_bytes);
                 }
@@ -223,6 +229,11 @@ impl BlockMemory<'_> {
         }
         if CHECK {
             for lane in active(mask) {
+                // `cvta.param` makes device addresses of parameters.
+                let in_params = named[lane].wrapping_sub(self.params as u64);
+                if in_params.saturating_add(u64::from(bytes)) <= self.param_bytes {
+                    continue;
+                }
                 if !self.allocations.contains(named[lane], u64::from(bytes), &mut self.last_hit) {
                     let place = self.allocations.describe(named[lane]);
                     let what = format!("{bytes} bytes of device memory at {:#x}: {place}", named[lane]);

@@ -84,7 +84,10 @@ pub(super) enum Op {
     /// To another instruction.
     Branch(u32),
     /// To the instruction an index register selects.
-    BranchTable { index: u32, targets: Box<[u32]> },
+    BranchTable {
+        index: u32,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap,
     Load(Box<Transfer>),

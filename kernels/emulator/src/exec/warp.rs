@@ -207,7 +207,11 @@ impl Warp {
             }
             Op::Trap => {
                 let lane = now.trailing_zeros();
-                return Err(Fault::new(FaultKind::IllegalInstruction, Some(lane), "the kernel executed a trap"));
+                return Err(Fault::new(
+                    FaultKind::IllegalInstruction,
+                    Some(lane),
+                    "the kernel executed a trap",
+                ));
             }
             Op::BranchTable { index, targets } => {
                 // SAFETY: the caller's promise.

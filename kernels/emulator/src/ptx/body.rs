@@ -147,7 +147,8 @@ impl Reader {
         if cursor.eat('@') {
             let negated = cursor.eat('!');
             let name = cursor.word()?;
-            let reg = self.reg(name).ok_or_else(|| PtxError::new(line, format!("unknown predicate `{name}`")))?;
+            let reg =
+                self.reg(name).ok_or_else(|| PtxError::new(line, format!("unknown predicate `{name}`")))?;
             guard = Some(Guard { reg, negated });
         }
         let opcode = cursor.word()?.to_string();

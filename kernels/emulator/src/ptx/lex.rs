@@ -155,34 +155,34 @@ mod tests {
 
     #[test]
     fn opcode_without_space_before_its_register_is_two_words() {
-        assert_eq!(words("shfl.sync.b32%r1|%p2"), vec![
-            Token::Word("shfl.sync.b32"),
-            Token::Word("%r1"),
-            Token::Mark('|'),
-            Token::Word("%p2"),
-        ]);
+        assert_eq!(
+            words("shfl.sync.b32%r1|%p2"),
+            vec![Token::Word("shfl.sync.b32"), Token::Word("%r1"), Token::Mark('|'), Token::Word("%p2"),]
+        );
     }
 
     #[test]
     fn literals() {
-        assert_eq!(words("0f3F800000 0d3FF0000000000000 0x1fU 017 0b11 42 1.5"), vec![
-            Token::F32(0x3f80_0000),
-            Token::F64(0x3ff0_0000_0000_0000),
-            Token::Int(31),
-            Token::Int(15),
-            Token::Int(3),
-            Token::Int(42),
-            Token::F64(1.5f64.to_bits()),
-        ]);
+        assert_eq!(
+            words("0f3F800000 0d3FF0000000000000 0x1fU 017 0b11 42 1.5"),
+            vec![
+                Token::F32(0x3f80_0000),
+                Token::F64(0x3ff0_0000_0000_0000),
+                Token::Int(31),
+                Token::Int(15),
+                Token::Int(3),
+                Token::Int(42),
+                Token::F64(1.5f64.to_bits()),
+            ]
+        );
     }
 
     #[test]
     fn double_colon_joins_and_single_colon_ends() {
-        assert_eq!(words(".shared::cta L:"), vec![
-            Token::Word(".shared::cta"),
-            Token::Word("L"),
-            Token::Mark(':'),
-        ]);
+        assert_eq!(
+            words(".shared::cta L:"),
+            vec![Token::Word(".shared::cta"), Token::Word("L"), Token::Mark(':'),]
+        );
     }
 
     #[test]

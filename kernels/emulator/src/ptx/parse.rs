@@ -20,15 +20,18 @@ pub fn parse(text: &str) -> Result<Module, PtxError> {
             ".version" => {
                 cursor.next();
                 let (token, line) = cursor.take("a version such as 8.8")?;
-                let Token::F64(bits) = token else { return Err(PtxError::new(line, "version without a minor")) };
+                let Token::F64(bits) = token else {
+                    return Err(PtxError::new(line, "version without a minor"));
+                };
                 let version = f64::from_bits(bits);
                 module.version = (version as u32, ((version * 10.0).round() as u32) % 10);
             }
             ".target" => {
                 cursor.next();
                 let name = cursor.word()?;
-                module.target = target_number(name)
-                    .ok_or_else(|| PtxError::new(line, format!("target `{name}` is not of the form sm_NN")))?;
+                module.target = target_number(name).ok_or_else(|| {
+                    PtxError::new(line, format!("target `{name}` is not of the form sm_NN"))
+                })?;
                 while cursor.eat(',') {
                     cursor.word()?;
                 }
@@ -181,7 +184,12 @@ fn entry(cursor: &mut Cursor<'_>) -> Result<Entry, PtxError> {
                 cursor.take("a pragma")?;
                 cursor.expect(';')?;
             }
-            other => return Err(PtxError::new(line, format!("{other:?} before a kernel's body is not implemented"))),
+            other => {
+                return Err(PtxError::new(
+                    line,
+                    format!("{other:?} before a kernel's body is not implemented"),
+                ));
+            }
         }
     }
     let body = super::body::body(cursor)?;
@@ -329,7 +337,9 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn unexpected(&self, expected: &str) -> PtxError {
         match self.peek() {
-            Some(placed) => PtxError::new(placed.line, format!("expected {expected}, found {:?}", placed.token)),
+            Some(placed) => {
+                PtxError::new(placed.line, format!("expected {expected}, found {:?}", placed.token))
+            }
             None => PtxError::new(self.line(), format!("the text ends where {expected} was expected")),
         }
     }

@@ -14,13 +14,17 @@ pub fn oracle(name: &str) -> Option<Oracle> {
         "xor" => Oracle::new(&two, ty, move |b| each(ty, |i| bit(b[0], i) != bit(b[1], i))),
         "not" => Oracle::new(&[ty], ty, move |b| each(ty, |i| !bit(b[0], i))),
         "cnot" => Oracle::new(&[ty], ty, move |b| u64::from((0..ty.width()).all(|i| !bit(b[0], i)))),
-        "mov" | "cvta.to.global" | "cvta.global" | "cvta.to.const" | "cvta.const" => Oracle::new(&[ty], ty, |b| b[0]),
+        "mov" | "cvta.to.global" | "cvta.global" | "cvta.to.const" | "cvta.const" => {
+            Oracle::new(&[ty], ty, |b| b[0])
+        }
         "cvta.shared" => Oracle::new(&[ty], ty, |b| b[0].wrapping_add(0x1000_0000_0000_0000)),
         "cvta.to.shared" => Oracle::new(&[ty], ty, |b| b[0].wrapping_sub(0x1000_0000_0000_0000)),
         "cvta.local" => Oracle::new(&[ty], ty, |b| b[0].wrapping_add(0x2000_0000_0000_0000)),
         "cvta.to.local" => Oracle::new(&[ty], ty, |b| b[0].wrapping_sub(0x2000_0000_0000_0000)),
         "selp" => Oracle::new(&[ty, ty, Ty::Pred], ty, |b| if b[2] == 1 { b[0] } else { b[1] }),
-        "popc" => Oracle::new(&[ty], Ty::U(4), move |b| (0..ty.width()).filter(|&i| bit(b[0], i)).count() as u64),
+        "popc" => {
+            Oracle::new(&[ty], Ty::U(4), move |b| (0..ty.width()).filter(|&i| bit(b[0], i)).count() as u64)
+        }
         "clz" => Oracle::new(&[ty], Ty::U(4), move |b| {
             (0..ty.width()).rev().take_while(|&i| !bit(b[0], i)).count() as u64
         }),
@@ -56,7 +60,13 @@ pub fn oracle(name: &str) -> Option<Oracle> {
             let pick = |i: u32| {
                 let selector = (b[2] >> (4 * i)) as usize & 15;
                 let byte = bytes[selector % 8];
-                if selector < 8 { byte } else if byte >= 128 { 255 } else { 0 }
+                if selector < 8 {
+                    byte
+                } else if byte >= 128 {
+                    255
+                } else {
+                    0
+                }
             };
             u64::from(u32::from_le_bytes([pick(0), pick(1), pick(2), pick(3)]))
         }),

@@ -8,9 +8,9 @@ pub fn oracle(name: &str) -> Option<Oracle> {
     let words: Vec<&str> = name.strip_prefix("cvt.")?.split('.').collect();
     match words[..] {
         ["rn", "bf16", "f32"] => Oracle::new(&[Ty::F(4)], Ty::Brain, |b| brain(b[0])),
-        ["f32", "bf16"] => Oracle::new(&[Ty::Brain], Ty::F(4), |b| {
-            canonical(f64::from(f32::from_bits((b[0] as u32) << 16)))
-        }),
+        ["f32", "bf16"] => {
+            Oracle::new(&[Ty::Brain], Ty::F(4), |b| canonical(f64::from(f32::from_bits((b[0] as u32) << 16))))
+        }
         ["rn", "bf16x2", "f32"] => {
             Oracle::new(&[Ty::F(4), Ty::F(4)], Ty::U(4), |b| brain(b[0]) << 16 | brain(b[1]))
         }
@@ -87,11 +87,23 @@ fn integral(mode: &str, value: f64) -> f64 {
     let chosen = match mode {
         "rmi" => below,
         "rpi" => above,
-        "rzi" => if value < 0.0 { above } else { below },
+        "rzi" => {
+            if value < 0.0 {
+                above
+            } else {
+                below
+            }
+        }
         _ => {
             let (down, up) = (value - below, above - value);
             let even = if (below as i64) % 2 == 0 { below } else { above };
-            if down < up { below } else if up < down { above } else { even }
+            if down < up {
+                below
+            } else if up < down {
+                above
+            } else {
+                even
+            }
         }
     };
     chosen.abs().copysign(value)
@@ -130,7 +142,9 @@ fn brain(bits: u64) -> u64 {
         return bits >> 16;
     }
     let low = (bits >> 16) as u32;
-    let of = |upper: u32| if upper & 0x7fff == 0x7f80 { 2f64.powi(128) } else { f64::from(f32::from_bits(upper << 16)).abs() };
+    let of = |upper: u32| {
+        if upper & 0x7fff == 0x7f80 { 2f64.powi(128) } else { f64::from(f32::from_bits(upper << 16)).abs() }
+    };
     let (down, up) = (f64::from(value).abs() - of(low), of(low + 1) - f64::from(value).abs());
     u64::from(if down < up || (down == up && low % 2 == 0) { low } else { low + 1 })
 }

@@ -13,7 +13,8 @@ pub fn oracle(name: &str) -> Option<Oracle> {
     let Ty::F(bytes) = ty else { return None };
     let single = bytes == 4;
     // Values as binary64, results rounded back.
-    let real = move |bits: u64| if single { f64::from(f32::from_bits(bits as u32)) } else { f64::from_bits(bits) };
+    let real =
+        move |bits: u64| if single { f64::from(f32::from_bits(bits as u32)) } else { f64::from_bits(bits) };
     let back = move |value: f64| if single { canonical(value) } else { value.to_bits() };
     let one = [ty];
     let two = [ty, ty];
@@ -25,7 +26,9 @@ pub fn oracle(name: &str) -> Option<Oracle> {
         "div.rn" => Oracle::new(&two, ty, move |b| back(real(b[0]) / real(b[1]))),
         "rcp.rn" => Oracle::new(&one, ty, move |b| back(1.0 / real(b[0]))),
         "sqrt.rn" => Oracle::new(&one, ty, move |b| back(real(b[0]).sqrt())),
-        "fma.rn" if single => Oracle::new(&[ty; 3], ty, move |b| back(odd_fma(real(b[0]), real(b[1]), real(b[2])))),
+        "fma.rn" if single => {
+            Oracle::new(&[ty; 3], ty, move |b| back(odd_fma(real(b[0]), real(b[1]), real(b[2]))))
+        }
         "fma.rn" => Oracle::new(&[ty; 3], ty, move |b| real(b[0]).mul_add(real(b[1]), real(b[2])).to_bits()),
         "neg" => Oracle::new(&one, ty, move |b| b[0] ^ sign),
         "abs" => Oracle::new(&one, ty, move |b| b[0] & !sign),

@@ -28,8 +28,12 @@ pub fn oracle(name: &str) -> Option<Oracle> {
             }
             Oracle::new(&[ty, ty, wide], wide, move |b| exact(b).wrapping_add(b[2]))
         }
-        "div" => Oracle::new(&two, ty, move |b| if b[1] == 0 { u64::MAX } else { (pair(b).0 / pair(b).1) as u64 }),
-        "rem" => Oracle::new(&two, ty, move |b| if b[1] == 0 { b[0] } else { (pair(b).0 % pair(b).1) as u64 }),
+        "div" => {
+            Oracle::new(&two, ty, move |b| if b[1] == 0 { u64::MAX } else { (pair(b).0 / pair(b).1) as u64 })
+        }
+        "rem" => {
+            Oracle::new(&two, ty, move |b| if b[1] == 0 { b[0] } else { (pair(b).0 % pair(b).1) as u64 })
+        }
         "min" => Oracle::new(&two, ty, move |b| pair(b).0.min(pair(b).1) as u64),
         "max" => Oracle::new(&two, ty, move |b| pair(b).0.max(pair(b).1) as u64),
         "neg" => Oracle::new(&[ty], ty, move |b| -ty.value(b[0]) as u64),

@@ -79,7 +79,9 @@ fn try_one(name: &str, oracle: &Oracle) {
         let case = &cases[lane % cases.len()];
         let expected = (oracle.apply)(case) & oracle.sig.dst.mask();
         let case = || case.iter().map(|v| format!("{v:#x}")).collect::<Vec<_>>().join(", ");
-        let same = |found: u64| found == expected || (oracle.sig.dst.is_nan(found) && oracle.sig.dst.is_nan(expected));
+        let same = |found: u64| {
+            found == expected || (oracle.sig.dst.is_nan(found) && oracle.sig.dst.is_nan(expected))
+        };
         assert!(same(all[lane]), "{name} ({}) gave {:#x}, expected {expected:#x}", case(), all[lane]);
         if lane % 2 == 0 {
             assert!(same(half[lane]), "guarded {name} ({}) gave {:#x}", case(), half[lane]);

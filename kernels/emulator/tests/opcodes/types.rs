@@ -80,11 +80,26 @@ impl Ty {
     fn edges(self) -> Vec<u64> {
         match self {
             Self::Pred => vec![0, 1],
-            Self::Amount => vec![0, 1, 5, 15, 16, 31, 32, 33, 63, 64, 100, 255, 256 + 7, 0x8000_0000, u32::MAX.into()],
+            Self::Amount => {
+                vec![0, 1, 5, 15, 16, 31, 32, 33, 63, 64, 100, 255, 256 + 7, 0x8000_0000, u32::MAX.into()]
+            }
             Self::U(n) | Self::S(n) => {
                 let top = 1u64 << (8 * n - 1);
-                let some = [0, 1, 2, 3, 7, 10, 100, 0x5a, 0x1234_5678_9abc_def0, 0xfedc_ba98_7654_3210, 0x00ff_00ff_00ff_00ff];
-                let near = [top, top - 1, top + 1, u64::MAX, u64::MAX - 1, u64::MAX - 6, top >> 1, 0x80, 0x8000];
+                let some = [
+                    0,
+                    1,
+                    2,
+                    3,
+                    7,
+                    10,
+                    100,
+                    0x5a,
+                    0x1234_5678_9abc_def0,
+                    0xfedc_ba98_7654_3210,
+                    0x00ff_00ff_00ff_00ff,
+                ];
+                let near =
+                    [top, top - 1, top + 1, u64::MAX, u64::MAX - 1, u64::MAX - 6, top >> 1, 0x80, 0x8000];
                 some.iter().chain(&near).map(|bits| bits & self.mask()).collect()
             }
             Self::F(4) => SINGLES.iter().map(|&bits| u64::from(bits)).collect(),
@@ -100,19 +115,72 @@ impl Ty {
 /// Zeros, subnormals, the ends of the range, halves around integers, ends of integer types, infinities, not a
 /// number, and some of no distinction.
 const SINGLES: &[u32] = &[
-    0x0000_0000, 0x8000_0000, 0x0000_0001, 0x8000_0001, 0x0000_0003, 0x007f_ffff, 0x807f_ffff, 0x0080_0000,
-    0x0080_0001, 0x7f7f_ffff, 0xff7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0xffc1_2345, 0x7f80_0001,
-    0x3f80_0000, 0xbf80_0000, 0x3f80_0001, 0x3f7f_ffff, 0x3f00_0000, 0xbf00_0000, 0x3fc0_0000, 0x4020_0000,
-    0xc020_0000, 0x3eff_ffff, 0x4b00_0001, 0x4afe_ffff, 0x4f00_0000, 0xcf00_0000, 0x4eff_ffff, 0x4f80_0000,
-    0x5f00_0000, 0xdf00_0000, 0x5eff_ffff, 0x5f80_0000, 0x437f_0000, 0x4300_0000, 0xc301_0000, 0x4049_0fdb,
-    0x0d80_0000, 0x7149_f2ca, 0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x2b80_0000, 0x6a80_0000,
+    0x0000_0000,
+    0x8000_0000,
+    0x0000_0001,
+    0x8000_0001,
+    0x0000_0003,
+    0x007f_ffff,
+    0x807f_ffff,
+    0x0080_0000,
+    0x0080_0001,
+    0x7f7f_ffff,
+    0xff7f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
+    0xffc1_2345,
+    0x7f80_0001,
+    0x3f80_0000,
+    0xbf80_0000,
+    0x3f80_0001,
+    0x3f7f_ffff,
+    0x3f00_0000,
+    0xbf00_0000,
+    0x3fc0_0000,
+    0x4020_0000,
+    0xc020_0000,
+    0x3eff_ffff,
+    0x4b00_0001,
+    0x4afe_ffff,
+    0x4f00_0000,
+    0xcf00_0000,
+    0x4eff_ffff,
+    0x4f80_0000,
+    0x5f00_0000,
+    0xdf00_0000,
+    0x5eff_ffff,
+    0x5f80_0000,
+    0x437f_0000,
+    0x4300_0000,
+    0xc301_0000,
+    0x4049_0fdb,
+    0x0d80_0000,
+    0x7149_f2ca,
+    0x3f80_8000,
+    0x3f81_8000,
+    0x3f80_8001,
+    0x2b80_0000,
+    0x6a80_0000,
 ];
 
 const DOUBLES: &[u64] = &[
-    0x0000_0000_0000_0001, 0x000f_ffff_ffff_ffff, 0x7fef_ffff_ffff_ffff, 0xffef_ffff_ffff_ffff,
-    0x3ff0_0000_0000_0001, 0x3ff0_0000_1000_0000, 0x3ff0_0000_1000_0001, 0x3ff0_0000_3000_0000,
-    0x47ef_ffff_f000_0000, 0x47ef_ffff_efff_ffff, 0x369f_ffff_ffff_ffff, 0x3690_0000_0000_0001,
-    0x41df_ffff_ffc0_0000, 0xc1e0_0000_0020_0000, 0x433f_ffff_ffff_ffff, 0x43df_ffff_ffff_ffff,
+    0x0000_0000_0000_0001,
+    0x000f_ffff_ffff_ffff,
+    0x7fef_ffff_ffff_ffff,
+    0xffef_ffff_ffff_ffff,
+    0x3ff0_0000_0000_0001,
+    0x3ff0_0000_1000_0000,
+    0x3ff0_0000_1000_0001,
+    0x3ff0_0000_3000_0000,
+    0x47ef_ffff_f000_0000,
+    0x47ef_ffff_efff_ffff,
+    0x369f_ffff_ffff_ffff,
+    0x3690_0000_0000_0001,
+    0x41df_ffff_ffc0_0000,
+    0xc1e0_0000_0020_0000,
+    0x433f_ffff_ffff_ffff,
+    0x43df_ffff_ffff_ffff,
 ];
 
 /// All combinations of edges, thinned evenly beyond what is useful.

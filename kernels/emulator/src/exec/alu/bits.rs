@@ -175,7 +175,8 @@ fn lookup(a: u32, b: u32, c: u32, table: u32) -> u32 {
     for row in 0..8 {
         if table >> row & 1 != 0 {
             let (x, y, z) = (row >> 2 & 1, row >> 1 & 1, row & 1);
-            out |= (if x == 1 { a } else { !a }) & (if y == 1 { b } else { !b }) & (if z == 1 { c } else { !c });
+            out |=
+                (if x == 1 { a } else { !a }) & (if y == 1 { b } else { !b }) & (if z == 1 { c } else { !c });
         }
     }
     out

@@ -5,8 +5,24 @@ use super::float::canonical;
 use crate::exec::lane::{LaneOp, lane_ops};
 
 pub(super) static ROWS: &[&[LaneOp]] = &[
-    FROM_U8, FROM_U16, FROM_U32, FROM_U64, FROM_S8, FROM_S16, FROM_S32, FROM_S64, SINGLE_NEAREST, SINGLE_ZERO,
-    SINGLE_DOWN, SINGLE_UP, DOUBLE_NEAREST, DOUBLE_ZERO, DOUBLE_DOWN, DOUBLE_UP, FLOAT, BRAIN,
+    FROM_U8,
+    FROM_U16,
+    FROM_U32,
+    FROM_U64,
+    FROM_S8,
+    FROM_S16,
+    FROM_S32,
+    FROM_S64,
+    SINGLE_NEAREST,
+    SINGLE_ZERO,
+    SINGLE_DOWN,
+    SINGLE_UP,
+    DOUBLE_NEAREST,
+    DOUBLE_ZERO,
+    DOUBLE_DOWN,
+    DOUBLE_UP,
+    FLOAT,
+    BRAIN,
 ];
 
 macro_rules! from_integer {

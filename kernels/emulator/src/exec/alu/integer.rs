@@ -3,16 +3,8 @@
 
 use crate::exec::lane::{LaneOp, lane_ops};
 
-pub(super) static ROWS: &[&[LaneOp]] = &[
-    UNSIGNED_16,
-    UNSIGNED_32,
-    UNSIGNED_64,
-    SIGNED_16,
-    SIGNED_32,
-    SIGNED_64,
-    WIDE,
-    ONLY_SIGNED,
-];
+pub(super) static ROWS: &[&[LaneOp]] =
+    &[UNSIGNED_16, UNSIGNED_32, UNSIGNED_64, SIGNED_16, SIGNED_32, SIGNED_64, WIDE, ONLY_SIGNED];
 
 macro_rules! common {
     ($name:literal, $ty:ty, $wide:ty) => {

@@ -8,16 +8,24 @@ use crate::ptx::PtxError;
 use crate::ptx::ast::{Instruction, Operand};
 
 impl Decoder<'_> {
-    pub(super) fn barrier(&mut self, ins: &Instruction, words: &[&str], args: &[Operand]) -> Result<(), PtxError> {
+    pub(super) fn barrier(
+        &mut self,
+        ins: &Instruction,
+        words: &[&str],
+        args: &[Operand],
+    ) -> Result<(), PtxError> {
         // `.cta` and `.aligned` say what `bar` means anyway.
-        let kind: Vec<&str> = words[1..].iter().copied().filter(|word| !matches!(*word, "cta" | "aligned")).collect();
+        let kind: Vec<&str> =
+            words[1..].iter().copied().filter(|word| !matches!(*word, "cta" | "aligned")).collect();
         match (&kind[..], args) {
             (["warp", "sync"], [members]) => {
                 let members = self.source(members, Slot::Word, false)?;
                 self.push(Op::WarpBarrier(members));
                 Ok(())
             }
-            (["sync"], [id, threads @ ..]) if threads.len() <= 1 => self.push_barrier(id, threads.first(), None),
+            (["sync"], [id, threads @ ..]) if threads.len() <= 1 => {
+                self.push_barrier(id, threads.first(), None)
+            }
             (["red", fold, ty], [dst, id, rest @ ..]) => {
                 let (what, slot) = match (*fold, *ty) {
                     ("popc", "u32") => (Fold::Count, Slot::Word),
@@ -50,7 +58,12 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    pub(super) fn shuffle(&mut self, ins: &Instruction, words: &[&str], args: &[Operand]) -> Result<(), PtxError> {
+    pub(super) fn shuffle(
+        &mut self,
+        ins: &Instruction,
+        words: &[&str],
+        args: &[Operand],
+    ) -> Result<(), PtxError> {
         let ([_, "sync", mode, "b32"], [dst, value, lane, clamp, members]) = (words, args) else {
             return self.unknown(ins);
         };
@@ -74,8 +87,15 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    pub(super) fn vote(&mut self, ins: &Instruction, words: &[&str], args: &[Operand]) -> Result<(), PtxError> {
-        let ([_, "sync", what, ty], [dst, predicate, members]) = (words, args) else { return self.unknown(ins) };
+    pub(super) fn vote(
+        &mut self,
+        ins: &Instruction,
+        words: &[&str],
+        args: &[Operand],
+    ) -> Result<(), PtxError> {
+        let ([_, "sync", what, ty], [dst, predicate, members]) = (words, args) else {
+            return self.unknown(ins);
+        };
         let (what, slot) = match (*what, *ty) {
             ("all", "pred") => (Ballot::All, Slot::Mask),
             ("any", "pred") => (Ballot::Any, Slot::Mask),

@@ -24,7 +24,8 @@ impl Decoder<'_> {
                 let index = self.source(index, Slot::Word, false)?;
                 let entry = self.entry;
                 let labels = entry.body.table(ins.scope, table);
-                let labels = labels.ok_or_else(|| self.error(format!("unknown table of branches `{table}`")))?;
+                let labels =
+                    labels.ok_or_else(|| self.error(format!("unknown table of branches `{table}`")))?;
                 let targets = labels.iter().map(|label| self.target(ins, label)).collect::<Result<_, _>>()?;
                 self.push(Op::BranchTable { index, targets });
                 Ok(())
@@ -68,7 +69,11 @@ impl Decoder<'_> {
     }
 
     pub(super) fn unknown<T>(&self, ins: &Instruction) -> Result<T, PtxError> {
-        Err(self.error(format!("opcode `{}` with {} operands is not implemented", ins.opcode, ins.operands.len())))
+        Err(self.error(format!(
+            "opcode `{}` with {} operands is not implemented",
+            ins.opcode,
+            ins.operands.len()
+        )))
     }
 
     fn target(&self, ins: &Instruction, label: &str) -> Result<u32, PtxError> {

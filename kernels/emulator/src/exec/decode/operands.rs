@@ -20,7 +20,8 @@ pub(super) struct Frame {
 
 impl Frame {
     pub fn new(types: &[Type]) -> Self {
-        let mut frame = Self { regs: Vec::new(), end: 0, constants: BTreeMap::new(), specials: BTreeMap::new() };
+        let mut frame =
+            Self { regs: Vec::new(), end: 0, constants: BTreeMap::new(), specials: BTreeMap::new() };
         for ty in types {
             let slot = match ty.bytes() {
                 0 => Slot::Mask,
@@ -183,7 +184,9 @@ impl Decoder<'_> {
                     space = symbol.space;
                 }
                 if space != symbol.space {
-                    return Err(self.error(format!("`{name}` lies in {:?} memory, not {space:?}", symbol.space)));
+                    return Err(
+                        self.error(format!("`{name}` lies in {:?} memory, not {space:?}", symbol.space))
+                    );
                 }
                 offset = offset.wrapping_add(*inner).wrapping_add(symbol.address as i64);
                 Base::None

@@ -12,8 +12,8 @@ use crate::ptx::ast::{Instruction, Operand, Space, Type};
 
 /// Words between opcode and type that change no value here: caching, ordering and scope.
 const HINTS: &[&str] = &[
-    "nc", "volatile", "weak", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "ca", "cg",
-    "cs", "lu", "cv", "wb", "wt", "noftz",
+    "nc", "volatile", "weak", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys",
+    "ca", "cg", "cs", "lu", "cv", "wb", "wt", "noftz",
 ];
 
 impl Decoder<'_> {
@@ -33,7 +33,12 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    pub(super) fn store(&mut self, words: &[&str], address: &Operand, source: &Operand) -> Result<(), PtxError> {
+    pub(super) fn store(
+        &mut self,
+        words: &[&str],
+        address: &Operand,
+        source: &Operand,
+    ) -> Result<(), PtxError> {
         let shape = self.shape(words)?;
         if matches!(shape.space, Space::Const | Space::Param) {
             return Err(self.error(format!("a store to {:?} memory", shape.space)));
@@ -108,7 +113,12 @@ impl Decoder<'_> {
         }
     }
 
-    pub(super) fn atomic(&mut self, ins: &Instruction, words: &[&str], args: &[Operand]) -> Result<(), PtxError> {
+    pub(super) fn atomic(
+        &mut self,
+        ins: &Instruction,
+        words: &[&str],
+        args: &[Operand],
+    ) -> Result<(), PtxError> {
         let returns = words[0] == "atom";
         let Some((last, middle)) = words[1..].split_last() else { return self.unknown(ins) };
         let mut what = None;
