@@ -1,6 +1,8 @@
 //! End to end: CUDA C++ through NVRTC and `cudarc`, unmodified, on whatever libcuda the library path offers —
 //! the emulated one (`cargo xtask emulated`) or a real driver. Without both libraries: "not run".
 
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
 mod common;
 
 use std::sync::{Arc, OnceLock};

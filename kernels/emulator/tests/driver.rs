@@ -1,6 +1,8 @@
 //! The Driver API itself, called as a library would: order of calls, handles, sticky faults. One test, because
 //! the device is one per process.
 
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{null, null_mut};
 

@@ -228,7 +228,7 @@ unsafe fn fill<T: Copy>(to: u64, value: T, count: usize, stream: Handle) -> Outc
     if bytes == 0 {
         return Ok(());
     }
-    if to % size_of::<T>() as u64 != 0 {
+    if !to.is_multiple_of(size_of::<T>() as u64) {
         return Err(Status::InvalidValue);
     }
     state.check_device(to, bytes)?;

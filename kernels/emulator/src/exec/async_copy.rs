@@ -56,7 +56,7 @@ impl Pending {
     ) -> Result<(), Box<Fault>> {
         // SAFETY: the caller's promise.
         let (dst, src) = unsafe { (copy.dst.of_lanes(regs), copy.src.of_lanes(regs)) };
-        memory.resolve::<CHECK>(Space::Shared, &dst, mask, copy.bytes, Touch::Write)?;
+        memory.resolve::<CHECK>(Space::Shared, &mut dst.clone(), mask, copy.bytes, Touch::Write)?;
         let mut reading = mask;
         let mut lengths = [copy.bytes; LANES];
         if let Some(at) = copy.read_bytes {
@@ -73,11 +73,11 @@ impl Pending {
         for lane in active(reading) {
             let one = 1u32 << lane;
             if lengths[lane] == copy.bytes {
-                memory.resolve::<CHECK>(copy.src.space, &src, one, copy.bytes, Touch::Read)?;
+                memory.resolve::<CHECK>(copy.src.space, &mut src.clone(), one, copy.bytes, Touch::Read)?;
             } else {
                 for byte in 0..u64::from(lengths[lane]) {
-                    let named = src.map(|address| address.wrapping_add(byte));
-                    memory.resolve::<CHECK>(copy.src.space, &named, one, 1, Touch::Read)?;
+                    let mut named = src.map(|address| address.wrapping_add(byte));
+                    memory.resolve::<CHECK>(copy.src.space, &mut named, one, 1, Touch::Read)?;
                 }
             }
         }
@@ -117,9 +117,9 @@ impl Pending {
         });
         self.copies = rest;
         for copy in due {
-            let named = [copy.dst; LANES];
+            let mut to = [copy.dst; LANES];
             let one = 1u32 << copy.lane;
-            let to = memory.resolve::<CHECK>(Space::Shared, &named, one, copy.bytes, Touch::Write)?;
+            memory.resolve::<CHECK>(Space::Shared, &mut to, one, copy.bytes, Touch::Write)?;
             let mut bytes = [0u8; 16];
             let length = copy.read_bytes as usize;
             // SAFETY: the source was checked when the copy began, the destination just now; both are as long

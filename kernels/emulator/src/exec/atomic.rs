@@ -56,15 +56,15 @@ impl Atomic {
         mask: u32,
     ) -> Result<(), Box<Fault>> {
         // SAFETY: the caller's promise.
-        let named = unsafe { self.address.of_lanes(regs) };
-        let found = memory.resolve::<CHECK>(self.address.space, &named, mask, self.bytes, Touch::Atomic)?;
+        let mut at = unsafe { self.address.of_lanes(regs) };
+        memory.resolve::<CHECK>(self.address.space, &mut at, mask, self.bytes, Touch::Atomic)?;
         for lane in active(mask) {
             // SAFETY: registers are whole, the address was bounded by `resolve` and is aligned.
             unsafe {
                 if self.bytes == 4 {
-                    self.one_word(found[lane], regs, lane);
+                    self.one_word(at[lane], regs, lane);
                 } else {
-                    self.one_double(found[lane], regs, lane);
+                    self.one_double(at[lane], regs, lane);
                 }
             }
         }

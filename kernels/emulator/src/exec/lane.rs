@@ -19,12 +19,12 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// Size in bytes within the block. A predicate has a word to itself in a row of its own alignment.
+    /// Size in bytes within the block. A predicate takes a whole cache line, so that no register straddles two.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Word => 4 * LANES,
             Self::Double => 8 * LANES,
-            Self::Mask => 8,
+            Self::Mask => 64,
         }
     }
 }

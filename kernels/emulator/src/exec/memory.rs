@@ -126,51 +126,39 @@ pub(super) struct BlockMemory<'a> {
 }
 
 impl BlockMemory<'_> {
-    /// Host addresses of `bytes` per active lane; inactive lanes hold nonsense.
+    /// Turns the addresses lanes name into host addresses of `bytes` each; inactive lanes hold nonsense.
     pub fn resolve<const CHECK: bool>(
         &mut self,
         space: Space,
-        named: &[u64; LANES],
+        named: &mut [u64; LANES],
         mask: u32,
         bytes: u32,
         touch: Touch,
-    ) -> Result<[u64; LANES], Box<Fault>> {
+    ) -> Result<(), Box<Fault>> {
         let mut folded = 0;
         for lane in 0..LANES {
-            folded |= if mask >> lane & 1 != 0 { named[lane] } else { 0 };
+            folded |= if mask & 1 << lane != 0 { named[lane] } else { 0 };
         }
         if folded & u64::from(bytes - 1) != 0 {
             return Err(misaligned(named, mask, bytes));
         }
         match space {
-            Space::Global | Space::Const => {
-                self.device::<CHECK>(named, mask, bytes)?;
-                Ok(*named)
-            }
+            Space::Global | Space::Const => self.device::<CHECK>(named, mask, bytes),
             Space::Shared => {
-                let (base, size) = (self.shared as u64, self.shared_bytes);
-                let out = bounded(named, mask, bytes, base, size, "shared memory")?;
                 if CHECK {
-                    for lane in active(mask) {
+                    for lane in active(mask).filter(|&lane| named[lane] < self.shared_bytes) {
                         let (offset, len) = (named[lane] as usize, bytes as usize);
                         self.shadow.touch(offset, len, self.warp, lane as u32, touch)?;
                     }
                 }
-                Ok(out)
+                bounded(named, mask, bytes, self.shared as u64, self.shared_bytes, "shared memory")
             }
             Space::Local => {
-                let mut out = bounded(
-                    named,
-                    mask,
-                    bytes,
-                    self.local as u64,
-                    self.local_bytes,
-                    "a thread's local memory",
-                )?;
+                bounded(named, mask, bytes, self.local as u64, self.local_bytes, "a thread's local memory")?;
                 for lane in 0..LANES {
-                    out[lane] = out[lane].wrapping_add(lane as u64 * self.local_bytes);
+                    named[lane] = named[lane].wrapping_add(lane as u64 * self.local_bytes);
                 }
-                Ok(out)
+                Ok(())
             }
             Space::Param => {
                 bounded(named, mask, bytes, self.params as u64, self.param_bytes, "the kernel's parameters")
@@ -182,11 +170,11 @@ impl BlockMemory<'_> {
     /// Lanes may name different spaces; each kind is resolved as if it stood alone.
     fn generic<const CHECK: bool>(
         &mut self,
-        named: &[u64; LANES],
+        named: &mut [u64; LANES],
         mask: u32,
         bytes: u32,
         touch: Touch,
-    ) -> Result<[u64; LANES], Box<Fault>> {
+    ) -> Result<(), Box<Fault>> {
         let within = |window: u64| {
             let mut found = 0;
             for lane in active(mask) {
@@ -195,21 +183,20 @@ impl BlockMemory<'_> {
             found
         };
         let (shared, local) = (within(SHARED_WINDOW), within(LOCAL_WINDOW));
-        let mut out = *named;
         for (space, part, window) in [
             (Space::Shared, shared, SHARED_WINDOW),
             (Space::Local, local, LOCAL_WINDOW),
             (Space::Global, mask & !shared & !local, 0),
         ] {
             if part != 0 {
-                let offsets = named.map(|address| address.wrapping_sub(window));
-                let found = self.resolve::<CHECK>(space, &offsets, part, bytes, touch)?;
+                let mut offsets = named.map(|address| address.wrapping_sub(window));
+                self.resolve::<CHECK>(space, &mut offsets, part, bytes, touch)?;
                 for lane in active(part) {
-                    out[lane] = found[lane];
+                    named[lane] = offsets[lane];
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     fn device<const CHECK: bool>(
@@ -218,14 +205,15 @@ impl BlockMemory<'_> {
         mask: u32,
         bytes: u32,
     ) -> Result<(), Box<Fault>> {
-        let mut low = 0;
+        let impossible = |address: u64| address.wrapping_sub(LOWEST_ADDRESS) >= SHARED_WINDOW;
+        let mut found = false;
         for lane in 0..LANES {
-            low |= u32::from(named[lane].wrapping_sub(LOWEST_ADDRESS) >= SHARED_WINDOW) << lane;
+            found |= (mask & 1 << lane != 0) & impossible(named[lane]);
         }
-        if low & mask != 0 {
-            let lane = (low & mask).trailing_zeros();
-            let what = format!("{bytes} bytes at {:#x}, which is no device address", named[lane as usize]);
-            return Err(Fault::new(FaultKind::IllegalAddress, Some(lane), what));
+        if found {
+            let lane = active(mask).find(|&lane| impossible(named[lane])).unwrap_or(0);
+            let what = format!("{bytes} bytes at {:#x}, which is no device address", named[lane]);
+            return Err(Fault::new(FaultKind::IllegalAddress, Some(lane as u32), what));
         }
         if CHECK {
             for lane in active(mask) {
@@ -252,31 +240,34 @@ pub(super) fn active(mask: u32) -> impl Iterator<Item = usize> {
 
 #[inline(always)]
 fn bounded(
-    named: &[u64; LANES],
+    named: &mut [u64; LANES],
     mask: u32,
     bytes: u32,
     base: u64,
     size: u64,
     what: &str,
-) -> Result<[u64; LANES], Box<Fault>> {
+) -> Result<(), Box<Fault>> {
     // An empty space has no last valid offset: every access is beyond it.
     let last = size.wrapping_sub(u64::from(bytes));
-    let mut out = [0; LANES];
-    let mut beyond = 0;
+    let mut beyond = size < u64::from(bytes);
     for lane in 0..LANES {
-        out[lane] = base.wrapping_add(named[lane]);
-        beyond |= u32::from(named[lane] > last) << lane;
+        beyond |= (mask & 1 << lane != 0) & (named[lane] > last);
     }
-    if size < u64::from(bytes) {
-        beyond = u32::MAX;
+    if beyond {
+        return Err(out_of_bounds(named, mask, bytes, size, what));
     }
-    if beyond & mask == 0 {
-        return Ok(out);
+    for address in named.iter_mut() {
+        *address = base.wrapping_add(*address);
     }
-    let lane = (beyond & mask).trailing_zeros();
-    let offset = named[lane as usize] as i64;
+    Ok(())
+}
+
+#[cold]
+fn out_of_bounds(named: &[u64; LANES], mask: u32, bytes: u32, size: u64, what: &str) -> Box<Fault> {
+    let lane = active(mask).find(|&lane| named[lane].saturating_add(u64::from(bytes)) > size).unwrap_or(0);
+    let offset = named[lane] as i64;
     let what = format!("{bytes} bytes at offset {offset} of {what}, which has {size} bytes");
-    Err(Fault::new(FaultKind::IllegalAddress, Some(lane), what))
+    Fault::new(FaultKind::IllegalAddress, Some(lane as u32), what)
 }
 
 #[cold]

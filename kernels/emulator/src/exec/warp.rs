@@ -356,9 +356,9 @@ impl Transfer {
         // SAFETY: the decoder laid out base and registers within the frame; what is past `resolve` is the
         // kernel's word, as on a device.
         unsafe {
-            let named = self.address.of_lanes(regs);
-            let found = memory.resolve::<CHECK>(self.address.space, &named, now, self.bytes, touch)?;
-            (self.run)(&found, now, regs, &self.regs);
+            let mut at = self.address.of_lanes(regs);
+            memory.resolve::<CHECK>(self.address.space, &mut at, now, self.bytes, touch)?;
+            (self.run)(&at, now, regs, &self.regs);
         }
         Ok(())
     }

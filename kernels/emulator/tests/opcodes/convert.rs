@@ -128,7 +128,7 @@ fn nearest_single(value: f64) -> u64 {
     let below = f64::from(f32::from_bits(low));
     let above = if low == 0x7f7f_ffff { 2f64.powi(128) } else { f64::from(f32::from_bits(low + 1)) };
     let (down, up) = (magnitude - below, above - magnitude);
-    let chosen = if down < up || (down == up && low % 2 == 0) { low } else { low + 1 };
+    let chosen = if down < up || (down == up && low & 1 == 0) { low } else { low + 1 };
     u64::from(sign | chosen)
 }
 
@@ -146,5 +146,5 @@ fn brain(bits: u64) -> u64 {
         if upper & 0x7fff == 0x7f80 { 2f64.powi(128) } else { f64::from(f32::from_bits(upper << 16)).abs() }
     };
     let (down, up) = (f64::from(value).abs() - of(low), of(low + 1) - f64::from(value).abs());
-    u64::from(if down < up || (down == up && low % 2 == 0) { low } else { low + 1 })
+    u64::from(if down < up || (down == up && low & 1 == 0) { low } else { low + 1 })
 }

@@ -37,7 +37,7 @@ pub fn oracle(name: &str) -> Option<Oracle> {
         "min" => Oracle::new(&two, ty, move |b| pair(b).0.min(pair(b).1) as u64),
         "max" => Oracle::new(&two, ty, move |b| pair(b).0.max(pair(b).1) as u64),
         "neg" => Oracle::new(&[ty], ty, move |b| -ty.value(b[0]) as u64),
-        "abs" => Oracle::new(&[ty], ty, move |b| ty.value(b[0]).abs() as u64),
+        "abs" => Oracle::new(&[ty], ty, move |b| ty.value(b[0]).unsigned_abs() as u64),
         // Bits shift like unsigned integers; beyond the width only the sign is left, or nothing.
         "shr" => Oracle::new(&[ty, Ty::Amount], ty, move |b| {
             let by = (b[1] as u32).min(ty.width());

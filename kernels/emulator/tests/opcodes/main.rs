@@ -15,10 +15,13 @@ use cuda_emulator::exec::launch::{Launch, launch};
 use cuda_emulator::exec::load;
 use types::{Sig, Ty};
 
+/// From the bits of sources to those of the result.
+type Apply = dyn Fn(&[u64]) -> u64;
+
 /// What an opcode takes and gives, and its result for given source bits.
 pub struct Oracle {
     sig: Sig,
-    apply: Box<dyn Fn(&[u64]) -> u64>,
+    apply: Box<Apply>,
 }
 
 impl Oracle {

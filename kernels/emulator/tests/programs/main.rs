@@ -1,6 +1,8 @@
 //! Whole programs in PTX, run in this process: what instructions mean together, what faults are found, and
 //! what is refused.
 
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
 mod dialects;
 mod faults;
 mod semantics;
