@@ -28,7 +28,7 @@ add.s64 %rd1, %rd1, %rd2;\nst.global.u32 [%rd1], %r2;\nret;\n}\n\
 .visible .entry faulty()\n{\n.reg .b32 %r1;\nld.global.u32 %r1, [8];\nret;\n}\n";
 
 #[test]
-fn a_session_with_the_driver() {
+fn a_conversation_with_the_driver() {
     // SAFETY: pointers are null, of live locals, or of memory the driver gave.
     unsafe {
         let mut count = 0;

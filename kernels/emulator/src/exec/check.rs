@@ -117,11 +117,23 @@ impl Shadow {
         touch: Touch,
     ) -> Result<(), Box<Fault>> {
         let me = 1u32 << (warp & 31);
+        let interval = self.interval;
         let end = (offset + len).min(self.bytes.len());
-        for (index, byte) in self.bytes.iter_mut().enumerate().take(end).skip(offset) {
-            if byte.interval != self.interval {
-                *byte = Byte { interval: self.interval, ..Byte::default() };
+        let Some(touched) = self.bytes.get_mut(offset..end) else { return Ok(()) };
+        for (index, byte) in touched.iter_mut().enumerate() {
+            if byte.interval != interval {
+                *byte = Byte { interval, ..Byte::default() };
             }
+            let mine = match touch {
+                Touch::Read => &mut byte.readers,
+                Touch::Write => &mut byte.writers,
+                Touch::Atomic => &mut byte.atomics,
+            };
+            // A rival since my last touch of this kind would have been the one to be told.
+            if *mine & me != 0 {
+                continue;
+            }
+            *mine |= me;
             let rivals = match touch {
                 Touch::Read => byte.writers | byte.atomics,
                 Touch::Write => byte.writers | byte.readers | byte.atomics,
@@ -141,15 +153,11 @@ impl Shadow {
                     FaultKind::SharedRace,
                     Some(lane),
                     format!(
-                        "{mine} shared byte {index}, which warp {other} {theirs} since the last barrier: \
-                         a __syncthreads() between the two is missing"
+                        "{mine} shared byte {}, which warp {other} {theirs} since the last barrier: \
+                         a __syncthreads() between the two is missing",
+                        offset + index
                     ),
                 ));
-            }
-            match touch {
-                Touch::Read => byte.readers |= me,
-                Touch::Write => byte.writers |= me,
-                Touch::Atomic => byte.atomics |= me,
             }
         }
         Ok(())

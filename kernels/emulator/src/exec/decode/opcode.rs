@@ -162,12 +162,12 @@ impl Decoder<'_> {
         }
         let c = c.map(|operand| self.source(operand, Slot::Mask, false)).transpose()?;
         // Both answers are complete before either is written: a destination may be `c`.
-        let yes = self.helper(&name, Slot::Mask, &sources)?;
-        let no = self.helper("not.pred", Slot::Mask, &[yes])?;
+        let yes = self.temporary(&name, Slot::Mask, &sources)?;
+        let no = self.temporary("not.pred", Slot::Mask, &[yes])?;
         let (yes, no) = match (combine, c) {
             (Some(combine), Some(c)) => {
                 let name = format!("{combine}.pred");
-                (self.helper(&name, Slot::Mask, &[yes, c])?, self.helper(&name, Slot::Mask, &[no, c])?)
+                (self.temporary(&name, Slot::Mask, &[yes, c])?, self.temporary(&name, Slot::Mask, &[no, c])?)
             }
             _ => (yes, no),
         };
@@ -193,7 +193,7 @@ impl Decoder<'_> {
             _ => false,
         };
         if row.dst == Slot::Word && wide {
-            let narrow = self.helper(&ins.opcode, Slot::Word, &[source])?;
+            let narrow = self.temporary(&ins.opcode, Slot::Word, &[source])?;
             let signed = words.get(words.len() - 2).is_some_and(|ty| ty.starts_with('s'));
             let dst = self.destination(dst, Slot::Double)?;
             return self.emit(if signed { "cvt.s64.s32" } else { "cvt.u64.u32" }, dst, &[narrow]);

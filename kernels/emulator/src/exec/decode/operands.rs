@@ -91,12 +91,14 @@ impl Decoder<'_> {
         match operand {
             Operand::Reg(reg) => match (self.frame.reg(*reg), slot) {
                 ((at, found), _) if found == slot => Ok(at),
-                ((at, Slot::Double), Slot::Word) if narrow => self.helper("cvt.u32.u64", Slot::Word, &[at]),
+                ((at, Slot::Double), Slot::Word) if narrow => {
+                    self.temporary("cvt.u32.u64", Slot::Word, &[at])
+                }
                 ((_, found), _) => Err(self.error(format!("a {found:?} register where {slot:?} is read"))),
             },
             Operand::Not(reg) if slot == Slot::Mask => {
                 let at = self.frame.predicate(*reg).map_err(|what| self.error(what))?;
-                self.helper("not.pred", Slot::Mask, &[at])
+                self.temporary("not.pred", Slot::Mask, &[at])
             }
             Operand::Special(name) => match Special::from_name(name) {
                 Some(special) if special.slot() == slot => Ok(self.frame.special(special)),
@@ -146,7 +148,7 @@ impl Decoder<'_> {
     }
 
     /// Emits a row of the table into a register of nobody's, under the guard of the instruction in hand.
-    pub(super) fn helper(&mut self, name: &str, slot: Slot, sources: &[u32]) -> Result<u32, PtxError> {
+    pub(super) fn temporary(&mut self, name: &str, slot: Slot, sources: &[u32]) -> Result<u32, PtxError> {
         let dst = self.frame.fresh(slot);
         self.emit(name, dst, sources)?;
         Ok(dst)
