@@ -1,1 +1,34 @@
-//! The learner: tensors, autograd, stages, optimizer, units of work; no network
+//! The learner: tensors, autograd, stages, optimizer, units of work; no network, no clock, no randomness of its own.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`tensor`] | shape and contiguous f32 values |
+//! | [`autograd`] | the tape: forward ops, and backward in a fixed order |
+//! | [`model`] | parameters in canonical order, the Llama block, the stage |
+//! | [`optim`] | learning rate, clip, AdamW over a stage |
+//! | [`data`] | token shards, and which tokens a microbatch holds |
+//! | [`payload`] | boundary tensors as bytes |
+//! | [`contribution`] | what replicas of a stage merge, as bytes |
+//! | [`checkpoint`] | weights and full state as files |
+//! | [`work`] | [`perform`]: the one function that a miner performs and a validator replays |
+//! | [`evaluate`] | logits and loss of a whole model |
+//! | [`cost`] | FLOPs and bytes of a stage |
+
+#[cfg(target_endian = "big")]
+compile_error!("files and payloads are little-endian and are read and written in place");
+
+pub mod autograd;
+pub mod checkpoint;
+pub mod contribution;
+pub mod cost;
+pub mod data;
+pub mod evaluate;
+pub mod model;
+pub mod optim;
+pub mod payload;
+mod state;
+pub mod tensor;
+pub mod work;
+
+pub use state::StageState;
+pub use work::{Done, WorkError, perform};

@@ -1,0 +1,221 @@
+//! What replicas of a stage merge, as bytes: each one's integer codes, and their exact weighted sum.
+//!
+//! ```text
+//! offset  size  field
+//!      0     4  magic "ICB1"
+//!      4     1  kind: 0 contribution, 1 sum
+//!      5     1  bits of a code, 2 to 8
+//!      6     2  zero
+//!      8     8  weight, u64 LE: microbatches folded in this epoch (of a sum: by all together)
+//!     16     8  count, u64 LE: values of the stage
+//!     24     -  exponents, i8, one per 128 values (the last block may be partial)
+//!      .     -  contribution: codes, i8 each; sum: i64 LE each
+//! ```
+
+use kernels::codec::{EXPONENT_MAX, EXPONENT_MIN};
+use kernels::merge::{self, BLOCK};
+
+const MAGIC: [u8; 4] = *b"ICB1";
+const HEADER_LEN: usize = 24;
+const KIND_CONTRIBUTION: u8 = 0;
+const KIND_SUM: u8 = 1;
+
+/// One replica's change of the weights over an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contribution {
+    /// Bits of a code.
+    pub bits: u8,
+    /// Microbatches folded.
+    pub weight: u32,
+    /// Exponent of each block.
+    pub exponents: Vec<i8>,
+    /// One code per value.
+    pub codes: Vec<i16>,
+}
+
+/// The weighted sum of contributions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// Bits of a code.
+    pub bits: u8,
+    /// Microbatches folded by all.
+    pub weight: u64,
+    /// Exponent of each block.
+    pub exponents: Vec<i8>,
+    /// One sum per value.
+    pub sums: Vec<i64>,
+}
+
+/// Bytes that are not the contribution or sum expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContributionError {
+    /// A field differs from what the run prescribes.
+    #[error("contribution {field}: expected {expected}, found {found}; refuse the sender's block")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A number out of its range.
+    #[error(
+        "contribution {field} {index} is {found}, expected within {min}..={max}; refuse the sender's block"
+    )]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Which one.
+        index: usize,
+        /// Its value.
+        found: i64,
+        /// Smallest legal value.
+        min: i64,
+        /// Largest legal value.
+        max: i64,
+    },
+    /// Contributions on different scales cannot be added.
+    #[error(
+        "contribution {index}: exponent of block {block} differs from the first contribution's; share exponents before encoding"
+    )]
+    Exponents {
+        /// Which contribution.
+        index: usize,
+        /// First block that differs.
+        block: usize,
+    },
+}
+
+impl Contribution {
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes =
+            header(KIND_CONTRIBUTION, self.bits, u64::from(self.weight), self.codes.len(), &self.exponents);
+        // At most 8 bits by `bits`.
+        bytes.extend(self.codes.iter().map(|&code| code as u8));
+        bytes
+    }
+
+    /// Reads a contribution of `count` values. Any bytes may come in; none makes it panic.
+    ///
+    /// # Errors
+    /// [`ContributionError`] says what is not as expected.
+    pub fn from_bytes(bits: u8, count: usize, bytes: &[u8]) -> Result<Self, ContributionError> {
+        let (weight, exponents, body) = parse(KIND_CONTRIBUTION, bits, count, 1, bytes)?;
+        let weight =
+            u32::try_from(weight).map_err(|_| field("weight", "below 2^32".into(), weight.to_string()))?;
+        let codes: Vec<i16> = body.iter().map(|&byte| i16::from(byte as i8)).collect();
+        check_range("code", codes.iter().map(|&code| i64::from(code)), -code_max(bits), code_max(bits))?;
+        Ok(Self { bits, weight, exponents, codes })
+    }
+}
+
+impl Sum {
+    /// Adds contributions, exactly.
+    ///
+    /// # Errors
+    /// Not all are on the same exponents.
+    pub fn of(bits: u8, count: usize, contributions: &[Contribution]) -> Result<Self, ContributionError> {
+        let exponents = match contributions.first() {
+            Some(first) => first.exponents.clone(),
+            None => vec![EXPONENT_MIN as i8; count.div_ceil(BLOCK)],
+        };
+        let mut sum = Self { bits, weight: 0, exponents, sums: vec![0; count] };
+        for (index, contribution) in contributions.iter().enumerate() {
+            let pairs = contribution.exponents.iter().zip(&sum.exponents);
+            if let Some(block) = pairs.enumerate().find_map(|(block, (a, b))| (a != b).then_some(block)) {
+                return Err(ContributionError::Exponents { index, block });
+            }
+            merge::accumulate(&mut sum.sums, &contribution.codes, contribution.weight);
+            sum.weight += u64::from(contribution.weight);
+        }
+        Ok(sum)
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = header(KIND_SUM, self.bits, self.weight, self.sums.len(), &self.exponents);
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.sums));
+        bytes
+    }
+
+    /// Reads a sum over `count` values. Any bytes may come in; none makes it panic.
+    ///
+    /// # Errors
+    /// [`ContributionError`] says what is not as expected.
+    pub fn from_bytes(bits: u8, count: usize, bytes: &[u8]) -> Result<Self, ContributionError> {
+        let (weight, exponents, body) = parse(KIND_SUM, bits, count, 8, bytes)?;
+        let mut sums = vec![0; count];
+        bytemuck::cast_slice_mut(&mut sums).copy_from_slice(body);
+        let max = i64::try_from(weight).unwrap_or(i64::MAX).saturating_mul(code_max(bits));
+        check_range("sum", sums.iter().copied(), -max, max)?;
+        Ok(Self { bits, weight, exponents, sums })
+    }
+}
+
+fn header(kind: u8, bits: u8, weight: u64, count: usize, exponents: &[i8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_LEN + exponents.len() + 8 * count);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&[kind, bits, 0, 0]);
+    bytes.extend_from_slice(&weight.to_le_bytes());
+    bytes.extend_from_slice(&(count as u64).to_le_bytes());
+    bytes.extend_from_slice(bytemuck::cast_slice(exponents));
+    bytes
+}
+
+/// Weight, exponents and body of a block with `width` bytes per value.
+fn parse(
+    kind: u8,
+    bits: u8,
+    count: usize,
+    width: usize,
+    bytes: &[u8],
+) -> Result<(u64, Vec<i8>, &[u8]), ContributionError> {
+    let blocks = count.div_ceil(BLOCK);
+    let expected_len = HEADER_LEN + blocks + width * count;
+    if bytes.len() != expected_len {
+        return Err(field("length in bytes", expected_len.to_string(), bytes.len().to_string()));
+    }
+    let (head, rest) = bytes.split_at(HEADER_LEN);
+    let (exponents, body) = rest.split_at(blocks);
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n: u64, &byte| n << 8 | u64::from(byte));
+    let fields = [
+        ("magic", number(&head[..4]), u64::from(u32::from_le_bytes(MAGIC))),
+        ("kind", number(&head[4..5]), u64::from(kind)),
+        ("bits", number(&head[5..6]), u64::from(bits)),
+        ("reserved field", number(&head[6..8]), 0),
+        ("count", number(&head[16..24]), count as u64),
+    ];
+    for (name, found, expected) in fields {
+        if found != expected {
+            return Err(field(name, expected.to_string(), found.to_string()));
+        }
+    }
+    let exponents: Vec<i8> = bytemuck::cast_slice(exponents).to_vec();
+    let wide = exponents.iter().map(|&e| i64::from(e));
+    check_range("exponent", wide, i64::from(EXPONENT_MIN), i64::from(EXPONENT_MAX))?;
+    Ok((number(&head[8..16]), exponents, body))
+}
+
+fn code_max(bits: u8) -> i64 {
+    (1 << (bits - 1)) - 1
+}
+
+fn field(field: &'static str, expected: String, found: String) -> ContributionError {
+    ContributionError::Field { field, expected, found }
+}
+
+fn check_range(
+    field: &'static str,
+    values: impl Iterator<Item = i64>,
+    min: i64,
+    max: i64,
+) -> Result<(), ContributionError> {
+    for (index, found) in values.enumerate() {
+        if !(min..=max).contains(&found) {
+            return Err(ContributionError::Range { field, index, found, min, max });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! FLOPs and bytes of a stage, from the run alone: what planning needs to know.
+//!
+//! A fused multiply-add counts as two. Per token, a matrix of `in x out` costs `2 * in * out` forward and twice that
+//! backward. Causal attention sees `(context + 1) / 2` keys on average, at `2 * dim` per key and product: two products
+//! forward; backward seven, because scores are computed again for keys and for queries.
+
+use crate::model::{Layout, Role};
+use spec::{Outer, Run};
+
+/// What one stage costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageCost {
+    /// Parameters.
+    pub parameters: u64,
+    /// FLOPs of one microbatch's forward.
+    pub forward_flops: u64,
+    /// FLOPs of one microbatch's backward, without recomputation.
+    pub backward_flops: u64,
+    /// Bytes of the weights.
+    pub weights_bytes: u64,
+    /// Bytes held while training, without activations: weights, moments, gradient and its spare; with an outer optimizer
+    /// also residual, momentum and the weights of the last merge.
+    pub state_bytes: u64,
+    /// Bytes of the activations kept of one microbatch between forward and backward.
+    pub activation_bytes: u64,
+    /// Bytes of one boundary payload.
+    pub payload_bytes: u64,
+}
+
+impl StageCost {
+    /// The cost of stage `index`; `None` if the cut has no such stage.
+    pub fn of(run: &Run, index: usize) -> Option<Self> {
+        let model = &run.model;
+        let shape = model.stage(index)?;
+        let layout = Layout::new(model, &shape);
+        let tokens = run.microbatch_tokens();
+        let matrices: u64 = layout
+            .entries()
+            .iter()
+            .filter(|entry| entry.shape.len() == 2 && entry.role != Role::Embedding)
+            .map(|entry| entry.range.len() as u64)
+            .sum();
+        let blocks = u64::from(shape.blocks);
+        let dim = u64::from(model.dim);
+        let product = blocks * dim * (u64::from(model.context) + 1);
+        let parameters = layout.values() as u64;
+        let arrays = if run.outer == Outer::None { 5 } else { 8 };
+        Some(Self {
+            parameters,
+            forward_flops: tokens * (2 * matrices + 2 * product),
+            backward_flops: tokens * (4 * matrices + 7 * product),
+            weights_bytes: 4 * parameters,
+            state_bytes: 4 * arrays * parameters,
+            activation_bytes: 4 * tokens * activation_values(run, index),
+            payload_bytes: crate::payload::Expected::of(run, crate::payload::Kind::Activation).encoded_len()
+                as u64,
+        })
+    }
+}
+
+/// Values on the tape, per token.
+fn activation_values(run: &Run, index: usize) -> u64 {
+    let model = &run.model;
+    let Some(shape) = model.stage(index) else { return 0 };
+    let (dim, ffn, vocab) = (u64::from(model.dim), u64::from(model.ffn), u64::from(model.vocab));
+    let kv = u64::from(model.kv_heads * model.head_dim());
+    // dim: two norms, q, turned q, attention, o_proj, h, down, y. kv: k, turned k, v. ffn: gate, up, their product. Small:
+    // two reciprocal roots, and maximum and sum of every head.
+    let block = 9 * dim + 3 * kv + 3 * ffn + 2 + 2 * u64::from(model.heads);
+    // Norm and its reciprocal root, logits and their gradient, loss.
+    let tail = if shape.kind.judges() { dim + 1 + 2 * vocab + 1 } else { 0 };
+    dim + u64::from(shape.blocks) * block + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+}

@@ -1,0 +1,115 @@
+//! Logits and loss of a whole model, given as the states of all its stages.
+//!
+//! Stages hand over f32 values as they are, without the boundary codec: this is the model that gets exported.
+
+use crate::data::{DataError, TokenShard};
+use crate::model::{Goal, Input};
+use crate::state::StageState;
+use crate::tensor::Tensor;
+
+/// A model that cannot be evaluated like this.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Not all stages of one run, in order.
+    #[error(
+        "evaluate: expected stages 0 to {expected} of one run in order, found stage {found} at place {place}"
+    )]
+    Stages {
+        /// Index of the tail.
+        expected: usize,
+        /// Index of the stage found (the number of stages, if one is missing).
+        found: usize,
+        /// Where it stood.
+        place: usize,
+    },
+    /// A prompt the model cannot read.
+    #[error("evaluate: {what} is {found}, expected {expected}")]
+    Prompt {
+        /// Length or token.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What would be legal.
+        expected: String,
+    },
+    /// The loss is NaN or infinite.
+    #[error("evaluate: the loss over window {window} is not finite")]
+    NonFinite {
+        /// The window.
+        window: u64,
+    },
+}
+
+/// Logits of one sequence of 1 to `context` tokens: [tokens, vocab].
+///
+/// # Errors
+/// The stages are not one model's, or the prompt is not readable by it.
+pub fn logits(stages: &[&StageState], tokens: &[u32]) -> Result<Tensor, EvaluateError> {
+    let head = check_stages(stages)?;
+    let model = head.stage.model();
+    if tokens.is_empty() || tokens.len() > model.context as usize {
+        let expected = format!("1 to {}", model.context);
+        return Err(EvaluateError::Prompt { what: "number of tokens", found: tokens.len(), expected });
+    }
+    if let Some(&token) = tokens.iter().find(|&&token| token >= model.vocab) {
+        let expected = format!("below {}", model.vocab);
+        return Err(EvaluateError::Prompt { what: "token", found: token as usize, expected });
+    }
+    Ok(chain(stages, tokens, Goal::Logits))
+}
+
+/// Mean loss over the first `windows` windows of `shard` (fewer if it ends before), in units of 2^-32 nats per token.
+///
+/// # Errors
+/// The stages are not one model's, the shard cannot be read, or the loss is not finite.
+pub fn loss_q32(stages: &[&StageState], shard: &TokenShard, windows: u64) -> Result<i64, EvaluateError> {
+    let run = &check_stages(stages)?.run;
+    let mut losses = Vec::new();
+    for window in 0..windows.min(shard.windows(run.model.context)).max(1) {
+        let batch = shard.window(run, window)?;
+        let of_window = chain(stages, &batch.inputs, Goal::Loss(&batch.targets));
+        if !of_window.is_finite() {
+            return Err(EvaluateError::NonFinite { window });
+        }
+        losses.extend_from_slice(of_window.data());
+    }
+    mean_q32(&losses).ok_or(EvaluateError::NonFinite { window: 0 })
+}
+
+/// The mean of losses in nats, in units of 2^-32, rounded to the nearest (halves up); `None` if one is not finite or there
+/// is none. Each loss is brought to fixed point first, so the order of the losses is free.
+pub fn mean_q32(losses: &[f32]) -> Option<i64> {
+    const UNIT: f64 = 4_294_967_296.0;
+    if losses.is_empty() || losses.iter().any(|loss| !loss.is_finite()) {
+        return None;
+    }
+    // A float to integer cast saturates; 2^31 nats are beyond any loss that trains.
+    let sum: i128 =
+        losses.iter().map(|&loss| i128::from((f64::from(loss) * UNIT).round_ties_even() as i64)).sum();
+    let count = losses.len() as i128;
+    i64::try_from((2 * sum + count).div_euclid(2 * count)).ok()
+}
+
+fn check_stages<'a>(stages: &[&'a StageState]) -> Result<&'a StageState, EvaluateError> {
+    let count = stages.first().map_or(1, |head| head.stage.model().stage_count());
+    for place in 0..count.max(stages.len()) {
+        let found = stages.get(place).map_or(count, |state| state.stage.shape().index);
+        if found != place || stages[place].run != stages[0].run {
+            return Err(EvaluateError::Stages { expected: count - 1, found, place });
+        }
+    }
+    Ok(stages[0])
+}
+
+/// The last value of the tail.
+fn chain(stages: &[&StageState], tokens: &[u32], goal: Goal<'_>) -> Tensor {
+    let mut activation = None;
+    for state in stages {
+        let input = activation.take().map_or(Input::Tokens(tokens), Input::Activation);
+        activation = state.stage.forward(&state.weights, input, goal, tokens.len()).into_last();
+    }
+    activation.unwrap_or_else(|| Tensor::zeros(&[0]))
+}

@@ -1,0 +1,44 @@
+//! One Llama block: `h = x + o_proj(attention(norm(x)))`, `y = h + down(silu(gate(norm(h))) * up(norm(h)))`.
+
+use super::Stage;
+use crate::autograd::{ParameterId, Parameters, Tape, Var};
+use kernels::attention::Shape;
+
+/// Appends the block whose first parameter is number `first` of the stage; `x` holds sequences of `seq` rows.
+pub fn forward(
+    stage: &Stage,
+    parameters: Parameters<'_>,
+    tape: &mut Tape,
+    first: usize,
+    x: Var,
+    seq: usize,
+) -> Var {
+    // In the order of `layout::BLOCK_ROLES`.
+    let [attention_norm, query, key, value, attention_out, feed_forward_norm, gate, up, down] =
+        std::array::from_fn(|place| ParameterId(first + place));
+    let model = stage.model();
+    let shape = Shape {
+        batch: tape.value(x).rows() / seq,
+        seq,
+        heads: model.heads as usize,
+        kv_heads: model.kv_heads as usize,
+        head_dim: model.head_dim() as usize,
+    };
+
+    let n = tape.rms_norm(parameters, x, attention_norm, model.norm_eps);
+    let q = tape.linear(parameters, n, query);
+    let k = tape.linear(parameters, n, key);
+    let v = tape.linear(parameters, n, value);
+    let q = tape.rope(q, stage.rotary(), seq);
+    let k = tape.rope(k, stage.rotary(), seq);
+    let o = tape.attention(q, k, v, shape);
+    let a = tape.linear(parameters, o, attention_out);
+    let h = tape.add(x, a);
+
+    let n = tape.rms_norm(parameters, h, feed_forward_norm, model.norm_eps);
+    let g = tape.linear(parameters, n, gate);
+    let u = tape.linear(parameters, n, up);
+    let s = tape.swiglu(g, u);
+    let d = tape.linear(parameters, s, down);
+    tape.add(h, d)
+}

@@ -1,0 +1,103 @@
+//! The inner optimizer over a whole stage: learning rate, clip, AdamW.
+//!
+//! ```text
+//! n    = epoch * steps per epoch + step, counted from 0
+//! lr   = peak * (n + 1) / warmup                                           for n < warmup
+//!      = final + (peak - final) * (1 + cos(pi * x)) / 2,  x = (n - warmup) / (total - warmup)   after it
+//! ```
+//!
+//! In f64, with the cosine of `kernels::common::host` (own polynomial, no libm), rounded to f32 once.
+//!
+//! One step on a gradient folded from `members` microbatches: every value times f32(1/members); the norm over the stage's
+//! tensors; the factor of the clip, the stage's share being `clip * sqrt(parameters of the stage / of the model)`; then
+//! AdamW, whose bias corrections are f64 running products.
+
+use crate::model::Stage;
+use crate::tensor::all_finite;
+use kernels::adamw::{self, BiasCorrection, Constants, Hyper};
+use kernels::common::host;
+use kernels::reduce;
+use rayon::prelude::*;
+use spec::{Outcome, Run};
+
+/// Values of one piece of work when a pass over an array is shared among threads; elementwise, so any cut gives the same
+/// bits.
+const PIECE: usize = 1 << 16;
+
+/// A larger norm after clipping counts as not finite.
+const CLIPPED_NORM_MAX: f64 = 1e9;
+
+/// Weights and moments of a stage, flat, in canonical order.
+#[derive(Debug)]
+pub struct Moving<'a> {
+    /// Weights.
+    pub weights: &'a mut [f32],
+    /// First moments.
+    pub m: &'a mut [f32],
+    /// Second moments.
+    pub v: &'a mut [f32],
+    /// Running products of the betas.
+    pub bias: &'a mut BiasCorrection,
+}
+
+/// The learning rate of inner step `step` of `epoch`.
+pub fn learning_rate(run: &Run, epoch: u32, step: u32) -> f32 {
+    let (peak, last) = (run.inner.lr, run.inner.lr_final);
+    let n = u64::from(epoch) * u64::from(run.epoch.steps) + u64::from(step);
+    let warmup = u64::from(run.inner.warmup_steps);
+    if n < warmup {
+        return (peak * (n + 1) as f64 / warmup as f64) as f32;
+    }
+    let total = run.total_steps();
+    if n >= total {
+        return last as f32;
+    }
+    let x = (n - warmup) as f64 / (total - warmup) as f64;
+    let (cos, _) = host::cos_sin(std::f64::consts::PI * x);
+    (last + (peak - last) * (1.0 + cos) / 2.0) as f32
+}
+
+/// One step. The gradients, sums over `members` microbatches, are left scaled; `spare` is overwritten.
+///
+/// `NonFinite`, with nothing moved, if the clipped norm exceeds 1e9 or is no number. Otherwise |m| <= 1e9 and v <= 1e18 by
+/// induction, so moments stay finite for ever. A weight that leaves f32 all the same also makes the outcome `NonFinite`:
+/// then the moments have moved and the weights have not.
+pub fn step(
+    run: &Run,
+    stage: &Stage,
+    (epoch, step): (u32, u32),
+    members: usize,
+    gradients: &mut [f32],
+    spare: &mut [f32],
+    moving: Moving<'_>,
+) -> Outcome {
+    let share = (1.0 / members as f64) as f32;
+    gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+    let entries = stage.layout().entries();
+    let squares: Vec<f64> =
+        entries.par_iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()])).collect();
+    let norm = reduce::global_norm(&squares);
+    let model = stage.model();
+    let clip =
+        reduce::stage_clip(run.inner.clip, model.stage_parameters(stage.shape().index), model.parameters());
+    let Some(scale) = reduce::clip_scale(norm, clip) else { return Outcome::NonFinite };
+    if norm * f64::from(scale) > CLIPPED_NORM_MAX {
+        return Outcome::NonFinite;
+    }
+    let hyper = Hyper {
+        lr: learning_rate(run, epoch, step),
+        beta1: run.inner.beta1,
+        beta2: run.inner.beta2,
+        eps: run.inner.eps,
+        weight_decay: run.inner.weight_decay,
+    };
+    moving.bias.advance(&hyper);
+    let constants = Constants::new(&hyper, moving.bias, scale);
+    spare.copy_from_slice(moving.weights);
+    adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
+    if all_finite(moving.weights) {
+        return Outcome::Ok;
+    }
+    moving.weights.copy_from_slice(spare);
+    Outcome::NonFinite
+}

@@ -1,0 +1,327 @@
+//! What a miner holds of one stage: weights, optimizer, residual, outer momentum, and the work in flight.
+
+use crate::autograd::Tape;
+use crate::checkpoint::{self, CheckpointError, Metadata, Section};
+use crate::model::Stage;
+use crate::tensor::Tensor;
+use kernels::adamw::BiasCorrection;
+use spec::{Digest, Member, Outer, Run};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Microbatches whose activations are kept, unless told otherwise.
+const KEPT_DEFAULT: usize = 4;
+
+/// A stage's state on one machine.
+///
+/// All arrays are flat, in the stage's canonical order. *State* in the sense of the digest is everything but the work in
+/// flight; it is taken between inner steps, when nothing is in flight.
+#[derive(Debug)]
+pub struct StageState {
+    pub(crate) run: Arc<Run>,
+    pub(crate) stage: Stage,
+    pub(crate) weights: Vec<f32>,
+    pub(crate) m: Vec<f32>,
+    pub(crate) v: Vec<f32>,
+    pub(crate) bias: BiasCorrection,
+    pub(crate) steps: u64,
+    /// Error feedback and outer momentum; absent where the run has no outer optimizer.
+    pub(crate) outer: Option<OuterState>,
+    /// Microbatches folded into the weights since the last merge: the weight of this replica's contribution.
+    pub(crate) folded_in_epoch: u32,
+    pub(crate) anchor: Anchor,
+    pub(crate) flight: Flight,
+}
+
+#[derive(Debug)]
+pub(crate) struct OuterState {
+    pub(crate) residual: Vec<f32>,
+    pub(crate) momentum: Vec<f32>,
+}
+
+/// The weights at the last merge.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    pub(crate) digest: Digest,
+    /// Absent without an outer optimizer, and in a state loaded in the middle of an epoch.
+    pub(crate) weights: Option<Vec<f32>>,
+}
+
+/// Work of the current inner step.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) saved: BTreeMap<Member, Saved>,
+    pub(crate) folded: Vec<Member>,
+    pub(crate) gradients: Vec<f32>,
+    /// Written before every fold and every step, so that either can be taken back.
+    pub(crate) spare: Vec<f32>,
+    pub(crate) kept_max: usize,
+}
+
+/// What backward needs of a member that went forward: everything, or the stage's input to compute it from again.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    Tape(Tape),
+    Input { tokens: Vec<u32>, activation: Option<Tensor>, targets: Vec<u32> },
+}
+
+impl StageState {
+    /// The state in which stage `index` starts the run.
+    ///
+    /// # Errors
+    /// The model has no such stage.
+    pub fn initial(run: &Run, index: usize) -> Result<Self, CheckpointError> {
+        let stage = stage(run, index)?;
+        let weights = stage.initial_weights(run.seed);
+        Ok(Self::fresh(run, stage, weights))
+    }
+
+    /// A joiner's state: the weights of a manifest, all else as at the start.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's weights; the error names tensor, expected and found.
+    pub fn from_weights(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let stage = stage(run, index)?;
+        let weights = read_weights(run, &stage, bytes)?;
+        Ok(Self::fresh(run, stage, weights))
+    }
+
+    /// The state that [`StageState::state_bytes`] wrote. Where it was taken in the middle of an epoch, merging also needs
+    /// [`StageState::restore_anchor`].
+    ///
+    /// # Errors
+    /// The bytes are not this stage's state; the error names tensor, expected and found.
+    pub fn from_state(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let mut state = Self::fresh(run, stage(run, index)?, Vec::new());
+        let found = checkpoint::read_metadata(bytes)?;
+        state.steps = number(&found, "steps", 10)?;
+        state.bias.power1 = f64::from_bits(number(&found, "power1", 16)?);
+        state.bias.power2 = f64::from_bits(number(&found, "power2", 16)?);
+        state.folded_in_epoch = number(&found, "folded", 10)? as u32;
+        let anchor = found.get("anchor").map_or("nothing", String::as_str);
+        state.anchor.digest = anchor.parse().map_err(|_| wrong("anchor", "a digest", anchor))?;
+        let prefixes: Vec<_> = state.sections().iter().map(|section| section.prefix).collect();
+        // Strict: metadata that these fields would not be written as is refused here.
+        let sections = checkpoint::read(state.stage.layout(), &state.metadata(), &prefixes, bytes)?;
+        let mut sections = sections.into_iter();
+        let mut next = || sections.next().unwrap_or_default();
+        (state.weights, state.m, state.v) = (next(), next(), next());
+        if let Some(outer) = &mut state.outer {
+            (outer.residual, outer.momentum) = (next(), next());
+        }
+        let at_merge = state.anchor.digest == state.weights_digest();
+        state.anchor.weights = (at_merge && state.outer.is_some()).then(|| state.weights.clone());
+        Ok(state)
+    }
+
+    /// The weights as a safetensors file; its BLAKE3 is what a manifest names.
+    pub fn weights_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_weights(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    /// BLAKE3 of [`StageState::weights_bytes`], without building the file.
+    pub fn weights_digest(&self) -> Digest {
+        hashed(|sink| self.write_weights(sink))
+    }
+
+    /// The full state as a file: weights, moments, step count and running products, residual, outer momentum, and the
+    /// digest of the weights at the last merge. Work in flight is not part of it.
+    pub fn state_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_state(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    /// BLAKE3 of [`StageState::state_bytes`], without building the file.
+    pub fn state_digest(&self) -> Digest {
+        hashed(|sink| self.write_state(sink))
+    }
+
+    /// Takes over the weights of a manifest (bytes as of [`StageState::weights_bytes`]) and keeps optimizer and momentum:
+    /// what a miner does that missed a merge. Work in flight is dropped.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's weights; the state is then as before.
+    pub fn adopt(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.weights = read_weights(&self.run, &self.stage, bytes)?;
+        self.land();
+        self.set_anchor();
+        Ok(())
+    }
+
+    /// Gives back the weights of the last merge, which a state file only names: needed before `Encode` and `Apply` when
+    /// the state was loaded in the middle of an epoch.
+    ///
+    /// # Errors
+    /// The bytes are not the weights that the state names.
+    pub fn restore_anchor(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let (expected, found) = (self.anchor.digest, Digest::of(bytes));
+        if found != expected {
+            return Err(CheckpointError::Anchor { expected, found });
+        }
+        let weights = read_weights(&self.run, &self.stage, bytes)?;
+        self.anchor.weights = self.outer.is_some().then_some(weights);
+        Ok(())
+    }
+
+    /// Digest of the weights file at the last merge, from which this epoch's change is measured.
+    pub fn anchor(&self) -> Digest {
+        self.anchor.digest
+    }
+
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The stage.
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// The weights, flat, in canonical order.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The weights, to be tampered with: what a trial of the audit needs.
+    pub fn weights_mut(&mut self) -> &mut [f32] {
+        &mut self.weights
+    }
+
+    /// AdamW steps taken since the state began.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Members folded into the current inner step, in order.
+    pub fn folded(&self) -> &[Member] {
+        &self.flight.folded
+    }
+
+    /// Drops what was saved of a member that was struck before its backward; false if there was nothing.
+    pub fn forget(&mut self, member: &Member) -> bool {
+        self.flight.saved.remove(member).is_some()
+    }
+
+    /// For how many microbatches activations are kept until backward; beyond, they are recomputed from the stage's
+    /// input, to the same bits. 4 at first.
+    pub fn keep_activations_of(&mut self, microbatches: usize) {
+        self.flight.kept_max = microbatches;
+    }
+
+    /// The current weights become those from which the next epoch's change is measured.
+    pub(crate) fn set_anchor(&mut self) {
+        self.folded_in_epoch = 0;
+        self.anchor.digest = self.weights_digest();
+        self.anchor.weights = self.outer.is_some().then(|| self.weights.clone());
+    }
+
+    /// Ends the inner step: nothing is in flight.
+    pub(crate) fn land(&mut self) {
+        self.flight.saved.clear();
+        self.flight.folded.clear();
+        self.flight.gradients.fill(0.0);
+    }
+
+    fn fresh(run: &Run, stage: Stage, weights: Vec<f32>) -> Self {
+        let zeros = || vec![0.0; stage.layout().values()];
+        let outer = match run.outer {
+            Outer::None => None,
+            Outer::Nesterov { .. } => Some(OuterState { residual: zeros(), momentum: zeros() }),
+        };
+        let flight = Flight {
+            saved: BTreeMap::new(),
+            folded: Vec::new(),
+            gradients: zeros(),
+            spare: zeros(),
+            kept_max: KEPT_DEFAULT,
+        };
+        let mut state = Self {
+            run: Arc::new(run.clone()),
+            m: zeros(),
+            v: zeros(),
+            stage,
+            weights,
+            bias: BiasCorrection::default(),
+            steps: 0,
+            outer,
+            folded_in_epoch: 0,
+            anchor: Anchor { digest: Digest::default(), weights: None },
+            flight,
+        };
+        state.set_anchor();
+        state
+    }
+
+    fn write_weights(&self, sink: impl FnMut(&[u8])) {
+        let section = Section { prefix: "", values: &self.weights };
+        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
+    }
+
+    fn write_state(&self, sink: impl FnMut(&[u8])) {
+        checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink);
+    }
+
+    fn sections(&self) -> Vec<Section<'_>> {
+        let mut sections = vec![
+            Section { prefix: "weights/", values: &self.weights },
+            Section { prefix: "m/", values: &self.m },
+            Section { prefix: "v/", values: &self.v },
+        ];
+        if let Some(outer) = &self.outer {
+            sections.push(Section { prefix: "residual/", values: &outer.residual });
+            sections.push(Section { prefix: "momentum/", values: &outer.momentum });
+        }
+        sections
+    }
+
+    fn metadata(&self) -> Metadata {
+        let mut metadata = identity(&self.run, &self.stage);
+        metadata.extend([
+            ("steps", self.steps.to_string()),
+            ("power1", format!("{:016x}", self.bias.power1.to_bits())),
+            ("power2", format!("{:016x}", self.bias.power2.to_bits())),
+            ("folded", self.folded_in_epoch.to_string()),
+            ("anchor", self.anchor.digest.to_string()),
+        ]);
+        metadata
+    }
+}
+
+fn stage(run: &Run, index: usize) -> Result<Stage, CheckpointError> {
+    let stages = run.model.stage_count();
+    Stage::new(&run.model, index).ok_or(CheckpointError::NoStage { index, stages })
+}
+
+/// What both files say about themselves.
+fn identity(run: &Run, stage: &Stage) -> Metadata {
+    vec![("format", "pt".into()), ("run", run.id().to_string()), ("stage", stage.shape().index.to_string())]
+}
+
+fn read_weights(run: &Run, stage: &Stage, bytes: &[u8]) -> Result<Vec<f32>, CheckpointError> {
+    let sections = checkpoint::read(stage.layout(), &identity(run, stage), &[""], bytes)?;
+    Ok(sections.into_iter().next().unwrap_or_default())
+}
+
+fn hashed(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    write(&mut |piece| {
+        hasher.update(piece);
+    });
+    Digest(*hasher.finalize().as_bytes())
+}
+
+fn number(found: &BTreeMap<String, String>, key: &'static str, radix: u32) -> Result<u64, CheckpointError> {
+    let text = found.get(key).map_or("nothing", String::as_str);
+    u64::from_str_radix(text, radix).map_err(|_| wrong(key, "a number", text))
+}
+
+fn wrong(key: &'static str, expected: &str, found: &str) -> CheckpointError {
+    CheckpointError::Metadata { key, expected: expected.into(), found: found.chars().take(80).collect() }
+}
+
+#[cfg(test)]
+mod tests;

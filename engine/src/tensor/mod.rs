@@ -1,0 +1,84 @@
+//! Tensors: a shape and contiguous f32 values, row-major.
+//!
+//! A tensor owns its values and is moved, never copied behind the reader's back: there is no `Clone`. A [`View`]
+//! borrows values of someone else, for example one parameter out of a stage's flat array.
+
+/// Values of a shape, owned.
+#[derive(Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// Values of a shape, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Extents, slowest first.
+    pub shape: &'a [usize],
+    /// Values, row-major.
+    pub data: &'a [f32],
+}
+
+impl Tensor {
+    /// A tensor of `shape` that holds `data`.
+    ///
+    /// # Panics
+    /// When the number of values contradicts the shape.
+    pub fn new(shape: &[usize], data: Vec<f32>) -> Self {
+        let expected: usize = shape.iter().product();
+        assert_eq!(data.len(), expected, "tensor of shape {shape:?}: number of values");
+        Self { shape: shape.to_vec(), data }
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] }
+    }
+
+    /// Extents, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Values, row-major.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Values, to be written.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The extent of the fastest axis.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// The product of all other extents.
+    pub fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, slower)| slower.iter().product())
+    }
+
+    /// Row `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.data[index * self.cols()..][..self.cols()]
+    }
+
+    /// The whole tensor, borrowed.
+    pub fn view(&self) -> View<'_> {
+        View { shape: &self.shape, data: &self.data }
+    }
+
+    /// Whether no value is a NaN or an infinity.
+    pub fn is_finite(&self) -> bool {
+        all_finite(&self.data)
+    }
+}
+
+/// Whether no value is a NaN or an infinity.
+pub fn all_finite(values: &[f32]) -> bool {
+    // An exponent of all ones, and nothing else, is NaN or infinite. No early exit: the loop becomes vector code.
+    const EXPONENT: u32 = 0x7F80_0000;
+    !values.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT))
+}

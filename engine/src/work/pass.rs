@@ -1,0 +1,116 @@
+//! Forward and backward of one member.
+
+use super::{Done, WorkError, check_step};
+use crate::autograd::Tape;
+use crate::data::{Microbatch, TokenShard};
+use crate::evaluate::mean_q32;
+use crate::model::{Goal, Input, Stage};
+use crate::payload::{self, Expected, Kind};
+use crate::state::{Saved, StageState};
+use crate::tensor::{Tensor, all_finite};
+use spec::{Member, Outcome};
+
+pub fn forward(
+    state: &mut StageState,
+    data: Option<&TokenShard>,
+    epoch: u32,
+    member: &Member,
+    input: Option<&[u8]>,
+) -> Result<Done, WorkError> {
+    check_step(state, "forward", member.step)?;
+    if state.flight.saved.contains_key(member) {
+        return Err(WorkError::Repeated { member: *member });
+    }
+    let kind = state.stage.shape().kind;
+    let activation = match input {
+        Some(bytes) => Some(payload::decode(&Expected::of(&state.run, Kind::Activation), bytes)?),
+        None => None,
+    };
+    let batch = if kind.embeds() || kind.judges() {
+        tokens(state, data, epoch, member)?
+    } else {
+        Microbatch { inputs: Vec::new(), targets: Vec::new() }
+    };
+    let tokens = if kind.embeds() { batch.inputs } else { Vec::new() };
+    let targets = if kind.judges() { batch.targets } else { Vec::new() };
+
+    let tape = run_stage(state, &tokens, activation, &targets);
+    let Some(done) = output(state, &tape) else { return Ok(Done::new(Outcome::NonFinite)) };
+    let kept = state.flight.saved.values().filter(|saved| matches!(saved, Saved::Tape(_))).count();
+    let saved = if kept < state.flight.kept_max {
+        Saved::Tape(tape)
+    } else {
+        Saved::Input { tokens, activation: tape.into_input(), targets }
+    };
+    state.flight.saved.insert(*member, saved);
+    Ok(done)
+}
+
+pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -> Result<Done, WorkError> {
+    check_step(state, "backward", member.step)?;
+    if let Some(last) = state.flight.folded.last().filter(|last| last.position >= member.position) {
+        return Err(WorkError::OutOfOrder { member: *member, last: last.position });
+    }
+    if !state.flight.saved.contains_key(member) {
+        return Err(WorkError::NotForwarded { member: *member });
+    }
+    let gradient = Expected::of(&state.run, Kind::Gradient);
+    let seed = match input {
+        Some(bytes) => Some(payload::decode(&gradient, bytes)?),
+        None => None,
+    };
+    let tape = match state.flight.saved.remove(member) {
+        Some(Saved::Tape(tape)) => tape,
+        Some(Saved::Input { tokens, activation, targets }) => run_stage(state, &tokens, activation, &targets),
+        None => return Err(WorkError::NotForwarded { member: *member }),
+    };
+    let flight = &mut state.flight;
+    flight.spare.copy_from_slice(&flight.gradients);
+    let of_input = tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients);
+    let done = match of_input {
+        // A head's gradient ends in its table.
+        None => Some(Done::new(Outcome::Ok)),
+        Some(tensor) => payload::encode(&gradient, &tensor).map(Done::with_output),
+    };
+    match done {
+        Some(done) if all_finite(&flight.gradients) => {
+            flight.folded.push(*member);
+            Ok(done)
+        }
+        _ => {
+            std::mem::swap(&mut flight.gradients, &mut flight.spare);
+            Ok(Done::new(Outcome::NonFinite))
+        }
+    }
+}
+
+fn tokens(
+    state: &StageState,
+    data: Option<&TokenShard>,
+    epoch: u32,
+    member: &Member,
+) -> Result<Microbatch, WorkError> {
+    let expected = state.run.data.train;
+    let Some(shard) = data else {
+        return Err(WorkError::NoData { operation: "forward", stage: state.kind_name(), expected });
+    };
+    if shard.digest() != expected {
+        return Err(WorkError::WrongShard { expected, found: shard.digest() });
+    }
+    Ok(shard.microbatch(&state.run, epoch, member.microbatch)?)
+}
+
+fn run_stage(state: &StageState, tokens: &[u32], activation: Option<Tensor>, targets: &[u32]) -> Tape {
+    let stage: &Stage = &state.stage;
+    let input = activation.map_or(Input::Tokens(tokens), Input::Activation);
+    stage.forward(&state.weights, input, Goal::Loss(targets), state.run.model.context as usize)
+}
+
+/// Loss or payload; `None` if it is not finite.
+fn output(state: &StageState, tape: &Tape) -> Option<Done> {
+    let last = tape.last()?;
+    if state.stage.shape().kind.judges() {
+        return Some(Done { loss_q32: Some(mean_q32(last.data())?), ..Done::new(Outcome::Ok) });
+    }
+    payload::encode(&Expected::of(&state.run, Kind::Activation), last).map(Done::with_output)
+}
