@@ -219,3 +219,59 @@ fn check_range(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn contribution(weight: u32) -> Contribution {
+        let codes = (0..200).map(|i| (i % 15) - 7).collect();
+        Contribution { bits: 4, weight, exponents: vec![-3, 5], codes }
+    }
+
+    #[test]
+    fn bytes_come_back_and_the_header_is_frozen() {
+        let bytes = contribution(9).to_bytes();
+        assert_eq!(bytes[..26], *b"ICB1\0\x04\0\0\x09\0\0\0\0\0\0\0\xC8\0\0\0\0\0\0\0\xFD\x05");
+        assert_eq!(Contribution::from_bytes(4, 200, &bytes), Ok(contribution(9)));
+        let sum = Sum::of(4, 200, &[contribution(9), contribution(1)]).unwrap();
+        assert_eq!(Sum::from_bytes(4, 200, &sum.to_bytes()), Ok(sum.clone()));
+        assert_eq!((sum.weight, sum.sums[0], sum.sums[8]), (10, -70, 10));
+        assert_eq!(Sum::of(4, 200, &[]).unwrap().weight, 0);
+    }
+
+    #[test]
+    fn codes_sums_and_exponents_out_of_range_are_named() {
+        let message = |bytes: &[u8]| Contribution::from_bytes(4, 200, bytes).unwrap_err().to_string();
+        let good = contribution(9).to_bytes();
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        assert!(message(&with(26 + 7, 8)).contains("code 7 is 8, expected within -7..=7"));
+        assert!(message(&with(25, 75)).contains("exponent 1 is 75, expected within -52..=74"));
+        assert!(message(&with(5, 8)).contains("bits: expected 4, found 8"));
+        assert!(message(&with(13, 1)).contains("weight: expected below 2^32"));
+        assert!(message(&good[..200]).contains("length in bytes: expected 226, found 200"));
+        let mut sum = Sum::of(4, 200, &[contribution(2)]).unwrap();
+        sum.sums[3] = 15;
+        let error = Sum::from_bytes(4, 200, &sum.to_bytes()).unwrap_err().to_string();
+        assert!(error.contains("sum 3 is 15, expected within -14..=14"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_never_panics(at in 0usize..300, byte: u8, noise in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Contribution::from_bytes(4, 200, &noise);
+            let _ = Sum::from_bytes(4, 3, &noise);
+            let mut damaged = contribution(9).to_bytes();
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            if let Ok(read) = Contribution::from_bytes(4, 200, &damaged) {
+                prop_assert_eq!(read.to_bytes(), damaged);
+            }
+        }
+    }
+}

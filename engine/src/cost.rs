@@ -75,4 +75,36 @@ fn activation_values(run: &Run, index: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Goal, Input, Stage};
+    use crate::tensor::Tensor;
+    use crate::testing::run;
+
+    #[test]
+    fn activation_bytes_are_what_the_tape_holds() {
+        let run = run(&[1, 2, 1]);
+        let rows = run.microbatch_tokens() as usize;
+        let tokens = vec![1; rows];
+        for index in 0..3 {
+            let stage = Stage::new(&run.model, index).unwrap();
+            let input = match index {
+                0 => Input::Tokens(&tokens),
+                _ => Input::Activation(Tensor::zeros(&[rows, 24])),
+            };
+            let tape = stage.forward(&stage.initial_weights(1), input, Goal::Loss(&tokens), 12);
+            let cost = StageCost::of(&run, index).unwrap();
+            assert_eq!(cost.activation_bytes, 4 * tape.values() as u64, "stage {index}");
+            assert_eq!(cost.parameters, run.model.stage_parameters(index));
+        }
+        assert_eq!(StageCost::of(&run, 3), None);
+    }
+
+    #[test]
+    fn forward_is_near_two_flops_per_weight_and_token() {
+        let run = run(&[1, 2, 1]);
+        let body = StageCost::of(&run, 1).unwrap();
+        let per_token = body.forward_flops as f64 / run.microbatch_tokens() as f64;
+        let ratio = per_token / (2.0 * body.parameters as f64);
+        assert!((0.99..1.2).contains(&ratio), "{ratio}");
+        assert!(body.backward_flops > 2 * body.forward_flops);
+    }
 }

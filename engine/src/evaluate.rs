@@ -113,3 +113,58 @@ fn chain(stages: &[&StageState], tokens: &[u32], goal: Goal<'_>) -> Tensor {
     }
     activation.unwrap_or_else(|| Tensor::zeros(&[0]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Pipeline, run};
+
+    #[test]
+    fn a_later_token_changes_no_earlier_logit() {
+        let pipeline = Pipeline::new(&run(&[1, 1, 1]));
+        let tokens: Vec<u32> = (0..12).map(|i| i * 17 % 256).collect();
+        let before = logits(&pipeline.references(), &tokens).unwrap();
+        for t in 0..12 {
+            let mut changed = tokens.clone();
+            changed[t] = 255 - changed[t];
+            let after = logits(&pipeline.references(), &changed).unwrap();
+            for position in 0..12 {
+                let same = before.row(position) == after.row(position);
+                assert_eq!(same, position < t, "token {t} changed, logits at {position}");
+            }
+            let prefix = logits(&pipeline.references(), &tokens[..=t]).unwrap();
+            assert_eq!(prefix.row(t), before.row(t), "a prefix of {t} + 1 tokens");
+        }
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_over_windows_whatever_the_cut() {
+        let (whole, cut) = (Pipeline::new(&run(&[3])), Pipeline::new(&run(&[1, 2])));
+        let loss = |p: &Pipeline, windows| loss_q32(&p.references(), &p.shard, windows).unwrap();
+        assert_eq!(loss(&whole, 5), loss(&cut, 5));
+        assert_eq!(loss(&whole, u64::MAX), loss(&whole, whole.shard.windows(12)));
+        assert!((loss(&whole, 5) as f64 / 2f64.powi(32) - 256f64.ln()).abs() < 1.0);
+    }
+
+    #[test]
+    fn means_are_exact_in_fixed_point() {
+        assert_eq!(mean_q32(&[1.0, 2.0]), Some(3 << 31));
+        assert_eq!(mean_q32(&[0.0, 0.0, 2f32.powi(-32)]), Some(0));
+        assert_eq!(mean_q32(&[0.0, 2f32.powi(-32)]), Some(1));
+        assert_eq!(mean_q32(&[1.0, f32::INFINITY]), None);
+        assert_eq!(mean_q32(&[]), None);
+    }
+
+    #[test]
+    fn incomplete_models_and_unreadable_prompts_are_named() {
+        let pipeline = Pipeline::new(&run(&[1, 1, 1]));
+        let all = pipeline.references();
+        let message =
+            |stages: &[&StageState], tokens: &[u32]| logits(stages, tokens).unwrap_err().to_string();
+        assert!(message(&[all[0], all[2]], &[1]).contains("found stage 2 at place 1"));
+        assert!(message(&all[..2], &[1]).contains("found stage 3 at place 2"));
+        assert!(message(&[], &[1]).contains("found stage 1 at place 0"));
+        assert!(message(&all, &[1; 13]).contains("number of tokens is 13, expected 1 to 12"));
+        assert!(message(&all, &[256]).contains("token is 256, expected below 256"));
+    }
+}

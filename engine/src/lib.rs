@@ -10,6 +10,7 @@
 //! | [`payload`] | boundary tensors as bytes |
 //! | [`contribution`] | what replicas of a stage merge, as bytes |
 //! | [`checkpoint`] | weights and full state as files |
+//! | [`state`] | what a miner holds of one stage |
 //! | [`work`] | [`perform`]: the one function that a miner performs and a validator replays |
 //! | [`evaluate`] | logits and loss of a whole model |
 //! | [`cost`] | FLOPs and bytes of a stage |
@@ -26,8 +27,10 @@ pub mod evaluate;
 pub mod model;
 pub mod optim;
 pub mod payload;
-mod state;
+pub mod state;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod work;
 
 pub use state::StageState;

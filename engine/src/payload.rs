@@ -170,3 +170,104 @@ fn format(codec: BoundaryCodec) -> Format {
         BoundaryCodec::Int8 => Format::Int8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CODECS: [BoundaryCodec; 3] = [BoundaryCodec::F32, BoundaryCodec::Bf16, BoundaryCodec::Int8];
+
+    fn expected(codec: BoundaryCodec) -> Expected {
+        Expected { codec, kind: Kind::Activation, rows: 3, cols: 150 }
+    }
+
+    fn tensor() -> Tensor {
+        Tensor::new(&[3, 150], (0..450).map(|i| (i as f32 - 200.0) * 0.37).collect())
+    }
+
+    #[test]
+    fn the_header_is_frozen() {
+        let expected = Expected { kind: Kind::Gradient, ..expected(BoundaryCodec::Int8) };
+        let bytes = encode(&expected, &tensor()).unwrap();
+        assert_eq!(bytes[..16], *b"IPB1\x02\x01\0\0\x03\0\0\0\x96\0\0\0");
+        assert_eq!(bytes.len(), 16 + 3 * (2 + 150));
+    }
+
+    #[test]
+    fn what_was_decoded_encodes_to_the_same_bytes() {
+        for codec in CODECS {
+            let bytes = encode(&expected(codec), &tensor()).unwrap();
+            let decoded = decode(&expected(codec), &bytes).unwrap();
+            assert_eq!(encode(&expected(codec), &decoded).unwrap(), bytes, "{codec:?}");
+            let error =
+                decoded.data().iter().zip(tensor().data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(
+                error <= if codec == BoundaryCodec::F32 { 0.0 } else { 0.6 },
+                "{codec:?}: off by {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_row_does_not_change_the_bytes_of_an_earlier_one() {
+        for codec in CODECS {
+            let expected = expected(codec);
+            let mut changed = tensor();
+            changed.data_mut()[300..].iter_mut().for_each(|x| *x *= 1000.0);
+            let (a, b) = (encode(&expected, &tensor()).unwrap(), encode(&expected, &changed).unwrap());
+            let rows_0_and_1 = HEADER_LEN + 2 * (expected.encoded_len() - HEADER_LEN) / 3;
+            assert_eq!(a[..rows_0_and_1], b[..rows_0_and_1], "{codec:?}");
+            assert_ne!(a, b);
+        }
+    }
+
+    #[test]
+    fn another_shape_codec_kind_or_a_nan_is_refused_by_name() {
+        let expected = expected(BoundaryCodec::F32);
+        let bytes = encode(&expected, &tensor()).unwrap();
+        let refusal = |expected: &Expected, bytes: &[u8]| decode(expected, bytes).unwrap_err().to_string();
+        let rows = refusal(&Expected { rows: 4, ..expected }, &bytes);
+        assert!(rows.starts_with("payload header: rows is 3, this run expects 4"), "{rows}");
+        let kind = refusal(&Expected { kind: Kind::Gradient, ..expected }, &bytes);
+        assert!(kind.starts_with("payload header: kind is 0, this run expects 1"), "{kind}");
+        assert_eq!(
+            refusal(&expected, &bytes[..9]),
+            "payload: expected a header of 16 bytes, found 9 bytes in all"
+        );
+        assert_eq!(refusal(&expected, &bytes[..99]), "payload: expected 1816 bytes in all, found 99");
+
+        let mut poisoned = tensor();
+        poisoned.data_mut()[151] = f32::NAN;
+        assert_eq!(encode(&expected, &poisoned), None);
+        let mut nan = bytes;
+        nan[HEADER_LEN + 4 * 151..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        assert!(matches!(decode(&expected, &nan), Err(PayloadError::Row { row: 1, .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_never_panics(
+            codec in prop::sample::select(CODECS.to_vec()),
+            noise in prop::collection::vec(any::<u8>(), 0..2000),
+            at in 0usize..2000,
+            byte: u8,
+        ) {
+            let expected = expected(codec);
+            prop_assert!(decode(&expected, &noise).is_err());
+            // Right header and length, then noise: what is accepted must be what an encoder writes.
+            let mut block = expected.header().to_vec();
+            block.extend(noise.iter().copied().cycle().take(expected.encoded_len() - HEADER_LEN));
+            block.resize(expected.encoded_len(), 0);
+            if let Ok(tensor) = decode(&expected, &block) {
+                prop_assert_eq!(encode(&expected, &tensor), Some(block));
+            }
+            let mut damaged = encode(&expected, &tensor()).unwrap();
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            if let Ok(tensor) = decode(&expected, &damaged) {
+                prop_assert_eq!(encode(&expected, &tensor), Some(damaged));
+            }
+        }
+    }
+}

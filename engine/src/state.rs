@@ -139,6 +139,15 @@ impl StageState {
         hashed(|sink| self.write_state(sink))
     }
 
+    /// Digest of the outer momentum, as a file of the same kind with names `momentum/<name>`; zero in a run without an
+    /// outer optimizer.
+    pub fn momentum_digest(&self) -> Digest {
+        let Some(outer) = &self.outer else { return Digest::default() };
+        let section = Section { prefix: "momentum/", values: &outer.momentum };
+        let metadata = identity(&self.run, &self.stage);
+        hashed(|sink| checkpoint::write(self.stage.layout(), &metadata, &[section], sink))
+    }
+
     /// Takes over the weights of a manifest (bytes as of [`StageState::weights_bytes`]) and keeps optimizer and momentum:
     /// what a miner does that missed a merge. Work in flight is dropped.
     ///

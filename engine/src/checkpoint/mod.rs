@@ -127,12 +127,11 @@ pub fn read(
     }
     check_tensors(layout, prefixes, bytes)?;
     let header = header(layout, metadata, prefixes);
-    let start = 8 + header.len();
-    if bytes.get(8..start) != Some(header.as_bytes()) {
-        return Err(CheckpointError::NotCanonical);
-    }
+    let length = (header.len() as u64).to_le_bytes();
+    let body = bytes.strip_prefix(&length).and_then(|rest| rest.strip_prefix(header.as_bytes()));
+    let Some(body) = body else { return Err(CheckpointError::NotCanonical) };
     let mut sections = Vec::new();
-    for (prefix, section) in prefixes.iter().zip(bytes[start..].chunks_exact((4 * layout.values()).max(1))) {
+    for (prefix, section) in prefixes.iter().zip(body.chunks_exact((4 * layout.values()).max(1))) {
         let mut values = vec![0.0; layout.values()];
         bytemuck::cast_slice_mut(&mut values).copy_from_slice(section);
         for entry in layout.entries() {

@@ -101,3 +101,47 @@ pub fn step(
     moving.weights.copy_from_slice(spare);
     Outcome::NonFinite
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+
+    #[test]
+    fn the_learning_rate_climbs_then_follows_the_cosine() {
+        let run = run(&[1]);
+        let (warmup, total) = (2, 40);
+        for n in 0..total {
+            let found = f64::from(learning_rate(&run, n / 4, n % 4));
+            let x = f64::from(n.saturating_sub(warmup)) / f64::from(total - warmup);
+            let cosine = 1e-3 + 9e-3 * (1.0 + (std::f64::consts::PI * x).cos()) / 2.0;
+            let expected = if n < warmup { 1e-2 * f64::from(n + 1) / 2.0 } else { cosine };
+            assert!((found - expected).abs() < 1e-8, "step {n}: {found}, expected {expected}");
+        }
+        assert_eq!(learning_rate(&run, 10, 0), 1e-3);
+    }
+
+    #[test]
+    fn a_gradient_beyond_the_clip_moves_as_one_at_the_clip() {
+        let mut run = run(&[1]);
+        run.inner.clip = 0.5;
+        let stage = Stage::new(&run.model, 0).unwrap();
+        let n = stage.layout().values();
+        let moments = |size: f32| {
+            let (mut weights, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+            let mut bias = BiasCorrection::default();
+            let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
+            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], &mut vec![0.0; n], moving);
+            (outcome, m)
+        };
+        let norm = |m: &[f32]| m.iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>().sqrt() / 0.1;
+        let (outcome, m) = moments(100.0);
+        assert_eq!(outcome, Outcome::Ok);
+        assert!((norm(&m) - 0.5).abs() < 1e-4, "clipped to {}", norm(&m));
+        let (_, m) = moments(1e-4);
+        assert!((norm(&m) - 0.5e-4 * (n as f64).sqrt()).abs() < 1e-6, "half the sum of two members");
+        let (outcome, m) = moments(f32::INFINITY);
+        assert_eq!(outcome, Outcome::NonFinite);
+        assert!(m.iter().all(|&m| m == 0.0));
+    }
+}

@@ -1,1 +1,222 @@
+use super::*;
+use crate::testing::{Pipeline, member, run, shard};
+use spec::{BoundaryCodec, NodeId, Outer};
 
+#[test]
+fn a_cut_model_is_the_whole_model_bit_for_bit() {
+    let mut whole = Pipeline::new(&run(&[3]));
+    let mut cut = Pipeline::new(&run(&[1, 1, 1]));
+    assert!(whole.weights() == cut.weights(), "initial weights");
+    for step in 0..3 {
+        assert_eq!(whole.step(0, step), cut.step(0, step), "losses of step {step}");
+        assert!(whole.weights() == cut.weights(), "weights after step {step}");
+    }
+}
+
+#[test]
+fn recomputed_activations_are_the_kept_ones() {
+    let (mut kept, mut recomputed) = (Pipeline::new(&run(&[1, 1, 1])), Pipeline::new(&run(&[1, 1, 1])));
+    kept.stages.iter_mut().for_each(|state| state.keep_activations_of(3));
+    recomputed.stages.iter_mut().for_each(|state| state.keep_activations_of(0));
+    for step in 0..2 {
+        kept.step(0, step);
+        recomputed.step(0, step);
+    }
+    let digests =
+        |pipeline: &Pipeline| pipeline.stages.iter().map(StageState::state_digest).collect::<Vec<_>>();
+    assert_eq!(digests(&kept), digests(&recomputed));
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bits() {
+    let train = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut pipeline = Pipeline::new(&run(&[2, 1]));
+            pipeline.step(0, 0);
+            pipeline.step(0, 1);
+            pipeline.merge(0);
+            pipeline.stages.iter().map(StageState::state_digest).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(train(1), train(2));
+}
+
+#[test]
+fn loss_falls_with_every_boundary_codec() {
+    for boundary in [BoundaryCodec::F32, BoundaryCodec::Bf16, BoundaryCodec::Int8] {
+        let mut pipeline = Pipeline::new(&spec::Run { boundary, ..run(&[1, 1]) });
+        let mean = |losses: Vec<i64>| losses.iter().sum::<i64>() as f64 / losses.len() as f64 / 2f64.powi(32);
+        let first = mean(pipeline.step(0, 0));
+        assert!((first - 256f64.ln()).abs() < 1.0, "{boundary:?}: untrained loss {first}");
+        let mut last = first;
+        for step in 1..40 {
+            last = mean(pipeline.step(step / 4, step % 4));
+        }
+        assert!(last < 2.6, "{boundary:?}: {first} fell to {last} only");
+    }
+}
+
+#[test]
+fn an_epoch_ends_with_the_outer_step_and_replicas_agree() {
+    // Two replicas of one stage with different microbatches; reduced by either, applied by both.
+    let run = run(&[1]);
+    let mut replicas = [Pipeline::new(&run), Pipeline::new(&run)];
+    replicas[0].step(0, 0);
+    replicas[1].step(0, 1);
+    replicas[1].step(0, 2);
+    let at_open = replicas[0].stages[0].anchor();
+    let contributions: Vec<Vec<u8>> =
+        replicas.iter_mut().map(|r| r.perform(0, 0, &Operation::Encode, &[]).output.unwrap()).collect();
+    let parsed: Vec<_> = contributions
+        .iter()
+        .map(|bytes| {
+            crate::contribution::Contribution::from_bytes(8, bytes_count(&replicas[0]), bytes).unwrap()
+        })
+        .collect();
+    assert_eq!([parsed[0].weight, parsed[1].weight], [3, 6]);
+
+    let reduce = Operation::Reduce { shard: 0, contributors: vec![NodeId::default(); 2] };
+    let both = [&contributions[0][..], &contributions[1][..]];
+    let unshared = perform(&mut replicas[0].stages[0], None, 0, &reduce, &both).unwrap_err();
+    assert!(unshared.to_string().contains("share exponents"), "{unshared}");
+
+    // What sharing exponents will yield: the same replica twice stands on the same scale.
+    let twice = [&contributions[0][..], &contributions[0][..]];
+    let sums: Vec<Vec<u8>> =
+        replicas.iter_mut().map(|r| r.perform(0, 0, &reduce, &twice).output.unwrap()).collect();
+    assert_eq!(sums[0], sums[1]);
+    for replica in &mut replicas {
+        replica.perform(0, 0, &Operation::Apply, &[&sums[0]]);
+    }
+    assert_eq!(replicas[0].weights(), replicas[1].weights());
+    assert_eq!(replicas[0].stages[0].momentum_digest(), replicas[1].stages[0].momentum_digest());
+    assert_eq!(replicas[0].stages[0].anchor(), replicas[0].stages[0].weights_digest());
+    assert_ne!(replicas[0].stages[0].anchor(), at_open);
+}
+
+fn bytes_count(pipeline: &Pipeline) -> usize {
+    pipeline.stages[0].weights().len()
+}
+
+#[test]
+fn what_the_codes_lose_stays_in_the_residual() {
+    let mut pipeline = Pipeline::new(&run(&[1]));
+    let before: Vec<f32> = pipeline.stages[0].weights().to_vec();
+    pipeline.step(0, 0);
+    let after: Vec<f32> = pipeline.stages[0].weights().to_vec();
+    let bytes = pipeline.perform(0, 0, &Operation::Encode, &[]).output.unwrap();
+    let contribution = crate::contribution::Contribution::from_bytes(8, before.len(), &bytes).unwrap();
+    let residual = &pipeline.stages[0].outer.as_ref().unwrap().residual;
+    assert!(residual.iter().any(|&r| r != 0.0));
+    for i in 0..before.len() {
+        let unit = 2f32.powi(i32::from(contribution.exponents[i / 128]) - 7);
+        let change = before[i] - after[i];
+        // Both products and sums are exact in this range, but for the rounding of the subtraction.
+        assert!(
+            (f32::from(contribution.codes[i]) * unit + residual[i] - change).abs() <= unit * 1e-4,
+            "value {i}"
+        );
+        assert!(residual[i].abs() <= unit, "value {i}: no more than saturation and rounding are left");
+    }
+}
+
+#[test]
+fn without_an_outer_optimizer_the_local_weights_stand() {
+    let mut pipeline = Pipeline::new(&spec::Run { outer: Outer::None, ..run(&[1]) });
+    pipeline.step(0, 0);
+    let (weights, anchor) = (pipeline.weights(), pipeline.stages[0].anchor());
+    let error = perform(&mut pipeline.stages[0], None, 0, &Operation::Encode, &[]).unwrap_err();
+    assert!(matches!(error, WorkError::NoMerge { .. }), "{error}");
+    pipeline.perform(0, 0, &Operation::Apply, &[]);
+    assert_eq!(pipeline.weights(), weights);
+    assert_ne!(pipeline.stages[0].anchor(), anchor);
+}
+
+#[test]
+fn work_out_of_order_is_refused_and_changes_nothing() {
+    let run = run(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    let members: Vec<_> = (0..3).map(|position| member(&run, 0, position)).collect();
+    for &m in &members {
+        pipeline.forward(0, m);
+    }
+    let state = &mut pipeline.stages[0];
+    let shard = shard();
+    let mut attempt = |operation: Operation| perform(state, Some(&shard), 0, &operation, &[]);
+
+    assert!(matches!(attempt(Operation::Forward(members[0])), Err(WorkError::Repeated { .. })));
+    assert!(matches!(attempt(Operation::Forward(member(&run, 1, 0))), Err(WorkError::OtherStep { .. })));
+    attempt(Operation::Backward(members[1])).unwrap();
+    assert!(matches!(attempt(Operation::Backward(members[1])), Err(WorkError::OutOfOrder { last: 1, .. })));
+    assert!(matches!(attempt(Operation::Backward(members[0])), Err(WorkError::OutOfOrder { last: 1, .. })));
+    let unknown = Member { attempt: 1, ..members[2] };
+    assert!(matches!(attempt(Operation::Backward(unknown)), Err(WorkError::NotForwarded { .. })));
+    assert!(matches!(attempt(Operation::Encode), Err(WorkError::MidStep { step: 0, .. })));
+    let wrong = Operation::Step { step: 0, members: members.clone() };
+    assert!(matches!(attempt(wrong), Err(WorkError::Members { .. })));
+    assert!(matches!(attempt(Operation::Apply), Err(WorkError::Inputs { expected: 1, found: 0, .. })));
+    attempt(Operation::Step { step: 0, members: vec![members[1]] }).unwrap();
+    assert_eq!(pipeline.stages[0].steps(), 1);
+
+    // The same step with nothing refused in between.
+    let mut straight = Pipeline::new(&run);
+    straight.forward(0, members[1]);
+    straight.backward(0, members[1]);
+    straight.perform(0, 0, &Operation::Step { step: 0, members: vec![members[1]] }, &[]);
+    assert_eq!(straight.stages[0].state_digest(), pipeline.stages[0].state_digest());
+}
+
+#[test]
+fn tokens_come_from_the_shard_of_the_run_alone() {
+    let run = run(&[1, 1]);
+    let mut pipeline = Pipeline::new(&run);
+    let operation = Operation::Forward(member(&run, 0, 0));
+    let error = perform(&mut pipeline.stages[0], None, 0, &operation, &[]).unwrap_err();
+    assert!(matches!(error, WorkError::NoData { .. }), "{error}");
+    let other = crate::data::shard_bytes(&[1; 400], crate::data::Width::One).unwrap();
+    let other = TokenShard::from_bytes(other).unwrap();
+    let error = perform(&mut pipeline.stages[0], Some(&other), 0, &operation, &[]).unwrap_err();
+    assert!(matches!(error, WorkError::WrongShard { .. }), "{error}");
+}
+
+#[test]
+fn a_step_nobody_survived_changes_nothing() {
+    let run = run(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    let before = pipeline.stages[0].state_digest();
+    pipeline.forward(0, member(&run, 0, 0));
+    assert!(pipeline.stages[0].forget(&member(&run, 0, 0)));
+    let done = pipeline.perform(0, 0, &Operation::Step { step: 0, members: Vec::new() }, &[]);
+    assert_eq!(done.outcome, Outcome::Ok);
+    assert_eq!(pipeline.stages[0].state_digest(), before);
+}
+
+#[test]
+fn infinity_is_an_outcome_that_leaves_no_trace() {
+    let run = run(&[1, 1]);
+    let (first, second) = (member(&run, 0, 0), member(&run, 0, 1));
+    let mut pipeline = Pipeline::new(&run);
+    pipeline.forward(0, first);
+    pipeline.forward(0, second);
+    pipeline.backward(0, first);
+    let gradients = pipeline.stages[0].flight.gradients.clone();
+
+    // A gradient of finite but huge values overflows on its way through the head.
+    let expected = crate::payload::Expected::of(&run, crate::payload::Kind::Gradient);
+    let shape = [expected.rows as usize, expected.cols as usize];
+    let huge = crate::tensor::Tensor::new(&shape, vec![3e38; shape[0] * shape[1]]);
+    let payload = crate::payload::encode(&expected, &huge).unwrap();
+    let done = pipeline.perform(0, 0, &Operation::Backward(second), &[&payload]);
+    assert!(done == Done::new(Outcome::NonFinite));
+    assert!(pipeline.stages[0].flight.gradients == gradients);
+    assert_eq!(pipeline.stages[0].folded(), [first]);
+
+    // The same in forward, by a weight that overflows.
+    let mut pipeline = Pipeline::new(&run);
+    let block = pipeline.stages[0].stage().layout().entries()[1].range.start;
+    pipeline.stages[0].weights_mut()[block..].fill(3e38);
+    let done = pipeline.perform(0, 0, &Operation::Forward(first), &[]);
+    assert!(done == Done::new(Outcome::NonFinite));
+    assert!(!pipeline.stages[0].forget(&first));
+}

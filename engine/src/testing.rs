@@ -1,0 +1,147 @@
+//! What trials of several modules share: a tiny run, its text, and all stages of it driven in one process.
+
+use crate::data::{self, TokenShard, Width};
+use crate::state::StageState;
+use crate::work::{Done, perform};
+use spec::{
+    Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Member, Mode, Model, Operation, Outcome, Outer, Run,
+    Tokenizer,
+};
+
+/// Text with enough regularity to be learned in a few steps.
+pub fn shard() -> TokenShard {
+    let text = "the quick brown fox jumps over the lazy dog; ".repeat(12);
+    let tokens = data::encode(Tokenizer::Bytes, text.as_bytes());
+    TokenShard::from_bytes(data::shard_bytes(&tokens, Width::One).unwrap()).unwrap()
+}
+
+/// A run on [`shard`], cut into `stages`. The clip is out of reach, so that its share per stage does not tell cuts apart.
+pub fn run(stages: &[u32]) -> Run {
+    let shard = shard();
+    let data = Data {
+        tokenizer: Tokenizer::Bytes,
+        train: shard.digest(),
+        train_tokens: shard.count(),
+        validation: shard.digest(),
+        validation_tokens: shard.count(),
+        sequences: 2,
+    };
+    let run = Run {
+        name: "tiny".into(),
+        mode: Mode::Portable,
+        seed: 0x1234_5678_9ABC_DEF0,
+        model: Model {
+            dim: 24,
+            heads: 4,
+            kv_heads: 2,
+            ffn: 40,
+            vocab: 256,
+            context: 12,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            stages: stages.to_vec(),
+        },
+        data,
+        inner: Inner {
+            lr: 1e-2,
+            lr_final: 1e-3,
+            warmup_steps: 2,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1e6,
+            members: 3,
+            staleness: 0,
+        },
+        outer: Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 },
+        epoch: Epoch { steps: 4, count: 10, digest_every: 2 },
+        boundary: BoundaryCodec::F32,
+        audit: Audit { windows: 1, lag: 2 },
+        admission: Admission::Invitation,
+    };
+    run.check().unwrap();
+    run
+}
+
+/// Member `position` of inner step `step`, each with a microbatch of its own.
+pub fn member(run: &Run, step: u32, position: u16) -> Member {
+    let microbatch = u64::from(step) * u64::from(run.inner.members) + u64::from(position);
+    Member { assignment: microbatch, attempt: 0, step, position, microbatch }
+}
+
+/// All stages of a run, head first.
+pub struct Pipeline {
+    pub run: Run,
+    pub shard: TokenShard,
+    pub stages: Vec<StageState>,
+}
+
+impl Pipeline {
+    pub fn new(run: &Run) -> Self {
+        let stages =
+            (0..run.model.stage_count()).map(|index| StageState::initial(run, index).unwrap()).collect();
+        Self { run: run.clone(), shard: shard(), stages }
+    }
+
+    pub fn references(&self) -> Vec<&StageState> {
+        self.stages.iter().collect()
+    }
+
+    /// All weights, in canonical order of the whole model.
+    pub fn weights(&self) -> Vec<u32> {
+        self.stages.iter().flat_map(StageState::weights).map(|w| w.to_bits()).collect()
+    }
+
+    pub fn perform(&mut self, stage: usize, epoch: u32, operation: &Operation, inputs: &[&[u8]]) -> Done {
+        perform(&mut self.stages[stage], Some(&self.shard), epoch, operation, inputs).unwrap()
+    }
+
+    /// Forward through all stages; the loss.
+    pub fn forward(&mut self, epoch: u32, member: Member) -> i64 {
+        let mut payload: Option<Vec<u8>> = None;
+        let mut loss = None;
+        for stage in 0..self.stages.len() {
+            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
+            let done = self.perform(stage, epoch, &Operation::Forward(member), &inputs);
+            assert_eq!(done.outcome, Outcome::Ok);
+            (payload, loss) = (done.output, done.loss_q32);
+        }
+        loss.unwrap()
+    }
+
+    /// Backward through all stages.
+    pub fn backward(&mut self, epoch: u32, member: Member) {
+        let mut payload: Option<Vec<u8>> = None;
+        for stage in (0..self.stages.len()).rev() {
+            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
+            let done = self.perform(stage, epoch, &Operation::Backward(member), &inputs);
+            assert_eq!(done.outcome, Outcome::Ok);
+            payload = done.output;
+        }
+        assert_eq!(payload, None);
+    }
+
+    /// A whole inner step; the mean loss of its members in nats.
+    pub fn step(&mut self, epoch: u32, step: u32) -> Vec<i64> {
+        let members: Vec<Member> =
+            (0..self.run.inner.members).map(|position| member(&self.run, step, position)).collect();
+        let losses = members.iter().map(|&member| self.forward(epoch, member)).collect();
+        members.iter().for_each(|&member| self.backward(epoch, member));
+        let operation = Operation::Step { step, members };
+        for stage in 0..self.stages.len() {
+            assert_eq!(self.perform(stage, epoch, &operation, &[]).outcome, Outcome::Ok);
+        }
+        losses
+    }
+
+    /// Encode, reduce and apply in every stage, each with one replica.
+    pub fn merge(&mut self, epoch: u32) {
+        for stage in 0..self.stages.len() {
+            let contribution = self.perform(stage, epoch, &Operation::Encode, &[]).output.unwrap();
+            let reduce = Operation::Reduce { shard: 0, contributors: vec![spec::NodeId::default()] };
+            let sum = self.perform(stage, epoch, &reduce, &[&contribution]).output.unwrap();
+            assert_eq!(self.perform(stage, epoch, &Operation::Apply, &[&sum]).outcome, Outcome::Ok);
+        }
+    }
+}
