@@ -1,7 +1,8 @@
 //! Initial weights: a function of (run seed, tensor id, element), whatever the stage cut.
 //!
-//! Norm weights are 1. Matrices are normal with deviation `1/sqrt(in)`, those that write into the residual stream
-//! divided by `sqrt(2 * blocks)` on top; the token table and the output projection have 0.02 and `1/sqrt(dim)`.
+//! Norm weights are 1 and the token table is normal with deviation 1, so the residual stream starts at unit size. Matrices
+//! are normal with deviation `1/sqrt(in)`, those that write into the residual stream divided by `sqrt(2 * blocks)` on top.
+//! (A table of deviation 0.02, common in larger models, cost 0.2 nats after 60 steps of a 1 M model.)
 
 use super::layout::{Entry, Layout, Role};
 use kernels::philox::{self, Stream};
@@ -10,7 +11,7 @@ use spec::Model;
 /// Philox `purpose` of initial weights.
 const PURPOSE: u32 = 1;
 /// Deviation of the token table.
-const EMBEDDING_STD: f32 = 0.02;
+const EMBEDDING_STD: f32 = 1.0;
 
 /// The flat array of a stage's initial weights.
 pub fn initial(model: &Model, layout: &Layout, seed: u64) -> Vec<f32> {
