@@ -88,7 +88,7 @@ mod tests {
             let stage = Stage::new(&run.model, index).unwrap();
             let input = match index {
                 0 => Input::Tokens(&tokens),
-                _ => Input::Activation(Tensor::zeros(&[rows, 24])),
+                _ => Input::Activation(Tensor::new(&[rows, 24], vec![0.0; rows * 24])),
             };
             let tape = stage.forward(&stage.initial_weights(1), input, Goal::Loss(&tokens), 12);
             let cost = StageCost::of(&run, index).unwrap();

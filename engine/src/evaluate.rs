@@ -111,7 +111,7 @@ fn chain(stages: &[&StageState], tokens: &[u32], goal: Goal<'_>) -> Tensor {
         let input = activation.take().map_or(Input::Tokens(tokens), Input::Activation);
         activation = state.stage.forward(&state.weights, input, goal, tokens.len()).into_last();
     }
-    activation.unwrap_or_else(|| Tensor::zeros(&[0]))
+    activation.unwrap_or_else(|| Tensor::new(&[0], Vec::new()))
 }
 
 #[cfg(test)]

@@ -136,12 +136,12 @@ pub fn decode(expected: &Expected, bytes: &[u8]) -> Result<Tensor, PayloadError>
     }
     let (rows, cols) = (expected.rows as usize, expected.cols as usize);
     let format = format(expected.codec);
-    let mut data = vec![0.0; rows * cols];
+    let mut tensor = Tensor::unwritten(&[rows, cols]);
     let encoded_rows = body.chunks_exact(format.encoded_len(cols));
-    for (row, (y, encoded)) in data.chunks_exact_mut(cols).zip(encoded_rows).enumerate() {
+    for (row, (y, encoded)) in tensor.data_mut().chunks_exact_mut(cols).zip(encoded_rows).enumerate() {
         codec::decode(format, encoded, y).map_err(|source| PayloadError::Row { row, source })?;
     }
-    Ok(Tensor::new(&[rows, cols], data))
+    Ok(tensor)
 }
 
 fn check_header(found: &[u8; HEADER_LEN], expected: &[u8; HEADER_LEN]) -> Result<(), PayloadError> {

@@ -64,7 +64,7 @@ impl Walk<'_> {
                 embedding::backward(&args, self.gradient(table));
             }
             Op::RmsNorm { x, weight, r } => {
-                let mut dx = Tensor::zeros(dy.shape());
+                let mut dx = Tensor::unwritten(dy.shape());
                 let w = self.parameters.view(weight).data;
                 let input = &self.nodes[x.0].value;
                 let (rows, dim) = (input.rows(), input.cols());
@@ -80,20 +80,20 @@ impl Walk<'_> {
                 let dw = matmul::Matmul { m: out, n: into, k: tokens, a: dy.data(), b: input.data() };
                 let range = self.parameters.layout.entries()[weight.0].range.clone();
                 matmul::tn(&dw, &mut self.gradients[range]);
-                let mut dx = Tensor::zeros(&[tokens, into]);
+                let mut dx = Tensor::unwritten(&[tokens, into]);
                 let args = matmul::Matmul { m: tokens, n: into, k: out, a: dy.data(), b: w.data };
                 matmul::nn(&args, dx.data_mut());
                 self.give(x, dx);
             }
             Op::Rope { x, rotary, seq } => {
-                let mut dx = Tensor::zeros(dy.shape());
+                let mut dx = Tensor::unwritten(dy.shape());
                 rope::backward(&rotary.args(&dy, seq), dx.data_mut());
                 self.give(x, dx);
             }
             Op::Attention { q, k, v, shape, m, l } => {
                 let value = |var: Var| &self.nodes[var.0].value;
-                let zeros = |var: Var| Tensor::zeros(value(var).shape());
-                let (mut dq, mut dk, mut dv) = (zeros(q), zeros(k), zeros(v));
+                let like = |var: Var| Tensor::unwritten(value(var).shape());
+                let (mut dq, mut dk, mut dv) = (like(q), like(k), like(v));
                 let args = attention::Backward {
                     shape,
                     q: value(q).data(),
@@ -110,7 +110,7 @@ impl Walk<'_> {
                 self.give(v, dv);
             }
             Op::SwiGlu { gate, up } => {
-                let (mut dg, mut du) = (Tensor::zeros(dy.shape()), Tensor::zeros(dy.shape()));
+                let (mut dg, mut du) = (Tensor::unwritten(dy.shape()), Tensor::unwritten(dy.shape()));
                 let (g, u) = (self.nodes[gate.0].value.data(), self.nodes[up.0].value.data());
                 let args = swiglu::Backward { g, u, dh: dy.data() };
                 swiglu::backward(&args, dg.data_mut(), du.data_mut());
@@ -119,7 +119,7 @@ impl Walk<'_> {
             }
             Op::Add { a, b } => {
                 // Both operands have the gradient of the sum; the second needs values of its own.
-                let copy = Tensor::new(dy.shape(), dy.data().to_vec());
+                let copy = Tensor::copy_of(dy.view());
                 self.give(a, dy);
                 self.give(b, copy);
             }

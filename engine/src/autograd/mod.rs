@@ -110,7 +110,7 @@ impl Tape {
     pub fn embedding(&mut self, parameters: Parameters<'_>, table: ParameterId, tokens: &[u32]) -> Var {
         let view = parameters.view(table);
         let (vocab, dim) = (view.shape[0], view.shape[1]);
-        let mut y = Tensor::zeros(&[tokens.len(), dim]);
+        let mut y = Tensor::unwritten(&[tokens.len(), dim]);
         embedding::forward(&embedding::Forward { vocab, dim, tokens, table: view.data }, y.data_mut());
         self.push(Op::Embedding { table, tokens: tokens.to_vec() }, y)
     }
@@ -119,7 +119,7 @@ impl Tape {
     pub fn rms_norm(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId, eps: f32) -> Var {
         let (input, w) = (self.value(x), parameters.view(weight).data);
         let (rows, dim) = (input.rows(), input.cols());
-        let (mut y, mut r) = (Tensor::zeros(input.shape()), vec![0.0; rows]);
+        let (mut y, mut r) = (Tensor::unwritten(input.shape()), vec![0.0; rows]);
         rms_norm::forward(&rms_norm::Forward { rows, dim, eps, x: input.data(), w }, y.data_mut(), &mut r);
         self.push(Op::RmsNorm { x, weight, r }, y)
     }
@@ -128,21 +128,21 @@ impl Tape {
     pub fn linear(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId) -> Var {
         let (input, w) = (self.value(x), parameters.view(weight));
         let (m, n, k) = (input.rows(), w.shape[0], w.shape[1]);
-        let mut y = Tensor::zeros(&[m, n]);
+        let mut y = Tensor::unwritten(&[m, n]);
         matmul::nt(&matmul::Matmul { m, n, k, a: input.data(), b: w.data }, y.data_mut());
         self.push(Op::Linear { x, weight }, y)
     }
 
     /// `x`, sequences of `seq` rows, with every head turned by the angle of its token's position.
     pub fn rope(&mut self, x: Var, rotary: &Arc<Rotary>, seq: usize) -> Var {
-        let mut y = Tensor::zeros(self.value(x).shape());
+        let mut y = Tensor::unwritten(self.value(x).shape());
         rope::forward(&rotary.args(self.value(x), seq), y.data_mut());
         self.push(Op::Rope { x, rotary: Arc::clone(rotary), seq }, y)
     }
 
     /// Causal attention of `q` over `k` and `v`.
     pub fn attention(&mut self, q: Var, k: Var, v: Var, shape: Shape) -> Var {
-        let mut o = Tensor::zeros(self.value(q).shape());
+        let mut o = Tensor::unwritten(self.value(q).shape());
         let rows = shape.batch * shape.heads * shape.seq;
         let (mut m, mut l) = (vec![0.0; rows], vec![0.0; rows]);
         let args = attention::Forward {
@@ -157,7 +157,7 @@ impl Tape {
 
     /// `silu(gate) * up`.
     pub fn swiglu(&mut self, gate: Var, up: Var) -> Var {
-        let mut h = Tensor::zeros(self.value(gate).shape());
+        let mut h = Tensor::unwritten(self.value(gate).shape());
         let args = swiglu::Forward { g: self.value(gate).data(), u: self.value(up).data() };
         swiglu::forward(&args, h.data_mut());
         self.push(Op::SwiGlu { gate, up }, h)
@@ -165,7 +165,7 @@ impl Tape {
 
     /// `a + b`.
     pub fn add(&mut self, a: Var, b: Var) -> Var {
-        let mut y = Tensor::zeros(self.value(a).shape());
+        let mut y = Tensor::unwritten(self.value(a).shape());
         residual::add(self.value(a).data(), self.value(b).data(), y.data_mut());
         self.push(Op::Add { a, b }, y)
     }
@@ -174,7 +174,7 @@ impl Tape {
     pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Var {
         let z = self.value(logits);
         let (rows, vocab) = (z.rows(), z.cols());
-        let (mut loss, mut gradient) = (Tensor::zeros(&[rows]), Tensor::zeros(z.shape()));
+        let (mut loss, mut gradient) = (Tensor::unwritten(&[rows]), Tensor::unwritten(z.shape()));
         let weight = (1.0 / rows as f64) as f32;
         let args = cross_entropy::Forward { rows, vocab, logits: z.data(), targets, weight };
         cross_entropy::forward(&args, loss.data_mut(), gradient.data_mut());

@@ -33,7 +33,7 @@ fn run_stage(stage: &Stage, weights: &[f32], input: &Tensor, tokens: &[u32]) -> 
 ///
 /// A direction sums over a whole tensor, which is what makes f32 good enough. With h = 2^-8 the difference is off by a
 /// truncation of order h^2 and by the rounding of the losses, 5e-7 each at about 5 nats, averaged over 12 rows and divided
-/// by 2h: about 2e-5. Measured: at most 0.3 % of the slope; allowed: 1 %.
+/// by 2h: about 2e-5. Measured: at most 0.15 % of the slope, where that is not the larger; allowed: 1 % and 1e-4.
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
     let model = run(&[1, 1, 1]).model;
@@ -76,8 +76,11 @@ fn gradients_are_the_slopes_of_the_loss() {
             checks.push(("input".into(), dot(of_input.data(), &direction), difference));
         }
         for (name, slope, difference) in checks {
-            let off = (slope - difference).abs() / slope.abs();
-            assert!(off < 0.01, "stage {index}, {name}: backward says {slope}, differences say {difference}");
+            let off = (slope - difference).abs();
+            assert!(
+                off < 0.01 * slope.abs() + 1e-4,
+                "stage {index}, {name}: backward says {slope}, differences say {difference}"
+            );
         }
     }
 }
@@ -123,7 +126,7 @@ fn a_second_backward_adds_to_the_gradients() {
     let stage = Stage::new(&run(&[1]).model, 0).unwrap();
     let weights = stage.initial_weights(1);
     let tokens: Vec<u32> = (0..12).collect();
-    let none = Tensor::zeros(&[0]);
+    let none = Tensor::new(&[0], Vec::new());
     let fold = |times: usize| {
         let mut gradients = vec![0.0; weights.len()];
         for _ in 0..times {

@@ -3,6 +3,8 @@
 //! A tensor owns its values and is moved, never copied behind the reader's back: there is no `Clone`. A [`View`]
 //! borrows values of someone else, for example one parameter out of a stage's flat array.
 
+mod pool;
+
 /// Values of a shape, owned.
 #[derive(Debug, PartialEq)]
 pub struct Tensor {
@@ -30,9 +32,16 @@ impl Tensor {
         Self { shape: shape.to_vec(), data }
     }
 
-    /// A tensor of zeros.
-    pub fn zeros(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] }
+    /// A tensor that a kernel is about to write completely: until then its values are arbitrary.
+    pub fn unwritten(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), data: pool::take(shape.iter().product()) }
+    }
+
+    /// A tensor with the values of a view.
+    pub fn copy_of(view: View<'_>) -> Self {
+        let mut copy = Self::unwritten(view.shape);
+        copy.data.copy_from_slice(view.data);
+        copy
     }
 
     /// Extents, slowest first.
@@ -73,6 +82,12 @@ impl Tensor {
     /// Whether no value is a NaN or an infinity.
     pub fn is_finite(&self) -> bool {
         all_finite(&self.data)
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.data));
     }
 }
 
