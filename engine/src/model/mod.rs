@@ -78,4 +78,18 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_sequence_alone_has_the_bits_it_has_in_a_batch() {
+        let stage = Stage::new(&run(&[2]).model, 0).unwrap();
+        let weights = stage.initial_weights(1);
+        let tokens: Vec<u32> = (0..36).map(|i| i * 41 % 256).collect();
+        let logits = |tokens: &[u32]| {
+            stage.forward(&weights, Input::Tokens(tokens), Goal::Logits, 12).into_last().unwrap()
+        };
+        let batch = logits(&tokens);
+        for (alone, in_batch) in tokens.chunks(12).zip(batch.data().chunks(12 * 256)) {
+            assert!(logits(alone).data() == in_batch);
+        }
+    }
 }
