@@ -1,0 +1,328 @@
+//! The real store: any S3 endpoint, through `aws-sdk-s3`.
+
+mod config;
+mod failure;
+mod multipart;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    operation::get_object::GetObjectOutput,
+    presigning::{PresignedRequest, PresigningConfig},
+    primitives::ByteStream,
+};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+
+pub use self::config::S3Config;
+use self::failure::Failure;
+use crate::{
+    Digest, Error, Listed, MAX_POINTER_LEN, Pointer, Presign, Presigned, Result, Store, Version, http,
+    key::{check_name, digest_in_key, object_key},
+    presigned::Method,
+    retry::{retried, verified, within},
+};
+
+/// Requests for parts of one object that are under way at a time.
+const PARTS_AT_ONCE: usize = 4;
+
+/// A bucket on an S3 endpoint.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    client: Client,
+    config: S3Config,
+    /// Whether bodies go out without a SHA-256 in their signature: on loopback nobody is between the two ends.
+    unsigned_payload: bool,
+}
+
+impl S3 {
+    /// A client for `config.bucket`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::BadConfig`] names the field that is wrong.
+    pub fn new(config: S3Config) -> Result<Self> {
+        let (client, unsigned_payload) = config.client()?;
+        Ok(Self { client, config, unsigned_payload })
+    }
+
+    /// Creates the bucket unless it is there.
+    pub async fn create_bucket(&self) -> Result<()> {
+        let bucket = &self.config.bucket;
+        let create = async {
+            match self.client.create_bucket().bucket(bucket).send().await.map_err(Failure::from) {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.code == "BucketAlreadyOwnedByYou" => Ok(()),
+                Err(failure) => Err(failure.into_error("create", bucket)),
+            }
+        };
+        within("create", bucket, self.config.deadline, create).await
+    }
+
+    /// One attempt at the whole object, in parts when it is long. What it is worth is the caller's to find out.
+    async fn fetch(&self, key: &str) -> Result<Bytes> {
+        let part_len = self.config.part_len;
+        let first = self.client.get_object().bucket(&self.config.bucket).key(key);
+        let first = match first.range(format!("bytes=0-{}", part_len - 1)).send().await.map_err(Failure::from)
+        {
+            Ok(output) => output,
+            // No byte satisfies the range: the object is empty.
+            Err(failure) if failure.status == 416 => return Ok(Bytes::new()),
+            Err(failure) => return Err(failure.into_error("get", key)),
+        };
+        let len = total_len(&first);
+        if len > self.config.max_object_len {
+            return Err(Error::TooLarge {
+                key: key.to_owned(),
+                limit: self.config.max_object_len,
+                found: len,
+            });
+        }
+        let e_tag = first.e_tag.clone();
+        let head = read(key, first, part_len).await?;
+        if len <= head.len() as u64 {
+            return Ok(head);
+        }
+        let starts = (part_len..len).step_by(part_len as usize);
+        let parts = stream::iter(starts).map(|start| {
+            let end = len.min(start + part_len) - 1;
+            let request = self.client.get_object().bucket(&self.config.bucket).key(key);
+            // The tag keeps parts of two objects from being joined when one replaces the other in between.
+            let request = request.range(format!("bytes={start}-{end}")).set_if_match(e_tag.clone());
+            async move {
+                let output =
+                    request.send().await.map_err(|error| Failure::from(error).into_error("get", key))?;
+                read(key, output, end - start + 1).await
+            }
+        });
+        let mut all = BytesMut::with_capacity(len as usize);
+        all.extend_from_slice(&head);
+        let mut parts = parts.buffered(PARTS_AT_ONCE);
+        while let Some(part) = parts.try_next().await? {
+            all.extend_from_slice(&part);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Writes the object unless its key is taken, as by an earlier put of the same bytes.
+    async fn write_once(&self, key: &str, bytes: Bytes) -> Result<()> {
+        if bytes.len() as u64 > self.config.part_len {
+            return self.put_parts(key, bytes).await;
+        }
+        let request = self.client.put_object().bucket(&self.config.bucket).key(key);
+        let request = request.if_none_match("*").body(ByteStream::from(bytes)).customize();
+        let request = if self.unsigned_payload { request.disable_payload_signing() } else { request };
+        match request.send().await.map_err(Failure::from) {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.status == 412 => Ok(()),
+            Err(failure) => Err(failure.into_error("put", key)),
+        }
+    }
+
+    /// A conditional write whose outcome is known even when an answer was lost on the way.
+    async fn advance_surely(&self, name: &str, expected: Option<&Version>, value: Bytes) -> Result<Version> {
+        // An attempt went unanswered: it may have moved the pointer.
+        let in_doubt = AtomicBool::new(false);
+        retried(|| async {
+            let failure = match self.try_advance(name, expected, value.clone()).await {
+                Ok(Some(version)) => return Ok(version),
+                Ok(None) => return Err(no_tag("put", name)),
+                Err(failure) => failure,
+            };
+            // 409: another conditional write was under way, nothing happened. 404: there is nothing to match.
+            let lost = failure.status == 412 || (expected.is_some() && failure.is_missing_object());
+            if lost && in_doubt.load(Ordering::Relaxed) {
+                match self.read_pointer(name).await? {
+                    Some(now) if now.value == value => return Ok(now.version),
+                    _ => return Err(Error::LostRace { name: name.to_owned() }),
+                }
+            }
+            if lost {
+                return Err(Error::LostRace { name: name.to_owned() });
+            }
+            if failure.is_transient() {
+                in_doubt.store(true, Ordering::Relaxed);
+            }
+            Err(failure.into_error("put", name))
+        })
+        .await
+    }
+
+    /// One conditional write of a pointer, without the SDK's retries: whether an earlier attempt had an effect
+    /// decides how a refusal is to be read.
+    async fn try_advance(
+        &self,
+        name: &str,
+        expected: Option<&Version>,
+        value: Bytes,
+    ) -> Result<Option<Version>, Failure> {
+        let request =
+            self.client.put_object().bucket(&self.config.bucket).key(name).body(ByteStream::from(value));
+        let request = match expected {
+            None => request.if_none_match("*"),
+            Some(Version(e_tag)) => request.if_match(e_tag),
+        };
+        let once = aws_sdk_s3::config::Builder::new()
+            .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled());
+        let output = request.customize().config_override(once).send().await.map_err(Failure::from)?;
+        Ok(output.e_tag.map(Version))
+    }
+
+    async fn read_pointer(&self, name: &str) -> Result<Option<Pointer>> {
+        let request = self.client.get_object().bucket(&self.config.bucket).key(name);
+        let output = match request.send().await.map_err(Failure::from) {
+            Ok(output) => output,
+            Err(failure) if failure.is_missing_object() => return Ok(None),
+            Err(failure) => return Err(failure.into_error("get", name)),
+        };
+        let Some(e_tag) = output.e_tag.clone() else { return Err(no_tag("get", name)) };
+        let value = read(name, output, MAX_POINTER_LEN).await?;
+        Ok(Some(Pointer { value, version: Version(e_tag) }))
+    }
+
+    async fn list_all(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let request = self.client.list_objects_v2().bucket(&self.config.bucket).delimiter("/");
+        let mut pages = request.prefix(format!("{prefix}/")).into_paginator().send();
+        let mut listed = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Failure::from(error).into_error("list", prefix))?;
+            listed.extend(page.contents().iter().filter_map(|object| {
+                let digest = digest_in_key(prefix, object.key()?)?;
+                Some(Listed { digest, len: u64::try_from(object.size()?).ok()? })
+            }));
+        }
+        listed.sort_unstable();
+        Ok(listed)
+    }
+}
+
+#[async_trait]
+impl Store for S3 {
+    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<Digest> {
+        let digest = Digest::of(&bytes);
+        let key = object_key(prefix, &digest)?;
+        within("put", &key, self.config.deadline, self.write_once(&key, bytes)).await?;
+        Ok(digest)
+    }
+
+    async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes> {
+        let key = object_key(prefix, digest)?;
+        // The SDK retries requests but not bodies that break off.
+        let fetch = || retried(|| self.fetch(&key));
+        within("get", &key, self.config.deadline, verified(&key, digest, fetch)).await
+    }
+
+    async fn exists(&self, prefix: &str, digest: &Digest) -> Result<bool> {
+        let key = object_key(prefix, digest)?;
+        let request = self.client.head_object().bucket(&self.config.bucket).key(&key).send();
+        let head = async {
+            match request.await.map_err(Failure::from) {
+                Ok(_) => Ok(true),
+                Err(failure) if failure.is_missing_object() => Ok(false),
+                Err(failure) => Err(failure.into_error("find", &key)),
+            }
+        };
+        within("find", &key, self.config.deadline, head).await
+    }
+
+    async fn delete(&self, prefix: &str, digest: &Digest) -> Result<()> {
+        let key = object_key(prefix, digest)?;
+        let request = self.client.delete_object().bucket(&self.config.bucket).key(&key).send();
+        let delete = async {
+            match request.await.map_err(Failure::from) {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.is_missing_object() => Ok(()),
+                Err(failure) => Err(failure.into_error("delete", &key)),
+            }
+        };
+        within("delete", &key, self.config.deadline, delete).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        check_name(prefix)?;
+        within("list", prefix, self.config.deadline, self.list_all(prefix)).await
+    }
+
+    async fn pointer(&self, name: &str) -> Result<Option<Pointer>> {
+        check_name(name)?;
+        within("get", name, self.config.deadline, retried(|| self.read_pointer(name))).await
+    }
+
+    async fn advance(&self, name: &str, expected: Option<&Version>, value: Bytes) -> Result<Version> {
+        check_name(name)?;
+        Pointer::check_len(name, &value)?;
+        within("put", name, self.config.deadline, self.advance_surely(name, expected, value)).await
+    }
+}
+
+#[async_trait]
+impl Presign for S3 {
+    async fn presign_get(&self, prefix: &str, digest: &Digest, valid: Duration) -> Result<Presigned> {
+        let key = object_key(prefix, digest)?;
+        let (window, expires_ms) = window("get", &key, valid)?;
+        let request = self.client.get_object().bucket(&self.config.bucket).key(&key);
+        let signed =
+            request.presigned(window).await.map_err(|error| Failure::from(error).into_error("get", &key))?;
+        Ok(grant(Method::Get, signed, expires_ms))
+    }
+
+    async fn presign_put(
+        &self,
+        prefix: &str,
+        digest: &Digest,
+        len: u64,
+        valid: Duration,
+    ) -> Result<Presigned> {
+        let key = object_key(prefix, digest)?;
+        let (window, expires_ms) = window("put", &key, valid)?;
+        let Ok(content_length) = i64::try_from(len) else {
+            return Err(Error::TooLarge { key, limit: i64::MAX as u64, found: len });
+        };
+        let request = self.client.put_object().bucket(&self.config.bucket).key(&key);
+        let request = request.content_length(content_length).if_none_match("*");
+        let signed =
+            request.presigned(window).await.map_err(|error| Failure::from(error).into_error("put", &key))?;
+        Ok(grant(Method::Put, signed, expires_ms))
+    }
+}
+
+/// When the grant starts and ends; also its end in milliseconds since the Unix epoch.
+fn window(operation: &'static str, key: &str, valid: Duration) -> Result<(PresigningConfig, u64)> {
+    let bad = |reason| Error::BadGrant { operation, key: key.to_owned(), reason };
+    // Signatures count in whole seconds, rounded down; so must what we promise.
+    let valid = Duration::from_secs(valid.as_secs());
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let start = Duration::from_secs(since_epoch.as_secs());
+    let config = PresigningConfig::builder().start_time(UNIX_EPOCH + start).expires_in(valid).build();
+    Ok((config.map_err(|error| bad(http::chain(&error)))?, (start + valid).as_millis() as u64))
+}
+
+fn grant(method: Method, signed: PresignedRequest, expires_ms: u64) -> Presigned {
+    let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Presigned { method, url: signed.uri().to_owned(), headers, expires_ms }
+}
+
+/// Length of the whole object of which `output` is the beginning, in bytes.
+fn total_len(output: &GetObjectOutput) -> u64 {
+    let whole =
+        output.content_range().and_then(|range| range.rsplit_once('/')).and_then(|(_, len)| len.parse().ok());
+    whole.unwrap_or_else(|| announced_len(output))
+}
+
+fn announced_len(output: &GetObjectOutput) -> u64 {
+    output.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0)
+}
+
+async fn read(key: &str, output: GetObjectOutput, limit: u64) -> Result<Bytes> {
+    let announced = announced_len(&output);
+    http::read_body(output.body, announced, limit).await.map_err(|error| error.into_error(key, limit))
+}
+
+fn no_tag(operation: &'static str, name: &str) -> Error {
+    let reason = "the endpoint sent no entity tag, without which pointers cannot be moved safely".to_owned();
+    Error::Unavailable { operation, key: name.to_owned(), reason }
+}
