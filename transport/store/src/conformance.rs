@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use futures::future::join_all;
+use spec::Digest;
+use wire::ObjectRef;
 
-use crate::{Digest, Error, MAX_POINTER_LEN, Result, Store, Version};
+use crate::{Error, MAX_POINTER_LEN, Result, Store, Version};
 
 /// Writers that race for one pointer at a time.
 const WRITERS: usize = 16;
@@ -40,7 +42,7 @@ async fn objects(store: &dyn Store, prefix: &str) -> Result<(), Violation> {
             expect(
                 "store under the digest, twice as well",
                 store.put(prefix, bytes.clone()).await,
-                Ok(digest),
+                Ok(ObjectRef::of(&bytes)),
             )?;
         }
         expect("say that a written object is there", store.exists(prefix, &digest).await, Ok(true))?;
@@ -58,15 +60,15 @@ async fn listing(store: &dyn Store, prefix: &str) -> Result<(), Violation> {
     let mut written = Vec::new();
     for len in 0..20 {
         let bytes = pattern(len);
-        let digest = Digest::of(&bytes);
-        expect("store under the digest", store.put(prefix, bytes).await, Ok(digest))?;
-        written.push(crate::Listed { digest, len: len as u64 });
+        let object = ObjectRef::of(&bytes);
+        expect("store under the digest", store.put(prefix, bytes).await, Ok(object))?;
+        written.push(object);
     }
     written.sort_unstable();
     let neighbour = pattern(21);
     for elsewhere in [format!("{prefix}/below"), format!("{prefix}-beside")] {
         let put = store.put(&elsewhere, neighbour.clone()).await;
-        expect("store under the digest", put, Ok(Digest::of(&neighbour)))?;
+        expect("store under the digest", put, Ok(ObjectRef::of(&neighbour)))?;
     }
     let pointer = store.advance(&format!("{prefix}/pointer"), None, Bytes::from_static(b"x")).await;
     expect("create a pointer", pointer.map(drop), Ok(()))?;

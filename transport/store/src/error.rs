@@ -1,6 +1,6 @@
 //! What can go wrong between us and a store.
 
-use crate::Digest;
+use spec::Digest;
 
 /// Result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

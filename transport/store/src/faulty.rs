@@ -10,11 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use spec::Digest;
+use wire::{ObjectRef, Presigned};
 
-use crate::{
-    Digest, Error, Listed, Pointer, Presign, Presigned, Result, Store, Version, key::object_key,
-    retry::verified,
-};
+use crate::{Error, Pointer, Presign, Result, Store, Version, key::object_key, retry::verified};
 
 /// How often a [`Faulty`] store does what; each is a probability of 0 (never) to 1 (always) per call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,11 +117,11 @@ impl<S> Faulty<S> {
 
 #[async_trait]
 impl<S: Store> Store for Faulty<S> {
-    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<Digest> {
+    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<ObjectRef> {
         self.before("put", prefix).await?;
-        let digest = self.inner.put(prefix, bytes).await?;
+        let object = self.inner.put(prefix, bytes).await?;
         self.after("put", prefix)?;
-        Ok(digest)
+        Ok(object)
     }
 
     async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes> {
@@ -146,7 +145,7 @@ impl<S: Store> Store for Faulty<S> {
         self.after("delete", &key)
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
         self.before("list", prefix).await?;
         self.inner.list(prefix).await
     }
@@ -170,14 +169,8 @@ impl<S: Presign> Presign for Faulty<S> {
         self.inner.presign_get(prefix, digest, valid).await
     }
 
-    async fn presign_put(
-        &self,
-        prefix: &str,
-        digest: &Digest,
-        len: u64,
-        valid: Duration,
-    ) -> Result<Presigned> {
-        self.inner.presign_put(prefix, digest, len, valid).await
+    async fn presign_put(&self, prefix: &str, object: &ObjectRef, valid: Duration) -> Result<Presigned> {
+        self.inner.presign_put(prefix, object, valid).await
     }
 }
 

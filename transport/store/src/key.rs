@@ -1,6 +1,8 @@
 //! Names of places in a store.
 
-use crate::{Digest, Error, Result};
+use spec::Digest;
+
+use crate::{Error, Result};
 
 const MAX_NAME_LEN: usize = 512;
 

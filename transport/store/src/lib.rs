@@ -10,7 +10,6 @@
 //! through a [`Presigned`] grant and a [`presigned::Client`].
 
 pub mod conformance;
-mod digest;
 mod error;
 mod faulty;
 mod http;
@@ -24,14 +23,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use spec::Digest;
+use wire::{ObjectRef, Presigned};
 
 pub use self::{
-    digest::Digest,
     error::{Error, Result},
     faulty::{Faults, Faulty},
     key::object_key,
     memory::Memory,
-    presigned::Presigned,
     s3::{S3, S3Config},
 };
 
@@ -44,8 +43,8 @@ pub const MAX_POINTER_LEN: u64 = 64 << 10;
 /// characters of `a-z 0-9 . _ - /` without empty, `.` or `..` parts, otherwise [`Error::BadName`].
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores `bytes` under `<prefix>/<digest>` and returns the digest once they are durable. Idempotent.
-    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<Digest>;
+    /// Stores `bytes` under `<prefix>/<digest>` and returns the reference once they are durable. Idempotent.
+    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<ObjectRef>;
 
     /// The object `<prefix>/<digest>`, verified. Corrupt bytes are fetched once more before [`Error::Corrupt`].
     async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes>;
@@ -57,7 +56,7 @@ pub trait Store: Send + Sync {
     async fn delete(&self, prefix: &str, digest: &Digest) -> Result<()>;
 
     /// All content-addressed objects directly under `prefix`, in order of digest; anything else there is skipped.
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectRef>>;
 
     /// The pointer's value and version, `None` while nobody has written it.
     async fn pointer(&self, name: &str) -> Result<Option<Pointer>>;
@@ -72,28 +71,15 @@ pub trait Store: Send + Sync {
 }
 
 /// A store that can hand out grants for single objects to holders of no credentials.
+///
+/// Whoever holds a grant can use it: send it over encrypted, authenticated channels only, and never log its URL.
 #[async_trait]
 pub trait Presign: Store {
     /// A grant to read `<prefix>/<digest>` for `valid` from now, rounded down to whole seconds.
     async fn presign_get(&self, prefix: &str, digest: &Digest, valid: Duration) -> Result<Presigned>;
 
-    /// A grant to write exactly `len` bytes to `<prefix>/<digest>`, once, for `valid` from now.
-    async fn presign_put(
-        &self,
-        prefix: &str,
-        digest: &Digest,
-        len: u64,
-        valid: Duration,
-    ) -> Result<Presigned>;
-}
-
-/// An entry of [`Store::list`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listed {
-    /// Name of the object, as claimed by its key.
-    pub digest: Digest,
-    /// Its length, in bytes.
-    pub len: u64,
+    /// A grant to write the object, with the length it has, once, to `<prefix>/<digest>`, for `valid` from now.
+    async fn presign_put(&self, prefix: &str, object: &ObjectRef, valid: Duration) -> Result<Presigned>;
 }
 
 /// What a pointer says now.

@@ -7,9 +7,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use spec::Digest;
+use wire::ObjectRef;
 
 use crate::{
-    Digest, Error, Listed, Pointer, Result, Store, Version,
+    Error, Pointer, Result, Store, Version,
     key::{check_name, digest_in_key, object_key},
 };
 
@@ -34,10 +36,10 @@ impl Memory {
 
 #[async_trait]
 impl Store for Memory {
-    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<Digest> {
-        let digest = Digest::of(&bytes);
-        self.values().insert(object_key(prefix, &digest)?, bytes);
-        Ok(digest)
+    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<ObjectRef> {
+        let object = ObjectRef::of(&bytes);
+        self.values().insert(object_key(prefix, &object.digest)?, bytes);
+        Ok(object)
     }
 
     async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes> {
@@ -55,14 +57,14 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
         check_name(prefix)?;
         let values = self.values();
         // '0' follows '/'.
         let under = values.range(format!("{prefix}/")..format!("{prefix}0"));
         Ok(under
             .filter_map(|(key, bytes)| {
-                Some(Listed { digest: digest_in_key(prefix, key)?, len: bytes.len() as u64 })
+                Some(ObjectRef { digest: digest_in_key(prefix, key)?, bytes: bytes.len() as u64 })
             })
             .collect())
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use spec::Digest;
 
-use crate::{Digest, Error, Result};
+use crate::{Error, Result};
 
 /// What fails this often will not be cured by one attempt more within a call.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;

@@ -6,7 +6,7 @@ mod multipart;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,13 +18,14 @@ use aws_sdk_s3::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
+use spec::Digest;
+use wire::{ObjectRef, Presigned};
 
 pub use self::config::S3Config;
 use self::failure::Failure;
 use crate::{
-    Digest, Error, Listed, MAX_POINTER_LEN, Pointer, Presign, Presigned, Result, Store, Version, http,
+    Error, MAX_POINTER_LEN, Pointer, Presign, Result, Store, Version, http,
     key::{check_name, digest_in_key, object_key},
-    presigned::Method,
     retry::{retried, verified, within},
 };
 
@@ -108,6 +109,15 @@ impl S3 {
         Ok(all.freeze())
     }
 
+    async fn is_there(&self, key: &str) -> Result<bool> {
+        let request = self.client.head_object().bucket(&self.config.bucket).key(key);
+        match request.send().await.map_err(Failure::from) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is_missing_object() => Ok(false),
+            Err(failure) => Err(failure.into_error("find", key)),
+        }
+    }
+
     /// Writes the object unless its key is taken, as by an earlier put of the same bytes.
     async fn write_once(&self, key: &str, bytes: Bytes) -> Result<()> {
         if bytes.len() as u64 > self.config.part_len {
@@ -184,7 +194,7 @@ impl S3 {
         Ok(Some(Pointer { value, version: Version(e_tag) }))
     }
 
-    async fn list_all(&self, prefix: &str) -> Result<Vec<Listed>> {
+    async fn list_all(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
         let request = self.client.list_objects_v2().bucket(&self.config.bucket).delimiter("/");
         let mut pages = request.prefix(format!("{prefix}/")).into_paginator().send();
         let mut listed = Vec::new();
@@ -192,7 +202,7 @@ impl S3 {
             let page = page.map_err(|error| Failure::from(error).into_error("list", prefix))?;
             listed.extend(page.contents().iter().filter_map(|object| {
                 let digest = digest_in_key(prefix, object.key()?)?;
-                Some(Listed { digest, len: u64::try_from(object.size()?).ok()? })
+                Some(ObjectRef { digest, bytes: u64::try_from(object.size()?).ok()? })
             }));
         }
         listed.sort_unstable();
@@ -202,11 +212,11 @@ impl S3 {
 
 #[async_trait]
 impl Store for S3 {
-    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<Digest> {
-        let digest = Digest::of(&bytes);
-        let key = object_key(prefix, &digest)?;
+    async fn put(&self, prefix: &str, bytes: Bytes) -> Result<ObjectRef> {
+        let object = ObjectRef::of(&bytes);
+        let key = object_key(prefix, &object.digest)?;
         within("put", &key, self.config.deadline, self.write_once(&key, bytes)).await?;
-        Ok(digest)
+        Ok(object)
     }
 
     async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes> {
@@ -218,15 +228,7 @@ impl Store for S3 {
 
     async fn exists(&self, prefix: &str, digest: &Digest) -> Result<bool> {
         let key = object_key(prefix, digest)?;
-        let request = self.client.head_object().bucket(&self.config.bucket).key(&key).send();
-        let head = async {
-            match request.await.map_err(Failure::from) {
-                Ok(_) => Ok(true),
-                Err(failure) if failure.is_missing_object() => Ok(false),
-                Err(failure) => Err(failure.into_error("find", &key)),
-            }
-        };
-        within("find", &key, self.config.deadline, head).await
+        within("find", &key, self.config.deadline, self.is_there(&key)).await
     }
 
     async fn delete(&self, prefix: &str, digest: &Digest) -> Result<()> {
@@ -242,7 +244,7 @@ impl Store for S3 {
         within("delete", &key, self.config.deadline, delete).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
         check_name(prefix)?;
         within("list", prefix, self.config.deadline, self.list_all(prefix)).await
     }
@@ -263,47 +265,38 @@ impl Store for S3 {
 impl Presign for S3 {
     async fn presign_get(&self, prefix: &str, digest: &Digest, valid: Duration) -> Result<Presigned> {
         let key = object_key(prefix, digest)?;
-        let (window, expires_ms) = window("get", &key, valid)?;
+        let window = window("get", &key, valid)?;
         let request = self.client.get_object().bucket(&self.config.bucket).key(&key);
         let signed =
             request.presigned(window).await.map_err(|error| Failure::from(error).into_error("get", &key))?;
-        Ok(grant(Method::Get, signed, expires_ms))
+        Ok(grant(signed))
     }
 
-    async fn presign_put(
-        &self,
-        prefix: &str,
-        digest: &Digest,
-        len: u64,
-        valid: Duration,
-    ) -> Result<Presigned> {
-        let key = object_key(prefix, digest)?;
-        let (window, expires_ms) = window("put", &key, valid)?;
-        let Ok(content_length) = i64::try_from(len) else {
-            return Err(Error::TooLarge { key, limit: i64::MAX as u64, found: len });
+    async fn presign_put(&self, prefix: &str, object: &ObjectRef, valid: Duration) -> Result<Presigned> {
+        let key = object_key(prefix, &object.digest)?;
+        let window = window("put", &key, valid)?;
+        let Ok(len) = i64::try_from(object.bytes) else {
+            return Err(Error::TooLarge { key, limit: i64::MAX as u64, found: object.bytes });
         };
         let request = self.client.put_object().bucket(&self.config.bucket).key(&key);
-        let request = request.content_length(content_length).if_none_match("*");
+        let request = request.content_length(len).if_none_match("*");
         let signed =
             request.presigned(window).await.map_err(|error| Failure::from(error).into_error("put", &key))?;
-        Ok(grant(Method::Put, signed, expires_ms))
+        Ok(grant(signed))
     }
 }
 
-/// When the grant starts and ends; also its end in milliseconds since the Unix epoch.
-fn window(operation: &'static str, key: &str, valid: Duration) -> Result<(PresigningConfig, u64)> {
+/// From now until `valid` later.
+fn window(operation: &'static str, key: &str, valid: Duration) -> Result<PresigningConfig> {
+    // Signatures count in seconds; less than one would be refused with a reason that names nothing.
+    let config = PresigningConfig::expires_in(Duration::from_secs(valid.as_secs().max(1)));
     let bad = |reason| Error::BadGrant { operation, key: key.to_owned(), reason };
-    // Signatures count in whole seconds, rounded down; so must what we promise.
-    let valid = Duration::from_secs(valid.as_secs());
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let start = Duration::from_secs(since_epoch.as_secs());
-    let config = PresigningConfig::builder().start_time(UNIX_EPOCH + start).expires_in(valid).build();
-    Ok((config.map_err(|error| bad(http::chain(&error)))?, (start + valid).as_millis() as u64))
+    config.map_err(|error| bad(http::chain(&error)))
 }
 
-fn grant(method: Method, signed: PresignedRequest, expires_ms: u64) -> Presigned {
+fn grant(signed: PresignedRequest) -> Presigned {
     let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Presigned { method, url: signed.uri().to_owned(), headers, expires_ms }
+    Presigned { method: signed.method().to_owned(), url: signed.uri().to_owned(), headers }
 }
 
 /// Length of the whole object of which `output` is the beginning, in bytes.

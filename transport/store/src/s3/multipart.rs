@@ -45,6 +45,8 @@ impl S3 {
         match request.send().await.map_err(Failure::from) {
             Ok(_) => Ok(true),
             Err(failure) if failure.status == 412 => Ok(false),
+            // An earlier attempt, of which the answer was lost, completed and ended the upload.
+            Err(failure) if failure.code == "NoSuchUpload" && self.is_there(key).await? => Ok(true),
             Err(failure) => Err(failure.into_error("put", key)),
         }
     }
