@@ -117,8 +117,10 @@ impl Error {
     /// What an HTTP status other than success, not-found and precondition-failed means.
     pub(crate) fn from_status(operation: &'static str, key: &str, status: u16, reason: String) -> Self {
         let key = key.to_owned();
+        // Of the conflicts, only the one with another write under way passes by itself.
+        let passing = status == 409 && reason.starts_with("ConditionalRequestConflict");
         match status {
-            409 | 429 | 500.. => {
+            _ if passing || matches!(status, 429 | 500..) => {
                 Self::Unavailable { operation, key, reason: format!("status {status}: {reason}") }
             }
             _ => Self::Refused { operation, key, status, reason },

@@ -8,7 +8,7 @@ use spec::Digest;
 use crate::{Error, Result};
 
 /// What fails this often will not be cured by one attempt more within a call.
-pub(crate) const MAX_ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Fails with [`Error::Timeout`] when `work` takes longer than `deadline`.

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    operation::get_object::GetObjectOutput,
+    operation::{get_object::GetObjectOutput, list_objects_v2::ListObjectsV2Output},
     presigning::{PresignedRequest, PresigningConfig},
     primitives::ByteStream,
 };
@@ -54,61 +54,56 @@ impl S3 {
     /// Creates the bucket unless it is there.
     pub async fn create_bucket(&self) -> Result<()> {
         let bucket = &self.config.bucket;
-        let create = async {
+        let create = retried(|| async {
             match self.client.create_bucket().bucket(bucket).send().await.map_err(Failure::from) {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.code == "BucketAlreadyOwnedByYou" => Ok(()),
                 Err(failure) => Err(failure.into_error("create", bucket)),
             }
-        };
+        });
         within("create", bucket, self.config.deadline, create).await
     }
 
-    /// One attempt at the whole object, in parts when it is long. What it is worth is the caller's to find out.
+    /// The whole object, in parts when it is long. What it is worth is the caller's to find out.
     async fn fetch(&self, key: &str) -> Result<Bytes> {
         let part_len = self.config.part_len;
-        let first = self.client.get_object().bucket(&self.config.bucket).key(key);
-        let first = match first.range(format!("bytes=0-{}", part_len - 1)).send().await.map_err(Failure::from)
-        {
-            Ok(output) => output,
-            // No byte satisfies the range: the object is empty.
-            Err(failure) if failure.status == 416 => return Ok(Bytes::new()),
-            Err(failure) => return Err(failure.into_error("get", key)),
-        };
-        let len = total_len(&first);
-        if len > self.config.max_object_len {
-            return Err(Error::TooLarge {
-                key: key.to_owned(),
-                limit: self.config.max_object_len,
-                found: len,
-            });
+        let first = retried(|| self.fetch_part(key, 0, part_len - 1, None)).await?;
+        let limit = self.config.max_object_len;
+        if first.whole_len > limit {
+            return Err(Error::TooLarge { key: key.to_owned(), limit, found: first.whole_len });
         }
-        let e_tag = first.e_tag.clone();
-        let head = read(key, first, part_len).await?;
-        if len <= head.len() as u64 {
-            return Ok(head);
+        if first.whole_len <= part_len {
+            return Ok(first.bytes);
         }
-        let starts = (part_len..len).step_by(part_len as usize);
+        let starts = (part_len..first.whole_len).step_by(part_len as usize);
+        let e_tag = first.e_tag.as_deref();
         let parts = stream::iter(starts).map(|start| {
-            let end = len.min(start + part_len) - 1;
-            let request = self.client.get_object().bucket(&self.config.bucket).key(key);
+            let end = first.whole_len.min(start + part_len) - 1;
             // The tag keeps parts of two objects from being joined when one replaces the other in between.
-            let request = request.range(format!("bytes={start}-{end}")).set_if_match(e_tag.clone());
-            async move {
-                let output =
-                    request.send().await.map_err(|error| Failure::from(error).into_error("get", key))?;
-                read(key, output, end - start + 1).await
-            }
+            retried(move || self.fetch_part(key, start, end, e_tag))
         });
-        let mut all = BytesMut::with_capacity(len as usize);
-        all.extend_from_slice(&head);
+        let mut all = BytesMut::with_capacity(first.whole_len as usize);
+        all.extend_from_slice(&first.bytes);
         let mut parts = parts.buffered(PARTS_AT_ONCE);
         while let Some(part) = parts.try_next().await? {
-            all.extend_from_slice(&part);
+            all.extend_from_slice(&part.bytes);
         }
         Ok(all.freeze())
     }
 
+    /// One attempt at the bytes from `start` to `end`, both included, or to the object's end.
+    async fn fetch_part(&self, key: &str, start: u64, end: u64, e_tag: Option<&str>) -> Result<Fetched> {
+        let request = self.client.get_object().bucket(&self.config.bucket).key(key);
+        let request = request.range(format!("bytes={start}-{end}")).set_if_match(e_tag.map(str::to_owned));
+        match request.send().await.map_err(Failure::from) {
+            Ok(output) => read(key, output, end - start + 1).await,
+            // No byte satisfies the range: the object is empty.
+            Err(failure) if failure.status == 416 => Ok(Fetched::default()),
+            Err(failure) => Err(failure.into_error("get", key)),
+        }
+    }
+
+    /// One attempt to find out whether the key is taken.
     async fn is_there(&self, key: &str) -> Result<bool> {
         let request = self.client.head_object().bucket(&self.config.bucket).key(key);
         match request.send().await.map_err(Failure::from) {
@@ -121,8 +116,13 @@ impl S3 {
     /// Writes the object unless its key is taken, as by an earlier put of the same bytes.
     async fn write_once(&self, key: &str, bytes: Bytes) -> Result<()> {
         if bytes.len() as u64 > self.config.part_len {
-            return self.put_parts(key, bytes).await;
+            self.put_parts(key, bytes).await
+        } else {
+            retried(|| self.put_whole(key, bytes.clone())).await
         }
+    }
+
+    async fn put_whole(&self, key: &str, bytes: Bytes) -> Result<()> {
         let request = self.client.put_object().bucket(&self.config.bucket).key(key);
         let request = request.if_none_match("*").body(ByteStream::from(bytes)).customize();
         let request = if self.unsigned_payload { request.disable_payload_signing() } else { request };
@@ -162,23 +162,19 @@ impl S3 {
         .await
     }
 
-    /// One conditional write of a pointer, without the SDK's retries: whether an earlier attempt had an effect
-    /// decides how a refusal is to be read.
+    /// One attempt to move a pointer.
     async fn try_advance(
         &self,
         name: &str,
         expected: Option<&Version>,
         value: Bytes,
     ) -> Result<Option<Version>, Failure> {
-        let request =
-            self.client.put_object().bucket(&self.config.bucket).key(name).body(ByteStream::from(value));
+        let request = self.client.put_object().bucket(&self.config.bucket).key(name);
         let request = match expected {
             None => request.if_none_match("*"),
             Some(Version(e_tag)) => request.if_match(e_tag),
         };
-        let once = aws_sdk_s3::config::Builder::new()
-            .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled());
-        let output = request.customize().config_override(once).send().await.map_err(Failure::from)?;
+        let output = request.body(ByteStream::from(value)).send().await.map_err(Failure::from)?;
         Ok(output.e_tag.map(Version))
     }
 
@@ -189,24 +185,41 @@ impl S3 {
             Err(failure) if failure.is_missing_object() => return Ok(None),
             Err(failure) => return Err(failure.into_error("get", name)),
         };
-        let Some(e_tag) = output.e_tag.clone() else { return Err(no_tag("get", name)) };
-        let value = read(name, output, MAX_POINTER_LEN).await?;
-        Ok(Some(Pointer { value, version: Version(e_tag) }))
+        let fetched = read(name, output, MAX_POINTER_LEN).await?;
+        let version = Version(fetched.e_tag.ok_or_else(|| no_tag("get", name))?);
+        Ok(Some(Pointer { value: fetched.bytes, version }))
     }
 
     async fn list_all(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
-        let request = self.client.list_objects_v2().bucket(&self.config.bucket).delimiter("/");
-        let mut pages = request.prefix(format!("{prefix}/")).into_paginator().send();
         let mut listed = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Failure::from(error).into_error("list", prefix))?;
+        let mut token = None;
+        loop {
+            let page = retried(|| self.list_page(prefix, token.clone())).await?;
             listed.extend(page.contents().iter().filter_map(|object| {
                 let digest = digest_in_key(prefix, object.key()?)?;
                 Some(ObjectRef { digest, bytes: u64::try_from(object.size()?).ok()? })
             }));
+            token = page.next_continuation_token;
+            if token.is_none() {
+                listed.sort_unstable();
+                return Ok(listed);
+            }
         }
-        listed.sort_unstable();
-        Ok(listed)
+    }
+
+    async fn list_page(&self, prefix: &str, token: Option<String>) -> Result<ListObjectsV2Output> {
+        let request = self.client.list_objects_v2().bucket(&self.config.bucket).delimiter("/");
+        let request = request.prefix(format!("{prefix}/")).set_continuation_token(token);
+        request.send().await.map_err(|error| Failure::from(error).into_error("list", prefix))
+    }
+
+    async fn try_delete(&self, key: &str) -> Result<()> {
+        let request = self.client.delete_object().bucket(&self.config.bucket).key(key);
+        match request.send().await.map_err(Failure::from) {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_missing_object() => Ok(()),
+            Err(failure) => Err(failure.into_error("delete", key)),
+        }
     }
 }
 
@@ -221,27 +234,17 @@ impl Store for S3 {
 
     async fn get(&self, prefix: &str, digest: &Digest) -> Result<Bytes> {
         let key = object_key(prefix, digest)?;
-        // The SDK retries requests but not bodies that break off.
-        let fetch = || retried(|| self.fetch(&key));
-        within("get", &key, self.config.deadline, verified(&key, digest, fetch)).await
+        within("get", &key, self.config.deadline, verified(&key, digest, || self.fetch(&key))).await
     }
 
     async fn exists(&self, prefix: &str, digest: &Digest) -> Result<bool> {
         let key = object_key(prefix, digest)?;
-        within("find", &key, self.config.deadline, self.is_there(&key)).await
+        within("find", &key, self.config.deadline, retried(|| self.is_there(&key))).await
     }
 
     async fn delete(&self, prefix: &str, digest: &Digest) -> Result<()> {
         let key = object_key(prefix, digest)?;
-        let request = self.client.delete_object().bucket(&self.config.bucket).key(&key).send();
-        let delete = async {
-            match request.await.map_err(Failure::from) {
-                Ok(_) => Ok(()),
-                Err(failure) if failure.is_missing_object() => Ok(()),
-                Err(failure) => Err(failure.into_error("delete", &key)),
-            }
-        };
-        within("delete", &key, self.config.deadline, delete).await
+        within("delete", &key, self.config.deadline, retried(|| self.try_delete(&key))).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectRef>> {
@@ -299,20 +302,22 @@ fn grant(signed: PresignedRequest) -> Presigned {
     Presigned { method: signed.method().to_owned(), url: signed.uri().to_owned(), headers }
 }
 
-/// Length of the whole object of which `output` is the beginning, in bytes.
-fn total_len(output: &GetObjectOutput) -> u64 {
-    let whole =
-        output.content_range().and_then(|range| range.rsplit_once('/')).and_then(|(_, len)| len.parse().ok());
-    whole.unwrap_or_else(|| announced_len(output))
+/// What a request for bytes brought.
+#[derive(Default)]
+struct Fetched {
+    bytes: Bytes,
+    /// Length of the object of which they may be a part, in bytes.
+    whole_len: u64,
+    e_tag: Option<String>,
 }
 
-fn announced_len(output: &GetObjectOutput) -> u64 {
-    output.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0)
-}
-
-async fn read(key: &str, output: GetObjectOutput, limit: u64) -> Result<Bytes> {
-    let announced = announced_len(&output);
-    http::read_body(output.body, announced, limit).await.map_err(|error| error.into_error(key, limit))
+async fn read(key: &str, output: GetObjectOutput, limit: u64) -> Result<Fetched> {
+    let announced = output.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
+    let range = output.content_range().and_then(|range| range.rsplit_once('/'));
+    let whole_len = range.and_then(|(_, len)| len.parse().ok()).unwrap_or(announced);
+    let bytes = http::read_body(output.body, announced, limit).await;
+    let bytes = bytes.map_err(|error| error.into_error(key, limit))?;
+    Ok(Fetched { bytes, whole_len, e_tag: output.e_tag })
 }
 
 fn no_tag(operation: &'static str, name: &str) -> Error {

@@ -10,7 +10,7 @@ use aws_sdk_s3::{
     },
 };
 
-use crate::{Error, Result, http, retry::MAX_ATTEMPTS};
+use crate::{Error, Result, http};
 
 /// Smallest part that S3 accepts in a multipart upload, in bytes.
 const MIN_PART_LEN: u64 = 5 << 20;
@@ -82,7 +82,6 @@ impl S3Config {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(http::CONNECT_TIMEOUT)
             .operation_attempt_timeout(self.attempt_timeout)
-            .operation_timeout(self.deadline)
             .build();
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -91,7 +90,8 @@ impl S3Config {
             .endpoint_url(&self.endpoint)
             .force_path_style(true)
             .http_client(http::client(tls))
-            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            // We retry ourselves: bodies too, and knowing what an unanswered conditional write means.
+            .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Uploads carry a CRC32, for the server to verify before it commits. Downloads are verified by BLAKE3.
             .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
