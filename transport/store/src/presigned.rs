@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::{
 };
 use bytes::Bytes;
 use spec::Digest;
-use wire::{ObjectRef, Presigned};
+use wire::{ObjectRef, Presigned, Verb};
 
 use crate::{
     Error, Result, http,
@@ -51,7 +51,7 @@ impl Client {
     /// [`Error::Missing`], [`Error::Corrupt`], [`Error::TooLarge`]; [`Error::Refused`] for an expired or altered
     /// grant, [`Error::BadGrant`] for one that is not to read this object; [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn get(&self, grant: &Presigned, object: &ObjectRef, deadline: Duration) -> Result<Bytes> {
-        let key = check("get", grant, "GET", &object.digest)?;
+        let key = check("get", grant, Verb::Get, &object.digest)?;
         let fetch = || async {
             let response = self.send("get", key, grant, Bytes::new()).await?;
             match response.status().as_u16() {
@@ -71,7 +71,7 @@ impl Client {
     /// altered or is for another size; [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn put(&self, grant: &Presigned, bytes: Bytes, deadline: Duration) -> Result<ObjectRef> {
         let object = ObjectRef::of(&bytes);
-        let key = check("put", grant, "PUT", &object.digest)?;
+        let key = check("put", grant, Verb::Put, &object.digest)?;
         let store = || async {
             let response = self.send("put", key, grant, bytes.clone()).await?;
             match response.status().as_u16() {
@@ -91,7 +91,11 @@ impl Client {
     ) -> Result<HttpResponse> {
         let bad = |reason: String| Error::BadGrant { operation, key: key.to_owned(), reason };
         let mut request = HttpRequest::new(SdkBody::from(body));
-        request.set_method(&grant.method).map_err(|error| bad(http::chain(&error)))?;
+        let method = match grant.verb {
+            Verb::Get => "GET",
+            Verb::Put => "PUT",
+        };
+        request.set_method(method).map_err(|error| bad(http::chain(&error)))?;
         request.set_uri(grant.url.as_str()).map_err(|error| bad(http::chain(&error)))?;
         for (name, value) in &grant.headers {
             let inserted = request.headers_mut().try_insert(name.clone(), value.clone());
@@ -111,28 +115,16 @@ impl Client {
 }
 
 /// The grant's key, if it is for this method and object.
-fn check<'a>(
-    operation: &'static str,
-    grant: &'a Presigned,
-    method: &str,
-    digest: &Digest,
-) -> Result<&'a str> {
-    let key = path(&grant.url);
+fn check<'a>(operation: &'static str, grant: &'a Presigned, verb: Verb, digest: &Digest) -> Result<&'a str> {
+    let key = grant.path();
     let bad = |reason: String| Err(Error::BadGrant { operation, key: key.to_owned(), reason });
-    if grant.method != method {
-        return bad(format!("it allows {} only", grant.method));
+    if grant.verb != verb {
+        return bad(format!("it allows {:?} only", grant.verb));
     }
     match key.rsplit_once('/') {
         Some((_, name)) if name == digest.to_string() => Ok(key),
         _ => bad(format!("it is not for the object {digest}")),
     }
-}
-
-/// The URL's path without the leading slash: bucket and key, and nothing of the signature.
-fn path(url: &str) -> &str {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = after_scheme.split_once('/').map_or("", |(_, path)| path);
-    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 async fn read(key: &str, response: HttpResponse, limit: u64) -> Result<Bytes> {

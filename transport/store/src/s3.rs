@@ -6,7 +6,7 @@ mod multipart;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use aws_sdk_s3::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use spec::Digest;
-use wire::{ObjectRef, Presigned};
+use wire::{ObjectRef, Presigned, Verb};
 
 pub use self::config::S3Config;
 use self::failure::Failure;
@@ -268,16 +268,16 @@ impl Store for S3 {
 impl Presign for S3 {
     async fn presign_get(&self, prefix: &str, digest: &Digest, valid: Duration) -> Result<Presigned> {
         let key = object_key(prefix, digest)?;
-        let window = window("get", &key, valid)?;
+        let (window, expires_ms) = window("get", &key, valid)?;
         let request = self.client.get_object().bucket(&self.config.bucket).key(&key);
         let signed =
             request.presigned(window).await.map_err(|error| Failure::from(error).into_error("get", &key))?;
-        Ok(grant(signed))
+        Ok(grant(Verb::Get, signed, expires_ms))
     }
 
     async fn presign_put(&self, prefix: &str, object: &ObjectRef, valid: Duration) -> Result<Presigned> {
         let key = object_key(prefix, &object.digest)?;
-        let window = window("put", &key, valid)?;
+        let (window, expires_ms) = window("put", &key, valid)?;
         let Ok(len) = i64::try_from(object.bytes) else {
             return Err(Error::TooLarge { key, limit: i64::MAX as u64, found: object.bytes });
         };
@@ -285,21 +285,23 @@ impl Presign for S3 {
         let request = request.content_length(len).if_none_match("*");
         let signed =
             request.presigned(window).await.map_err(|error| Failure::from(error).into_error("put", &key))?;
-        Ok(grant(signed))
+        Ok(grant(Verb::Put, signed, expires_ms))
     }
 }
 
-/// From now until `valid` later.
-fn window(operation: &'static str, key: &str, valid: Duration) -> Result<PresigningConfig> {
-    // Signatures count in seconds; less than one would be refused with a reason that names nothing.
-    let config = PresigningConfig::expires_in(Duration::from_secs(valid.as_secs().max(1)));
+/// From now until `valid` later; also that end, in milliseconds since the Unix epoch.
+fn window(operation: &'static str, key: &str, valid: Duration) -> Result<(PresigningConfig, u64)> {
+    // Signatures count in whole seconds, rounded down; so must what we promise.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (start, valid) = (Duration::from_secs(now.as_secs()), Duration::from_secs(valid.as_secs()));
+    let config = PresigningConfig::builder().start_time(UNIX_EPOCH + start).expires_in(valid).build();
     let bad = |reason| Error::BadGrant { operation, key: key.to_owned(), reason };
-    config.map_err(|error| bad(http::chain(&error)))
+    Ok((config.map_err(|error| bad(http::chain(&error)))?, (start + valid).as_millis() as u64))
 }
 
-fn grant(signed: PresignedRequest) -> Presigned {
+fn grant(verb: Verb, signed: PresignedRequest, expires_ms: u64) -> Presigned {
     let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Presigned { method: signed.method().to_owned(), url: signed.uri().to_owned(), headers }
+    Presigned { verb, url: signed.uri().to_owned(), headers, expires_ms }
 }
 
 /// What a request for bytes brought.

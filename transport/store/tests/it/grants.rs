@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use store::{Error, Presign, Store, presigned::Client};
@@ -72,6 +72,13 @@ async fn an_expired_or_altered_grant_is_refused() {
     }
     let brief = fixture.store.presign_get("acts", &object.digest, Duration::from_secs(1)).await.unwrap();
     let start = std::time::Instant::now();
+    let now_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (earliest, latest) = (now_ms() - 1000, now_ms() + 1000);
+    assert!(
+        (earliest..=latest).contains(&brief.expires_ms),
+        "{} not within {earliest}..={latest}",
+        brief.expires_ms
+    );
     let reason = loop {
         assert!(start.elapsed() < DEADLINE, "the grant never expired");
         match Client::new().get(&brief, &object, DEADLINE).await {
@@ -80,7 +87,7 @@ async fn an_expired_or_altered_grant_is_refused() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(reason.contains("expired"), "{reason}");
+    assert!(reason.contains("expired") && now_ms() >= brief.expires_ms, "{reason}");
 }
 
 #[tokio::test]
@@ -121,7 +128,7 @@ async fn a_silent_server_does_not_hold_the_client() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let object = ObjectRef::of(b"x");
     let url = format!("http://{}/b/acts/{}", listener.local_addr().unwrap(), object.digest);
-    let grant = wire::Presigned { method: "GET".to_owned(), url, headers: vec![] };
+    let grant = wire::Presigned { verb: wire::Verb::Get, url, headers: vec![], expires_ms: 0 };
     let outcome = Client::new().get(&grant, &object, Duration::from_millis(100)).await;
     assert!(matches!(outcome, Err(Error::Timeout { after_ms: 100, .. })), "{outcome:?}");
     // Nobody listens at all.
