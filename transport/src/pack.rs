@@ -1,0 +1,1 @@
+//! Lossless packing of payload bodies.
