@@ -1,9 +1,20 @@
 //! The orchestrator's side: many peers, one queue, and a relay between them.
 
-use crate::{Config, Statistics, TransportError};
+use crate::connection::{Connection, Received, close};
+use crate::link::Link;
+use crate::relay::{Relay, RelayStatistics};
+use crate::{Config, Endpoint, Statistics, TransportError};
 use spec::NodeId;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use wire::{Frame, Key};
+
+/// Events that may wait for the caller; beyond them the peers wait.
+const EVENTS_MAX: usize = 1024;
 
 /// What happens on a hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +32,7 @@ pub enum HubEvent {
     Suspected(NodeId),
     /// It is heard again.
     Recovered(NodeId),
-    /// Its connection ended.
+    /// Its connection ended. Where it connected anew, this comes before its `Joined`.
     Lost {
         /// Whose.
         peer: NodeId,
@@ -30,71 +41,142 @@ pub enum HubEvent {
     },
 }
 
-/// What the relay did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RelayStatistics {
-    /// Frames passed on whole.
-    pub frames_forwarded: u64,
-    /// Bytes of heads and bodies in them.
-    pub bytes_forwarded: u64,
-    /// Frames dropped because the receiver is not connected.
-    pub frames_unroutable: u64,
-    /// Frames dropped because sender or receiver failed midway or took too long.
-    pub frames_cut: u64,
-}
+/// An event, and the budget that its frame holds while it waits.
+type Held = (HubEvent, Option<OwnedSemaphorePermit>);
 
 /// Keeps the live connections by key, gathers what they say, and forwards frames to other nodes unread.
-pub struct Hub {}
+pub struct Hub {
+    relay: Arc<Relay>,
+    events: Mutex<mpsc::Receiver<Held>>,
+    doorkeeper: JoinHandle<()>,
+    endpoint: Arc<Endpoint>,
+    config: Config,
+}
 
 impl Hub {
     /// Listens on `addr` (port 0 = any free one).
     ///
     /// # Errors
     /// [`TransportError::Bind`] when the address is taken or not this machine's.
-    pub fn listen(_addr: SocketAddr, _key: &Key, _config: Config) -> Result<Self, TransportError> {
-        todo!()
+    pub fn listen(addr: SocketAddr, key: &Key, config: Config) -> Result<Self, TransportError> {
+        let relay = Arc::new(Relay::default());
+        let endpoint = Arc::new(Endpoint::listen_with(addr, key, config.clone(), Some(relay.clone()))?);
+        let (queue, events) = mpsc::channel(EVENTS_MAX);
+        let door = welcome(endpoint.clone(), relay.clone(), queue);
+        let doorkeeper = endpoint.reactor().handle.spawn(door);
+        Ok(Self { relay, events: Mutex::new(events), doorkeeper, endpoint, config })
     }
 
     /// Where the hub listens.
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.endpoint.local_addr()
     }
 
-    /// What happens next. The queue is bounded: peers wait while nobody asks. Cancel-safe.
-    pub async fn next(&self) -> HubEvent {
-        todo!()
+    /// What happens next; `None` once the hub is shut down and all was told. The queue is bounded: peers
+    /// wait while nobody asks. Cancel-safe.
+    pub async fn next(&self) -> Option<HubEvent> {
+        self.events.lock().await.recv().await.map(|(event, _)| event)
     }
 
-    /// Sends to `frame.to`, under the back-pressure of [`Connection::send`](crate::Connection::send).
+    /// Sends to `frame.to`, under the back-pressure of [`Connection::send`].
     ///
     /// # Errors
     /// When that node is not connected, or the frame is beyond its bounds.
-    pub async fn send(&self, _frame: Frame) -> Result<(), TransportError> {
-        todo!()
+    pub async fn send(&self, frame: Frame) -> Result<(), TransportError> {
+        let link = self.relay.get(frame.to).ok_or(TransportError::NotConnected { to: frame.to })?;
+        link.send(frame).await
     }
 
     /// Closes the connection of `peer`, if there is one, once what was sent to it has arrived.
-    pub async fn close(&self, _peer: NodeId, _why: &str) {
-        todo!()
+    pub async fn close(&self, peer: NodeId, why: &str) {
+        if let Some(link) = self.relay.get(peer) {
+            let _ = self.endpoint.reactor().handle.spawn(close(link, why.to_owned())).await;
+        }
     }
 
-    /// Closes every connection, then the socket.
-    pub async fn shut_down(&self, _why: &str) {
-        todo!()
+    /// Closes every connection once what was sent to it has arrived, then the socket.
+    pub async fn shut_down(&self, why: &str) {
+        self.doorkeeper.abort();
+        let (relay, quic, why) =
+            (self.relay.clone(), self.endpoint.reactor().endpoint.clone(), why.to_owned());
+        let close_timeout = self.config.close_timeout;
+        let shutting = async move {
+            quic.set_server_config(None);
+            let mut closings = JoinSet::new();
+            for link in relay.all() {
+                closings.spawn(close(link, why.clone()));
+            }
+            while closings.join_next().await.is_some() {}
+            quic.close(quinn::VarInt::from_u32(0), why.as_bytes());
+            let _ = timeout(close_timeout, quic.wait_idle()).await;
+        };
+        let _ = self.endpoint.reactor().handle.spawn(shutting).await;
     }
 
     /// The nodes connected now, in key order.
     pub fn peers(&self) -> Vec<NodeId> {
-        todo!()
+        self.relay.all().iter().map(|link| link.peer).collect()
     }
 
     /// What the connection of `peer` carried.
-    pub fn statistics(&self, _peer: NodeId) -> Option<Statistics> {
-        todo!()
+    pub fn statistics(&self, peer: NodeId) -> Option<Statistics> {
+        self.relay.get(peer).map(|link| link.statistics())
     }
 
     /// What the relay did.
     pub fn relay_statistics(&self) -> RelayStatistics {
-        todo!()
+        self.relay.statistics()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.doorkeeper.abort();
+        for link in self.relay.all() {
+            let (peer, why) = (link.peer, "the hub was dropped".into());
+            link.end(TransportError::Closed { peer, why });
+        }
+    }
+}
+
+/// Takes connections in and starts a pump for each.
+async fn welcome(endpoint: Arc<Endpoint>, relay: Arc<Relay>, queue: mpsc::Sender<Held>) {
+    let mut pumps: BTreeMap<NodeId, JoinHandle<()>> = BTreeMap::new();
+    while let Some(connection) = endpoint.accept().await {
+        let peer = connection.peer();
+        if let Some(older) = relay.insert(connection.link().clone()) {
+            older.end(TransportError::Replaced { peer });
+        }
+        let pump = pump(connection, relay.clone(), queue.clone(), pumps.remove(&peer));
+        pumps.retain(|_, pump| !pump.is_finished());
+        pumps.insert(peer, tokio::spawn(pump));
+    }
+}
+
+/// Carries what one connection says to the queue, once the older connection of the same key was told off.
+async fn pump(
+    connection: Connection,
+    relay: Arc<Relay>,
+    queue: mpsc::Sender<Held>,
+    older: Option<JoinHandle<()>>,
+) {
+    if let Some(older) = older {
+        let _ = older.await;
+    }
+    let peer = connection.peer();
+    let mut event = (HubEvent::Joined(peer), None);
+    // A full queue makes this peer wait; a closed one means that the hub is gone.
+    while queue.send(event).await.is_ok() {
+        event = match connection.recv_held().await {
+            Ok((Received::Frame(frame), held)) => (HubEvent::Frame { from: peer, frame }, held),
+            Ok((Received::Suspected, _)) => (HubEvent::Suspected(peer), None),
+            Ok((Received::Recovered, _)) => (HubEvent::Recovered(peer), None),
+            Err(why) => {
+                let link: &Arc<Link> = connection.link();
+                relay.remove(link);
+                let _ = queue.send((HubEvent::Lost { peer, why }, None)).await;
+                return;
+            }
+        };
     }
 }

@@ -4,7 +4,8 @@
 //!  0  4  magic "IOTA"
 //!  4  2  version, little-endian
 //!  6  1  kind: the message's number
-//!  7  1  flags: bit 0 = the body is packed (see `transport::pack`)
+//!  7  1  flags: bit 0 = the body is packed (see `transport::pack`); bit 1 = urgent: a gradient, which a
+//!        relay passes on before activations
 //!  8  4  head length: postcard of the message
 //! 12  4  body length on the wire
 //! 16  4  body length unpacked
@@ -24,6 +25,7 @@ pub const HEADER_LEN: usize = 64;
 
 const MAGIC: [u8; 4] = *b"IOTA";
 const PACKED: u8 = 1;
+const URGENT: u8 = 2;
 /// Longest head of a message that is not an audit order, in bytes.
 const SHORT_HEAD_BYTES_MAX: u32 = 64 << 10;
 
@@ -52,6 +54,8 @@ pub struct Header {
     pub kind: u8,
     /// Whether the body is packed.
     pub packed: bool,
+    /// Whether it goes before payloads that are not.
+    pub urgent: bool,
     /// Length of the head, in bytes.
     pub head_len: u32,
     /// Length of the body on the wire, in bytes.
@@ -132,6 +136,7 @@ impl Header {
         let header = Self {
             kind: bytes[6],
             packed: bytes[7] & PACKED != 0,
+            urgent: bytes[7] & URGENT != 0,
             head_len: u32::from_le_bytes(array(bytes, 8)),
             body_len: u32::from_le_bytes(array(bytes, 12)),
             unpacked_len: u32::from_le_bytes(array(bytes, 16)),
@@ -141,7 +146,7 @@ impl Header {
         let reserved = u32::from_le_bytes(array(bytes, 20));
         for (what, found, known) in [
             ("kind", u32::from(header.kind), header.kind < KINDS),
-            ("flags", u32::from(bytes[7]), bytes[7] & !PACKED == 0),
+            ("flags", u32::from(bytes[7]), bytes[7] & !(PACKED | URGENT) == 0),
             ("reserved bytes", reserved, reserved == 0),
         ] {
             if !known {
@@ -158,7 +163,7 @@ impl Header {
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
         bytes[6] = self.kind;
-        bytes[7] = if self.packed { PACKED } else { 0 };
+        bytes[7] = if self.packed { PACKED } else { 0 } | if self.urgent { URGENT } else { 0 };
         bytes[8..12].copy_from_slice(&self.head_len.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.body_len.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.unpacked_len.to_le_bytes());
@@ -203,6 +208,7 @@ pub fn encode(
     let header = Header {
         kind,
         packed: unpacked_len.is_some(),
+        urgent: message.is_urgent(),
         head_len: length(&head),
         body_len: length(body),
         unpacked_len: unpacked_len.unwrap_or(length(body)),
@@ -230,6 +236,9 @@ pub fn decode(header: &Header, head: &[u8], body: &[u8]) -> Result<Message, Wire
     }
     if message.kind() != kind {
         return Err(bad(format!("it is of kind {}", message.kind())));
+    }
+    if message.is_urgent() != header.urgent {
+        return Err(bad("its urgency is not the header's".into()));
     }
     Ok(message)
 }

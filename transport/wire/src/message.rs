@@ -7,7 +7,7 @@ use crate::merge::{Merge, Merged};
 use crate::object::{Ask, Grant, ObjectRef};
 use crate::receipt::Receipt;
 use crate::signed::Signed;
-use crate::work::{Assignment, PayloadHead};
+use crate::work::{Assignment, PayloadHead, PayloadKind};
 use serde::{Deserialize, Serialize};
 use spec::Window;
 
@@ -92,6 +92,11 @@ impl Message {
             Self::Finish { .. } => 16,
             Self::Leave { .. } => 17,
         }
+    }
+
+    /// Whether it goes before payloads that are not: backward goes before forward.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::Payload(head) if head.kind == PayloadKind::Gradient)
     }
 }
 
