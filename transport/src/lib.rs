@@ -44,3 +44,6 @@ pub use error::TransportError;
 pub use hub::{Hub, HubEvent};
 pub use invitation::Invitation;
 pub use relay::RelayStatistics;
+
+#[cfg(test)]
+mod tests;

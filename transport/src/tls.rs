@@ -31,10 +31,10 @@ pub(crate) type FoundKey = Arc<OnceLock<NodeId>>;
 pub(crate) fn server(key: &Key) -> Result<QuicServerConfig, TransportError> {
     let provider = Arc::new(ring::default_provider());
     let resolver = AlwaysResolvesServerRawPublicKeys::new(certified(key)?);
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failure)?
-        .with_client_cert_verifier(Arc::new(Pin { expect: None, found: FoundKey::default(), provider }))
+        .with_client_cert_verifier(Arc::new(Pin::new(None)))
         .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // No resumption, hence no 0-RTT: every connection proves its keys anew.
@@ -46,8 +46,8 @@ pub(crate) fn server(key: &Key) -> Result<QuicServerConfig, TransportError> {
 /// The calling side: `expect` alone may answer.
 pub(crate) fn client(key: &Key, expect: NodeId) -> Result<(QuicClientConfig, FoundKey), TransportError> {
     let provider = Arc::new(ring::default_provider());
-    let found = FoundKey::default();
-    let pin = Pin { expect: Some(expect), found: found.clone(), provider: provider.clone() };
+    let pin = Pin::new(Some(expect));
+    let found = pin.found.clone();
     let resolver = AlwaysResolvesClientRawPublicKeys::new(certified(key)?);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -85,13 +85,17 @@ fn failure(error: impl ToString) -> TransportError {
 
 /// Takes any ed25519 key, or one alone, once it is proven by a signature over the handshake.
 #[derive(Debug)]
-struct Pin {
+pub(crate) struct Pin {
     expect: Option<NodeId>,
     found: FoundKey,
     provider: Arc<CryptoProvider>,
 }
 
 impl Pin {
+    pub(crate) fn new(expect: Option<NodeId>) -> Self {
+        Self { expect, found: FoundKey::default(), provider: Arc::new(ring::default_provider()) }
+    }
+
     fn check_key(&self, spki: &[u8]) -> Result<(), Error> {
         let found = key_of(spki).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
         self.found.get_or_init(|| found);

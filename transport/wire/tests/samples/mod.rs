@@ -1,0 +1,173 @@
+//! One message of every kind, every field filled and no two alike.
+
+use spec::{
+    Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Member, Mode, Model, NodeId, Operation,
+    Outcome, Outer, Run, Tokenizer, Window,
+};
+use wire::{
+    Ask, Assignment, AuditOrder, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message, ObjectRef,
+    PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Signed, Slot, StageRecord, Verb, Verdict,
+    Welcome,
+};
+
+pub fn key(number: u8) -> Key {
+    Key::from_seed([number; 32])
+}
+
+pub fn receiver() -> NodeId {
+    NodeId([0xee; 32])
+}
+
+fn object(number: u8) -> ObjectRef {
+    ObjectRef { digest: Digest([number; 32]), bytes: 1000 + u64::from(number) }
+}
+
+fn member() -> Member {
+    Member { assignment: 300, attempt: 1, step: 2, position: 3, microbatch: 400 }
+}
+
+fn run() -> Run {
+    let model = Model {
+        dim: 64,
+        heads: 4,
+        kv_heads: 2,
+        ffn: 172,
+        vocab: 256,
+        context: 128,
+        norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        stages: vec![1, 2, 1],
+    };
+    let data = Data {
+        tokenizer: Tokenizer::Bytes,
+        train: Digest([0x11; 32]),
+        train_tokens: 1_000_000,
+        validation: Digest([0x12; 32]),
+        validation_tokens: 50_000,
+        sequences: 8,
+    };
+    let inner = Inner {
+        lr: 1e-3,
+        lr_final: 1e-4,
+        warmup_steps: 20,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip: 1.0,
+        members: 4,
+        staleness: 0,
+    };
+    Run {
+        name: "golden".into(),
+        mode: Mode::Portable,
+        seed: 7,
+        model,
+        data,
+        inner,
+        outer: Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 },
+        epoch: Epoch { steps: 20, count: 3, digest_every: 5 },
+        boundary: BoundaryCodec::Bf16,
+        audit: Audit { windows: 1, lag: 2 },
+        admission: Admission::Invitation,
+    }
+}
+
+fn manifest() -> Signed<Manifest> {
+    let stage = StageRecord {
+        weights: object(0x21),
+        momentum: Digest([0x22; 32]),
+        miners: vec![key(1).id(), key(2).id()],
+    };
+    let body = Manifest {
+        run: Digest([0x23; 32]),
+        epoch: 5,
+        previous: Digest([0x24; 32]),
+        stages: vec![stage],
+        loss_q32: Some(-3 << 32),
+    };
+    Signed::new(body, &key(9))
+}
+
+pub fn receipt() -> Signed<Receipt> {
+    let body = Receipt {
+        run: Digest([0x31; 32]),
+        mode: Mode::Portable,
+        epoch: 5,
+        sequence: 70_000,
+        previous: Digest([0x32; 32]),
+        stage: 1,
+        operation: Operation::Step { step: 6, members: vec![member()] },
+        state: Some(Digest([0x33; 32])),
+        input_receipt: Some(Digest([0x34; 32])),
+        input: Some(Digest([0x35; 32])),
+        output: None,
+        loss_q32: Some(5 << 31),
+        outcome: Outcome::NonFinite,
+    };
+    Signed::new(body, &key(2))
+}
+
+pub fn payload(kind: PayloadKind) -> Message {
+    Message::Payload(PayloadHead { kind, assignment: 300, attempt: 1, receipt: receipt() })
+}
+
+/// Every kind in the order of its number, with the name it has in the golden file.
+pub fn messages() -> Vec<(&'static str, Message)> {
+    let window = Window { epoch: 5, step: 10 };
+    let ask = Ask { verb: Verb::Put, object: object(0x41) };
+    let presigned = Presigned {
+        verb: Verb::Put,
+        url: "http://127.0.0.1:9000/bucket/object?signature=00".into(),
+        headers: vec![("content-length".into(), "1065".into())],
+        expires_ms: 1_700_000_000_000,
+    };
+    let order = AuditOrder {
+        miner: key(2).id(),
+        stage: 1,
+        window,
+        state: object(0x51),
+        start: receipt(),
+        receipts: vec![receipt()],
+        inputs: vec![object(0x52)],
+    };
+    let finding = Finding::Unequal {
+        sequence: 70_000,
+        what: "output".into(),
+        expected: "53".repeat(32),
+        found: "54".repeat(32),
+    };
+    let verdict = Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, finding };
+    let merged = Merged { epoch: 5, weights: object(0x61), momentum: Digest([0x62; 32]) };
+    let slot = Slot { miner: key(2).id(), step: 6, position: 3 };
+    vec![
+        (
+            "Hello",
+            Message::Hello(Hello {
+                role: Role::Validator,
+                token: vec![1, 2, 3],
+                software: "iota 0.1.0".into(),
+            }),
+        ),
+        ("Welcome", Message::Welcome(Welcome { run: run(), stage: Some(1), manifest: manifest() })),
+        ("Refused", Message::Refused(Refusal::Banned { evidence: "e71d".into() })),
+        ("Ask", Message::Ask(ask)),
+        ("Grant", Message::Grant(Grant { ask, answer: Ok(presigned) })),
+        ("Ready", Message::Ready { epoch: 5 }),
+        ("Open", Message::Open(manifest())),
+        (
+            "Assign",
+            Message::Assign(Assignment { id: 300, attempt: 1, epoch: 5, microbatch: 400, route: vec![slot] }),
+        ),
+        ("Payload", payload(PayloadKind::Gradient)),
+        ("Receipt", Message::Receipt(receipt())),
+        ("Merge", Message::Merge(Merge { epoch: 5, members: vec![key(2).id()], seed: [0x63; 32] })),
+        ("Merged", Message::Merged(Signed::new(merged, &key(2)))),
+        ("Draw", Message::Draw(window)),
+        ("Revealed", Message::Revealed { window, state: object(0x51), inputs: vec![object(0x52)] }),
+        ("Audit", Message::Audit(order)),
+        ("Verdict", Message::Verdict(Signed::new(verdict, &key(3)))),
+        ("Finish", Message::Finish { reason: "the run is over".into() }),
+        ("Leave", Message::Leave { reason: "ctrl-c".into() }),
+    ]
+}
