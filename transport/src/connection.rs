@@ -37,6 +37,7 @@ struct Inbox {
 
 /// What comes in.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // events are moved, not stored by the thousand
 pub enum Received {
     /// A frame, its body unpacked and its checksum verified.
     Frame(Frame),

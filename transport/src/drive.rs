@@ -123,3 +123,156 @@ pub async fn drive<M: Machine, S: Shell<M>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// Counts up; asks to be woken where told; says what it did.
+    #[derive(Default)]
+    struct Counter(u32);
+
+    enum Event {
+        Add(u32),
+        WakeAfter(u64),
+        Woken,
+        Stop,
+    }
+
+    enum Effect {
+        Say(u32),
+        WakeAt(u64),
+        Stop,
+    }
+
+    impl Machine for Counter {
+        type Event = Event;
+        type Effect = Effect;
+
+        fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Effect> {
+            match event {
+                Event::Add(amount) => {
+                    self.0 += amount;
+                    vec![Effect::Say(self.0)]
+                }
+                Event::WakeAfter(delay_ms) => vec![Effect::WakeAt(now_ms + delay_ms)],
+                Event::Woken => vec![Effect::Say(1000)],
+                Event::Stop => vec![Effect::Stop],
+            }
+        }
+    }
+
+    /// Writes down what it is asked, in order.
+    #[derive(Default)]
+    struct Notes {
+        lines: Rc<RefCell<Vec<String>>>,
+        times_ms: Vec<u64>,
+        disk_full: bool,
+    }
+
+    impl Shell<Counter> for Notes {
+        type Error = &'static str;
+
+        fn journal(&mut self, now_ms: u64, event: &Event) -> Result<(), Self::Error> {
+            self.times_ms.push(now_ms);
+            self.note(match event {
+                Event::Add(amount) => format!("journal add {amount}"),
+                Event::WakeAfter(_) => "journal wake after".into(),
+                Event::Woken => "journal woken".into(),
+                Event::Stop => "journal stop".into(),
+            });
+            Ok(())
+        }
+
+        fn commit(&mut self) -> Result<(), Self::Error> {
+            self.note("commit".into());
+            if self.disk_full { Err("the disk is full") } else { Ok(()) }
+        }
+
+        fn perform(
+            &mut self,
+            _: u64,
+            effect: Effect,
+        ) -> impl Future<Output = Result<Next, Self::Error>> + Send {
+            let next = match effect {
+                Effect::Say(number) => {
+                    self.note(format!("say {number}"));
+                    Next::Continue
+                }
+                Effect::WakeAt(at_ms) => Next::WakeAt(at_ms),
+                Effect::Stop => Next::Stop,
+            };
+            std::future::ready(Ok(next))
+        }
+
+        fn woken(&mut self) -> Event {
+            Event::Woken
+        }
+    }
+
+    impl Notes {
+        fn note(&self, line: String) {
+            self.lines.borrow_mut().push(line);
+        }
+    }
+
+    fn run(shell: &mut Notes, script: Vec<Event>, keep_open: bool) -> Result<u32, &'static str> {
+        let (sender, events) = mpsc::channel(16);
+        script.into_iter().for_each(|event| sender.try_send(event).map_err(drop).unwrap());
+        let sender = keep_open.then_some(sender);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let driving = drive(Counter::default(), events, shell, Clock::starting_at(5000));
+        let outcome =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), driving).await.unwrap() });
+        drop(sender);
+        outcome.map(|counter| counter.0)
+    }
+
+    #[test]
+    fn what_waits_is_journalled_together_before_any_of_it_is_handled() {
+        let mut shell = Notes::default();
+        assert_eq!(run(&mut shell, vec![Event::Add(1), Event::Add(2)], false), Ok(3));
+        assert_eq!(*shell.lines.borrow(), ["journal add 1", "journal add 2", "commit", "say 1", "say 3"]);
+        assert!(shell.times_ms.iter().all(|&time_ms| time_ms >= 5000));
+    }
+
+    #[test]
+    fn what_cannot_be_journalled_is_not_handled() {
+        let mut shell = Notes { disk_full: true, ..Notes::default() };
+        assert_eq!(run(&mut shell, vec![Event::Add(1)], true), Err("the disk is full"));
+        assert_eq!(*shell.lines.borrow(), ["journal add 1", "commit"]);
+    }
+
+    #[test]
+    fn the_earliest_wake_up_comes_once_and_not_before_its_time() {
+        let mut shell = Notes::default();
+        let lines = shell.lines.clone();
+        let (sender, events) = mpsc::channel(16);
+        for delay_ms in [60_000, 30, 50_000] {
+            sender.try_send(Event::WakeAfter(delay_ms)).map_err(drop).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let driving = drive(Counter::default(), events, &mut shell, Clock::starting_at(0));
+        let stopping = async {
+            while lines.borrow().last().is_none_or(|line| line != "say 1000") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            sender.send(Event::Stop).await.map_err(drop).unwrap();
+        };
+        let both = async { tokio::join!(driving, stopping) };
+        let (outcome, ()) =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), both).await.unwrap() });
+        assert!(outcome.is_ok());
+        let woken: Vec<_> = lines.borrow().iter().filter(|line| line.contains("woken")).cloned().collect();
+        assert_eq!(woken, ["journal woken"]);
+        assert!(shell.times_ms[3] >= shell.times_ms[0] + 30, "{:?}", shell.times_ms);
+    }
+
+    #[test]
+    fn a_stop_leaves_the_rest_unhandled() {
+        let mut shell = Notes::default();
+        assert_eq!(run(&mut shell, vec![Event::Add(1), Event::Stop, Event::Add(5)], true), Ok(1));
+    }
+}

@@ -155,10 +155,9 @@ impl Door {
             quic.close(VarInt::from_u32(1), b"no ed25519 key was proven");
             return Err("no ed25519 key was proven".into());
         };
-        let streams = greeting::answer(&quic).await.map_err(|why| {
-            quic.close(VarInt::from_u32(1), why.as_bytes());
-            why
-        })?;
+        let streams = greeting::answer(&quic)
+            .await
+            .inspect_err(|why| quic.close(VarInt::from_u32(1), why.as_bytes()))?;
         let Some(reactor) = self.reactor.upgrade() else { return Ok(None) };
         let link = Link::new(quic, (self.own, peer), false, reactor.handle.clone(), self.config.clone());
         Ok(Some(Connection::start(reactor, self.relay.clone(), link, streams)))

@@ -18,6 +18,7 @@ const EVENTS_MAX: usize = 1024;
 
 /// What happens on a hub.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // events are moved, not stored by the thousand
 pub enum HubEvent {
     /// A node connected and proved its key. It is admitted by messages only.
     Joined(NodeId),

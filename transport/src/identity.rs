@@ -126,3 +126,70 @@ fn check_permissions(_: &Path, _: &File) -> Result<(), IdentityError> {
 fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> IdentityError {
     move |source| IdentityError::File { path: path.into(), action, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_created_once_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/node.key");
+        let created = load_or_create(&path).unwrap();
+        let found = load_or_create(&path).unwrap();
+        assert_eq!(created.seed(), found.seed());
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", hex::encode(created.seed())));
+        let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
+        assert_eq!(names.len(), 1, "no draft is left behind");
+        let other = load_or_create(&folder.path().join("other.key")).unwrap();
+        assert_ne!(other.seed(), created.seed());
+    }
+
+    #[test]
+    fn all_who_create_at_once_get_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        let seeds: Vec<_> = std::thread::scope(|scope| {
+            let creators: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| load_or_create(&path).unwrap().seed())).collect();
+            creators.into_iter().map(|creator| creator.join().unwrap()).collect()
+        });
+        assert!(seeds.iter().all(|seed| *seed == seeds[0]));
+    }
+
+    #[test]
+    fn a_file_that_holds_no_seed_is_refused_without_telling_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        let contents = [String::new(), "ab".repeat(31), "ab".repeat(33), "xy".repeat(32), "ab".repeat(5000)];
+        for content in contents {
+            fs::remove_file(&path).ok();
+            write_private(&path, content.as_bytes()).unwrap();
+            let error = load_or_create(&path).unwrap_err();
+            assert!(matches!(error, IdentityError::Content { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("expected 64 hexadecimal digits") && !text.contains("abab"), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        load_or_create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = load_or_create(&path).unwrap_err();
+        assert!(error.to_string().contains("mode is 0640, expected 0600"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let error = load_or_create(&folder.path().join("file/node.key")).unwrap_err();
+        assert!(error.to_string().contains("file/node.key: cannot"), "{error}");
+    }
+}

@@ -107,3 +107,72 @@ impl FromStr for Invitation {
         Ok(Self { host: bare.unwrap_or(host).to_owned(), port, orchestrator: key.parse()?, token: bytes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394";
+
+    #[test]
+    fn an_invitation_reads_as_it_is_written() {
+        let text = format!("iota://swarm.example.org:4433/{KEY}/00ff");
+        let invitation: Invitation = text.parse().unwrap();
+        assert_eq!((invitation.host.as_str(), invitation.port), ("swarm.example.org", 4433));
+        assert_eq!(invitation.orchestrator.to_string(), KEY);
+        assert_eq!(invitation.token, [0, 255]);
+        assert_eq!(invitation.to_string(), text);
+        let six: Invitation = format!(" iota://[::1]:1/{KEY}/\n").parse().unwrap();
+        assert_eq!((six.host.as_str(), six.token.len()), ("::1", 0));
+        assert_eq!(six.to_string(), format!("iota://[::1]:1/{KEY}/"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_was_expected() {
+        let long = "00".repeat(65);
+        for (text, complaint) in [
+            ("http://a:1/b/c".into(), "the whole text: expected iota://host:port/"),
+            (format!("iota://a:1/{KEY}"), "the whole text: expected iota://host:port/"),
+            (format!("iota://a:1/{KEY}/00/11"), "the whole text: expected iota://host:port/"),
+            (format!("iota://a/{KEY}/00"), "the place: expected host:port, found \"a\""),
+            (format!("iota://a:0/{KEY}/00"), "the port: expected a number from 1 to 65535, found \"0\""),
+            (format!("iota://a:65536/{KEY}/00"), "the port: expected a number from 1 to 65535"),
+            (format!("iota://:1/{KEY}/00"), "the host: expected a name or an address"),
+            (format!("iota://::1:1/{KEY}/00"), "the host: expected a name or an address (IPv6 in brackets)"),
+            ("iota://a:1/beef/00".into(), "node key: expected 64 hexadecimal digits, found \"beef\""),
+            (format!("iota://a:1/{KEY}/xyz"), "the token: expected at most 128 hexadecimal digits"),
+            (format!("iota://a:1/{KEY}/{long}"), "the token: expected at most 128 hexadecimal digits"),
+        ] {
+            let error = text.parse::<Invitation>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("invitation: {complaint}")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_an_address_needs_no_look_up() {
+        let invitation: Invitation = format!("iota://127.0.0.1:9/{KEY}/").parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(invitation.resolve()), Ok("127.0.0.1:9".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_invitation_survives_its_text(
+            host in "[a-z][a-z0-9.-]{0,30}",
+            port in 1u16..,
+            key: [u8; 32],
+            token in prop::collection::vec(any::<u8>(), 0..=TOKEN_BYTES_MAX),
+        ) {
+            let invitation = Invitation { host, port, orchestrator: NodeId(key), token };
+            prop_assert_eq!(invitation.to_string().parse::<Invitation>(), Ok(invitation));
+        }
+
+        #[test]
+        fn no_text_panics(text in "(iota://)?.{0,60}") {
+            if let Ok(invitation) = text.parse::<Invitation>() {
+                prop_assert_eq!(invitation.to_string().parse::<Invitation>(), Ok(invitation));
+            }
+        }
+    }
+}

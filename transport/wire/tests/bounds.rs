@@ -1,5 +1,7 @@
 //! Bytes that are no frame: each is an error that says why, and none a panic.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test says no
+
 mod samples;
 
 use proptest::prelude::*;

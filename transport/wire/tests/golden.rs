@@ -3,6 +3,8 @@
 //! A difference means that this version would not understand its own past: add a kind or a variant at the
 //! end instead. After adding one, `UPDATE_GOLDEN=1 cargo test -p wire` appends it; review the change.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test says no
+
 mod samples;
 
 use std::fmt::Write;
