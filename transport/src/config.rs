@@ -18,6 +18,9 @@ pub struct Config {
     pub frame_timeout: Duration,
     /// How long a graceful close waits for what was sent to arrive. Default 2 s.
     pub close_timeout: Duration,
+    /// How long a hub waits for a node whose queue of messages is full before it closes the connection: one
+    /// node that does not read is not to hold up the rest. Default 1 s.
+    pub stall_timeout: Duration,
     /// Payload bytes accepted for sending and not yet delivered, per connection; a longer frame goes
     /// alone. Default 64 MiB.
     pub send_budget_bytes: u32,
@@ -48,6 +51,7 @@ impl Default for Config {
             lost_after: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(2),
+            stall_timeout: Duration::from_secs(1),
             send_budget_bytes: 64 << 20,
             receive_budget_bytes: 64 << 20,
             control_queue: 256,

@@ -79,13 +79,14 @@ impl Hub {
         self.events.lock().await.recv().await.map(|(event, _)| event)
     }
 
-    /// Sends to `frame.to`, under the back-pressure of [`Connection::send`].
+    /// Sends to `frame.to`. A message without a body never waits longer than `Config::stall_timeout`: a node
+    /// that takes none for so long is cut off. A payload waits as in [`Connection::send`].
     ///
     /// # Errors
-    /// When that node is not connected, or the frame is beyond its bounds.
+    /// When that node is not connected or cut off, or the frame is beyond its bounds.
     pub async fn send(&self, frame: Frame) -> Result<(), TransportError> {
         let link = self.relay.get(frame.to).ok_or(TransportError::NotConnected { to: frame.to })?;
-        link.send(frame).await
+        link.send_or_end(frame).await
     }
 
     /// Closes the connection of `peer`, if there is one, once what was sent to it has arrived.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use wire::Frame;
 
 /// Least that a frame counts for in the budgets, in bytes: a crowd of tiny ones costs memory too.
@@ -183,6 +184,25 @@ impl Link {
             None => self.control.send(Control::Frame(encoded.front)).await.map_err(drop),
         }
         .map_err(|()| self.why_ended())
+    }
+
+    /// As [`send`](Self::send), but a peer that takes no message for too long loses its connection.
+    pub(crate) async fn send_or_end(self: &Arc<Self>, frame: Frame) -> Result<(), TransportError> {
+        if !frame.body.is_empty() {
+            return self.send(frame).await;
+        }
+        let (link, limit) = (self.clone(), self.config.stall_timeout);
+        // On the reactor's threads, which have timers.
+        let sending = self.handle.spawn(timeout(limit, async move { link.send(frame).await }));
+        match sending.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => {
+                let why = format!("it took no message for {} ms", limit.as_millis());
+                self.end(TransportError::Misconduct { peer: self.peer, why });
+                Err(self.why_ended())
+            }
+            Err(_) => Err(self.why_ended()),
+        }
     }
 
     /// Passes on a control message at once, or not at all: one node's sloth is not to hold up another.

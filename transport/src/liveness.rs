@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// How late this task may run before the delay counts as our own and not as the peer's silence.
-const LATENESS_MAX: Duration = Duration::from_millis(50);
+const LATENESS_MAX: Duration = Duration::from_millis(200);
 const HEARTBEAT: &[u8] = b"~";
 
 /// When the peer was last heard: by a heartbeat or by any byte of a frame.

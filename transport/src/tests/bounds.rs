@@ -128,3 +128,29 @@ fn a_frame_that_does_not_come_in_time_is_dropped_alone() {
         assert_eq!(next(&hub).await, HubEvent::Frame { from: key(9).id(), frame: whole });
     });
 }
+
+#[test]
+fn a_node_that_reads_no_messages_is_cut_off_and_holds_up_nobody() {
+    run(async {
+        let config = Config { stall_timeout: Duration::from_millis(200), ..Config::default() };
+        let (hub, nodes) = swarm(&[2], config).await;
+        let deaf = Rogue::call(hub.local_addr(), &key(1), &key(9)).await;
+        assert_eq!(next(&hub).await, HubEvent::Joined(key(9).id()));
+        let reason = "words ".repeat(10_000);
+        let error = soon(async {
+            loop {
+                let message = Message::Leave { reason: reason.clone() };
+                if let Err(error) = hub.send(Frame::new(key(9).id(), message)).await {
+                    return error;
+                }
+            }
+        })
+        .await;
+        let why = "it took no message for 200 ms".into();
+        assert_eq!(error, TransportError::Misconduct { peer: key(9).id(), why });
+        assert_eq!(next(&hub).await, HubEvent::Lost { peer: key(9).id(), why: error });
+        assert!(deaf.refusal().await.contains("took no message"));
+        hub.send(ready(key(2).id(), 3)).await.unwrap();
+        assert_eq!(frame(&nodes[0]).await, ready(key(2).id(), 3));
+    });
+}
