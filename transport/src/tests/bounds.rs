@@ -5,7 +5,7 @@ use wire::{Header, WireError};
 
 /// What the hub says of a rogue with key 9, and that its other node goes on.
 async fn judged(attack: impl AsyncFnOnce(&mut Rogue)) -> (TransportError, String) {
-    let (hub, nodes) = swarm(&[2], Config::default()).await;
+    let (hub, nodes) = swarm(&[2], patient()).await;
     let mut rogue = Rogue::call(hub.local_addr(), &key(1), &key(9)).await;
     assert_eq!(next(&hub).await, HubEvent::Joined(key(9).id()));
     attack(&mut rogue).await;
@@ -115,7 +115,7 @@ fn a_packed_body_that_swells_beyond_its_word_is_misconduct() {
 #[test]
 fn a_frame_that_does_not_come_in_time_is_dropped_alone() {
     run(async {
-        let config = Config { frame_timeout: Duration::from_millis(300), ..Config::default() };
+        let config = Config { frame_timeout: Duration::from_millis(300), ..patient() };
         let hub = Hub::listen(loopback(), &key(1), config).unwrap();
         let rogue = Rogue::call(hub.local_addr(), &key(1), &key(9)).await;
         assert_eq!(next(&hub).await, HubEvent::Joined(key(9).id()));
@@ -132,7 +132,7 @@ fn a_frame_that_does_not_come_in_time_is_dropped_alone() {
 #[test]
 fn a_node_that_reads_no_messages_is_cut_off_and_holds_up_nobody() {
     run(async {
-        let config = Config { stall_timeout: Duration::from_millis(200), ..Config::default() };
+        let config = Config { stall_timeout: Duration::from_millis(200), ..patient() };
         let (hub, nodes) = swarm(&[2], config).await;
         let deaf = Rogue::call(hub.local_addr(), &key(1), &key(9)).await;
         assert_eq!(next(&hub).await, HubEvent::Joined(key(9).id()));

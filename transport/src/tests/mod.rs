@@ -132,6 +132,12 @@ fn noise(bytes: usize) -> Vec<u8> {
     noise
 }
 
+/// For hubs that rogues call: these send no heartbeat, and it is not for their silence that they are judged.
+fn patient() -> Config {
+    let minute = Duration::from_secs(60);
+    Config { suspect_after: minute, lost_after: minute, ..Config::default() }
+}
+
 /// A node that holds a right key and keeps no rule: QUIC without our side of the conversation.
 struct Rogue {
     _reactor: Reactor,

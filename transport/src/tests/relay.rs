@@ -87,7 +87,7 @@ fn messages_pass_in_order_and_those_for_nobody_are_counted() {
 #[test]
 fn what_a_rogue_sends_through_the_relay_does_not_cost_the_receiver_its_seat() {
     run(async {
-        let (hub, nodes) = swarm(&[2, 3], Config::default()).await;
+        let (hub, nodes) = swarm(&[2, 3], patient()).await;
         let whole = bytes_of(&payload(key(3).id(), PayloadKind::Activation, noise(300_000)));
         let mut damaged = whole.clone();
         *damaged.last_mut().unwrap() ^= 1;
