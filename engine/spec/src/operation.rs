@@ -2,6 +2,7 @@
 
 use crate::NodeId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A microbatch's place in a stage's inner step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +56,23 @@ impl Operation {
             Self::Encode => "encode",
             Self::Reduce { .. } => "reduce",
             Self::Apply => "apply",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Forward(member) | Self::Backward(member) => {
+                let Member { assignment, step, position, .. } = member;
+                write!(f, " of assignment {assignment}, step {step} position {position}")
+            }
+            Self::Step { step, members } => write!(f, " {step} of {} members", members.len()),
+            Self::Reduce { shard, contributors } => {
+                write!(f, " of shard {shard} from {} miners", contributors.len())
+            }
+            Self::Encode | Self::Apply => Ok(()),
         }
     }
 }

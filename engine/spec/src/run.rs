@@ -47,6 +47,15 @@ pub enum Tokenizer {
     Bytes,
 }
 
+impl Tokenizer {
+    /// Bytes of one token in a token shard's file.
+    pub fn bytes_per_token(self) -> u64 {
+        match self {
+            Self::Bytes => 1,
+        }
+    }
+}
+
 /// The token shard and how it is cut into microbatches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +72,16 @@ pub struct Data {
     pub validation_tokens: u64,
     /// Sequences in a microbatch.
     pub sequences: u32,
+}
+
+impl Data {
+    /// Bytes before the tokens of a token shard's file.
+    pub const SHARD_HEADER_BYTES: u64 = 16;
+
+    /// Length of the file of a token shard, in bytes.
+    pub fn shard_bytes(&self, tokens: u64) -> u64 {
+        tokens.saturating_mul(self.tokenizer.bytes_per_token()).saturating_add(Self::SHARD_HEADER_BYTES)
+    }
 }
 
 /// AdamW with warm-up and cosine decay, per miner.
@@ -210,6 +229,19 @@ impl Run {
     /// start there.
     pub fn digests_before(&self, step: u32) -> bool {
         step > 0 && step < self.epoch.steps && step.is_multiple_of(self.epoch.digest_every)
+    }
+
+    /// The inner steps of an epoch that an audit may draw, in order.
+    pub fn audit_candidates(&self) -> Vec<u32> {
+        if self.audit.windows == 0 {
+            return Vec::new();
+        }
+        (1..self.epoch.steps).filter(|&step| self.digests_before(step)).collect()
+    }
+
+    /// Windows drawn per miner and epoch.
+    pub fn audit_draws(&self) -> usize {
+        self.audit_candidates().len().min(self.audit.windows as usize)
     }
 
     /// Checks every range.
@@ -391,5 +423,7 @@ mod tests {
         let run = run();
         let starts: Vec<u32> = (0..20).filter(|&s| run.digests_before(s)).collect();
         assert_eq!(starts, [5, 10, 15]);
+        assert_eq!(run.audit_candidates(), starts);
+        assert_eq!(run.audit_draws(), 1);
     }
 }

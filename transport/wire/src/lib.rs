@@ -7,7 +7,11 @@
 //! What is deliberately absent: input and output, clocks, compression (see `transport`).
 
 pub mod audit;
+pub mod canonical;
+pub mod chain;
+mod display;
 pub mod envelope;
+pub mod guest;
 pub mod hello;
 pub mod limits;
 pub mod machine;
@@ -20,9 +24,11 @@ pub mod signed;
 pub mod work;
 
 pub use audit::{AuditOrder, Evidence, Finding, Verdict};
+pub use canonical::{digest_of, to_bytes};
+pub use chain::{Chain, ChainError};
 pub use envelope::{Frame, HEADER_LEN, Header, WireError};
 pub use hello::{Hello, Refusal, Role, Welcome};
-pub use machine::Machine;
+pub use machine::{Alarm, Machine};
 pub use manifest::{Manifest, StageRecord};
 pub use merge::{Merge, Merged};
 pub use message::Message;

@@ -1,7 +1,7 @@
 //! Objects in the store, and how those without credentials reach them.
 
 use serde::{Deserialize, Serialize};
-use spec::Digest;
+use spec::{Data, Digest};
 
 /// An object: its BLAKE3 and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +16,16 @@ impl ObjectRef {
     /// The reference of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self { digest: Digest::of(bytes), bytes: bytes.len() as u64 }
+    }
+
+    /// The run's training shard.
+    pub fn train(data: &Data) -> Self {
+        Self { digest: data.train, bytes: data.shard_bytes(data.train_tokens) }
+    }
+
+    /// The run's validation shard.
+    pub fn validation(data: &Data) -> Self {
+        Self { digest: data.validation, bytes: data.shard_bytes(data.validation_tokens) }
     }
 }
 

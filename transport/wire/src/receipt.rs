@@ -27,12 +27,19 @@ pub struct Receipt {
     pub input_receipt: Option<Digest>,
     /// Digest of the payload that came in.
     pub input: Option<Digest>,
-    /// Digest of the payload that went out.
+    /// Digest of the payload that went out; of the new weights shard, from an apply.
     pub output: Option<Digest>,
     /// Mean loss of the microbatch in 2^-32 nats per token, from a tail's forward.
     pub loss_q32: Option<i64>,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+impl Receipt {
+    /// The loss in nats per token.
+    pub fn loss_nats(&self) -> Option<f64> {
+        self.loss_q32.map(crate::display::nats)
+    }
 }
 
 impl Signable for Receipt {

@@ -1,0 +1,146 @@
+//! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
+
+use crate::{Ask, Finding, Message, ObjectRef, PayloadHead, PayloadKind, Receipt, Role, Verb};
+use spec::{Outcome, Window};
+use std::fmt;
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello(hello) => write!(f, "hello as {} ({})", hello.role, hello.software),
+            Self::Welcome(welcome) => {
+                write!(f, "welcome to run {}", welcome.run.name)?;
+                if let Some(stage) = welcome.stage {
+                    write!(f, ", stage {stage}")?;
+                }
+                write!(f, ", manifest of epoch {}", welcome.manifest.body.epoch)
+            }
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Ask(ask) => write!(f, "ask to {ask}"),
+            Self::Grant(grant) => match &grant.answer {
+                Ok(_) => write!(f, "grant to {}", grant.ask),
+                Err(why) => write!(f, "no grant to {}: {why}", grant.ask),
+            },
+            Self::Ready { epoch } => write!(f, "ready for epoch {epoch}"),
+            Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
+            Self::Assign(a) => {
+                write!(f, "assign {} attempt {}: epoch {} microbatch {}", a.id, a.attempt, a.epoch, a.microbatch)?;
+                a.route.iter().try_for_each(|slot| {
+                    write!(f, " > {} step {} position {}", slot.miner.short(), slot.step, slot.position)
+                })
+            }
+            Self::Payload(head) => head.fmt(f),
+            Self::Receipt(receipt) => write!(f, "receipt {}", receipt.body),
+            Self::Merge(merge) => {
+                write!(f, "merge epoch {} with", merge.epoch)?;
+                merge.members.iter().try_for_each(|member| write!(f, " {}", member.short()))
+            }
+            Self::Merged(merged) => {
+                write!(f, "merged epoch {} into {}", merged.body.epoch, merged.body.weights)
+            }
+            Self::Draw(window) => write!(f, "draw {}", At(*window)),
+            Self::Revealed { window, state, inputs } => {
+                write!(f, "revealed {}: state {state}, inputs", At(*window))?;
+                inputs.iter().try_for_each(|input| write!(f, " {input}"))
+            }
+            Self::Audit(order) => write!(
+                f,
+                "audit {} of {} (stage {}): {} receipts, {} inputs",
+                At(order.window),
+                order.miner.short(),
+                order.stage,
+                order.receipts.len(),
+                order.inputs.len()
+            ),
+            Self::Verdict(verdict) => write!(
+                f,
+                "verdict on {} of {}: {}",
+                At(verdict.body.window),
+                verdict.body.miner.short(),
+                verdict.body.finding
+            ),
+            Self::Finish { reason } => write!(f, "finish: {reason}"),
+            Self::Leave { reason } => write!(f, "leave: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Miner => "miner",
+            Self::Validator => "validator",
+        })
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.digest.short(), self.bytes)
+    }
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.verb {
+            Verb::Get => "get",
+            Verb::Put => "put",
+        };
+        write!(f, "{verb} {}", self.object)
+    }
+}
+
+impl fmt::Display for PayloadHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            PayloadKind::Activation => "activation",
+            PayloadKind::Gradient => "gradient",
+        };
+        write!(f, "{kind} of assignment {} attempt {}", self.assignment, self.attempt)
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: epoch {} stage {} ", self.sequence, self.epoch, self.stage)?;
+        self.operation.fmt(f)?;
+        for (what, digest) in [("input", self.input), ("output", self.output), ("state", self.state)] {
+            if let Some(digest) = digest {
+                write!(f, ", {what} {}", digest.short())?;
+            }
+        }
+        if let Some(loss) = self.loss_q32 {
+            write!(f, ", loss {:.4}", nats(loss))?;
+        }
+        if self.outcome == Outcome::NonFinite {
+            write!(f, ", NaN or infinity")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal { operations } => write!(f, "equal in {operations} operations"),
+            Self::Unequal { sequence, what, expected, found } => {
+                write!(f, "unequal: {what} of receipt {sequence} is {found}, the replay gives {expected}")
+            }
+            Self::Withheld { digest } => write!(f, "withheld: object {} is not in the store", digest.short()),
+            Self::Inconsistent { why } => write!(f, "inconsistent: {why}"),
+        }
+    }
+}
+
+/// Nats per token from 2^-32 nats.
+pub(crate) fn nats(loss_q32: i64) -> f64 {
+    loss_q32 as f64 / 4_294_967_296.0
+}
+
+struct At(Window);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {} step {}", self.0.epoch, self.0.step)
+    }
+}

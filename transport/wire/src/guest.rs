@@ -1,0 +1,210 @@
+//! What miner and validator have in common: an invitation, objects asked for, and bounded waits.
+
+use crate::hello::{Hello, Role, Welcome};
+use crate::machine::Alarm;
+use crate::manifest::Manifest;
+use crate::message::Message;
+use crate::object::{Ask, Grant, ObjectRef, Presigned, Verb};
+use crate::signed::{Key, SignatureError, Signed};
+use serde::Serialize;
+use spec::{Digest, NodeId, SpecError};
+use std::collections::BTreeMap;
+
+/// Who a node is, whose invitation it follows, and how long it waits.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's secret key.
+    pub key: Key,
+    /// The orchestrator's key, from the invitation.
+    pub orchestrator: NodeId,
+    /// The invitation's token; empty where admission is by key.
+    pub token: Vec<u8>,
+    /// Name and version of the program, for the orchestrator's log.
+    pub software: String,
+    /// How long an answer to a hello or an ask may take, in milliseconds.
+    pub answer_ms: u64,
+    /// How long nothing at all may happen, in milliseconds: longer than the orchestrator waits for others
+    /// to join and than any task or transfer takes.
+    pub idle_ms: u64,
+}
+
+/// A welcome or a manifest that the invitation does not cover.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WelcomeError {
+    /// The run is no usable one.
+    #[error("the orchestrator's run cannot be used: {0}")]
+    Run(#[from] SpecError),
+    /// The manifest's signature does not hold.
+    #[error("the orchestrator's manifest cannot be trusted: {0}")]
+    Signature(#[from] SignatureError),
+    /// Somebody else signed the manifest.
+    #[error("the manifest is signed by {found}, the invitation names {expected}: ask for a new invitation")]
+    Signer {
+        /// The invitation's key.
+        expected: NodeId,
+        /// The manifest's signer.
+        found: NodeId,
+    },
+    /// The manifest belongs to another run.
+    #[error("the manifest is of run {found}, the run offered is {expected}: the orchestrator mixes runs up")]
+    OtherRun {
+        /// Id of the run offered.
+        expected: Digest,
+        /// Id in the manifest.
+        found: Digest,
+    },
+    /// The manifest or the seat does not fit the stage cut.
+    #[error("the orchestrator's {what} does not fit the run's {stages} stages")]
+    Stages {
+        /// What does not fit.
+        what: &'static str,
+        /// Stages of the run.
+        stages: usize,
+    },
+}
+
+impl Config {
+    /// A guest with default patience: 30 s for an answer, 15 min for anything at all.
+    pub fn new(key: Key, orchestrator: NodeId, token: Vec<u8>, software: impl Into<String>) -> Self {
+        let software = software.into();
+        Self { key, orchestrator, token, software, answer_ms: 30_000, idle_ms: 900_000 }
+    }
+
+    /// The first message.
+    pub fn hello(&self, role: Role) -> Message {
+        Message::Hello(Hello { role, token: self.token.clone(), software: self.software.clone() })
+    }
+
+    /// Checks that the welcome is one for this role, by the orchestrator that invited; gives the run's id.
+    ///
+    /// # Errors
+    /// [`WelcomeError`] says what is not as it should be.
+    pub fn check_welcome(&self, role: Role, welcome: &Welcome) -> Result<Digest, WelcomeError> {
+        welcome.run.check()?;
+        let stages = welcome.run.model.stage_count();
+        let fits = match (role, welcome.stage) {
+            (Role::Miner, Some(stage)) => usize::from(stage) < stages,
+            (Role::Validator, None) => true,
+            (Role::Miner, None) | (Role::Validator, Some(_)) => false,
+        };
+        if !fits {
+            return Err(WelcomeError::Stages { what: "seat", stages });
+        }
+        if welcome.manifest.body.stages.len() != stages {
+            return Err(WelcomeError::Stages { what: "manifest", stages });
+        }
+        let run_id = welcome.run.id();
+        self.check_manifest(run_id, &welcome.manifest)?;
+        Ok(run_id)
+    }
+
+    /// Checks who signed a manifest, and for which run.
+    ///
+    /// # Errors
+    /// [`WelcomeError`] says what is not as it should be.
+    pub fn check_manifest(&self, run_id: Digest, manifest: &Signed<Manifest>) -> Result<(), WelcomeError> {
+        let body = manifest.verify()?;
+        if manifest.signer != self.orchestrator {
+            return Err(WelcomeError::Signer { expected: self.orchestrator, found: manifest.signer });
+        }
+        if body.run != run_id {
+            return Err(WelcomeError::OtherRun { expected: run_id, found: body.run });
+        }
+        Ok(())
+    }
+}
+
+/// What a guest waits for.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Waits {
+    alarm: Alarm,
+    heard_ms: u64,
+    greeted_ms: Option<u64>,
+    transfers: BTreeMap<(Digest, Verb), Transfer>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Transfer {
+    asked_ms: u64,
+    granted: bool,
+}
+
+impl Waits {
+    /// Something happened.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// The hello is on its way.
+    pub fn greeted(&mut self, now_ms: u64) {
+        self.greeted_ms = Some(now_ms);
+    }
+
+    /// The hello was answered; `false` if none was waiting for an answer.
+    pub fn welcomed(&mut self) -> bool {
+        self.greeted_ms.take().is_some()
+    }
+
+    /// The request to send for an object; `None` if it is under way already.
+    pub fn ask(&mut self, now_ms: u64, verb: Verb, object: ObjectRef) -> Option<Message> {
+        let key = (object.digest, verb);
+        if self.transfers.contains_key(&key) {
+            return None;
+        }
+        self.transfers.insert(key, Transfer { asked_ms: now_ms, granted: false });
+        Some(Message::Ask(Ask { verb, object }))
+    }
+
+    /// Takes in a grant: the request to make or the refusal; `None` for a grant that nobody waits for.
+    pub fn granted(&mut self, grant: Grant) -> Option<(Ask, Result<Presigned, String>)> {
+        let transfer = self.transfers.get_mut(&(grant.ask.object.digest, grant.ask.verb))?;
+        if transfer.granted {
+            return None;
+        }
+        transfer.granted = true;
+        Some((grant.ask, grant.answer))
+    }
+
+    /// A transfer is over; `false` if none was under way.
+    pub fn transferred(&mut self, verb: Verb, digest: Digest) -> bool {
+        self.transfers.remove(&(digest, verb)).is_some()
+    }
+
+    /// The alarm rang: what has waited too long, in one sentence.
+    pub fn overdue(&mut self, now_ms: u64, config: &Config) -> Option<String> {
+        self.alarm.rang();
+        let late = |since_ms: u64, patience_ms: u64| now_ms >= since_ms.saturating_add(patience_ms);
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        if self.greeted_ms.is_some_and(|since| late(since, config.answer_ms)) {
+            let answer_s = seconds(config.answer_ms);
+            return Some(format!(
+                "the orchestrator did not answer the hello within {answer_s} s: check that it runs, then start again"
+            ));
+        }
+        let unanswered = self.transfers.iter().find(|(_, transfer)| {
+            !transfer.granted && late(transfer.asked_ms, config.answer_ms)
+        });
+        if let Some(((digest, _), _)) = unanswered {
+            let answer_s = seconds(config.answer_ms);
+            return Some(format!(
+                "the orchestrator did not say within {answer_s} s how to reach object {}: check that it runs",
+                digest.short()
+            ));
+        }
+        late(self.heard_ms, config.idle_ms).then(|| {
+            let idle_s = seconds(config.idle_ms);
+            format!("nothing happened for {idle_s} s: ask the run's owner what it waits for, then start again")
+        })
+    }
+
+    /// When the alarm must ring, if that is to be announced anew.
+    pub fn alarm(&mut self, config: &Config) -> Option<u64> {
+        let asked = self.transfers.values().filter(|transfer| !transfer.granted);
+        let at_ms = asked
+            .map(|transfer| transfer.asked_ms.saturating_add(config.answer_ms))
+            .chain(self.greeted_ms.map(|since| since.saturating_add(config.answer_ms)))
+            .chain([self.heard_ms.saturating_add(config.idle_ms)])
+            .min()?;
+        self.alarm.set(at_ms)
+    }
+}
