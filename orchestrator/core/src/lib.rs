@@ -2,10 +2,25 @@
 //!
 //! It admits nodes, hands out microbatches, closes epochs, signs manifests, draws audits and takes in
 //! verdicts. It never sees a tensor, a socket or a clock. Its journal is the log of its events: replayed
-//! from the start they give the same state and the same effects.
+//! from the start they give the same state and the same effects. The conversation is told in
+//! `docs/protocol.md`.
 
+mod audit;
+mod commit;
+mod config;
+mod deadlines;
+mod display;
+mod draw;
 mod effect;
+mod epoch;
 mod event;
+mod grants;
+mod machine;
+mod merge;
+mod receipts;
+mod seats;
 
+pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};
 pub use event::Event;
+pub use machine::Orchestrator;

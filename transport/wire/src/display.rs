@@ -109,8 +109,8 @@ impl fmt::Display for Receipt {
                 write!(f, ", {what} {}", digest.short())?;
             }
         }
-        if let Some(loss) = self.loss_q32 {
-            write!(f, ", loss {:.4}", nats(loss))?;
+        if let Some(loss) = self.loss_nats() {
+            write!(f, ", loss {loss:.4}")?;
         }
         if self.outcome == Outcome::NonFinite {
             write!(f, ", NaN or infinity")?;
@@ -130,11 +130,6 @@ impl fmt::Display for Finding {
             Self::Inconsistent { why } => write!(f, "inconsistent: {why}"),
         }
     }
-}
-
-/// Nats per token from 2^-32 nats.
-pub(crate) fn nats(loss_q32: i64) -> f64 {
-    loss_q32 as f64 / 4_294_967_296.0
 }
 
 struct At(Window);

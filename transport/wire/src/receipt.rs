@@ -38,8 +38,13 @@ pub struct Receipt {
 impl Receipt {
     /// The loss in nats per token.
     pub fn loss_nats(&self) -> Option<f64> {
-        self.loss_q32.map(crate::display::nats)
+        self.loss_q32.map(nats)
     }
+}
+
+/// Nats per token from the 2^-32 nats of receipts and manifests.
+pub fn nats(loss_q32: i64) -> f64 {
+    loss_q32 as f64 / 4_294_967_296.0
 }
 
 impl Signable for Receipt {

@@ -1,0 +1,227 @@
+//! Audits: draw windows, collect what the receipts bind, order replays, take in verdicts.
+
+use crate::effect::{Effect, Report};
+use crate::epoch::Epoch;
+use crate::machine::Orchestrator;
+use serde::Serialize;
+use spec::{Digest, NodeId, Operation, Window};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::{AuditOrder, Evidence, Finding, Manifest, Message, ObjectRef, Receipt, Signed, Verdict};
+
+/// An epoch with windows that no verdict speaks of yet.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AuditedEpoch {
+    /// The manifest it opened with.
+    manifest: Signed<Manifest>,
+    /// By miner and inner step.
+    pub pending: BTreeMap<(NodeId, u32), Pending>,
+}
+
+/// One drawn window.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Pending {
+    stage: u16,
+    /// When it came to where it stands.
+    pub since_ms: u64,
+    start: Signed<Receipt>,
+    receipts: Vec<Signed<Receipt>>,
+    pub standing: Standing,
+}
+
+/// How far an audit has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) enum Standing {
+    /// The miner uploads what its receipts bind.
+    Drawn,
+    /// It is in the store, and waits for a validator.
+    Revealed { state: ObjectRef, inputs: Vec<ObjectRef> },
+    /// A validator replays it.
+    Ordered { validator: NodeId, state: ObjectRef, inputs: Vec<ObjectRef> },
+}
+
+impl Pending {
+    /// Digests of the payloads that came in.
+    fn inputs(&self) -> BTreeSet<Digest> {
+        self.receipts.iter().filter_map(|receipt| receipt.body.input).collect()
+    }
+
+    fn order(&self, miner: NodeId, window: Window, state: ObjectRef, inputs: Vec<ObjectRef>) -> AuditOrder {
+        let (start, receipts) = (self.start.clone(), self.receipts.clone());
+        AuditOrder { miner, stage: self.stage, window, state, start, receipts, inputs }
+    }
+}
+
+impl Orchestrator {
+    /// Draws windows of an epoch that is committed.
+    pub(crate) fn draw_audits(&mut self, epoch: Epoch) {
+        let mut pending = BTreeMap::new();
+        let miners: Vec<(NodeId, u16)> =
+            self.state.seats.miners().map(|seat| (seat.miner, seat.stage)).collect();
+        for (miner, stage) in miners {
+            let Some(progress) = epoch.miners.get(&miner) else { continue };
+            for step in self.drawn_steps(miner) {
+                let Some((start, receipts)) = window_of(&progress.receipts, step) else { continue };
+                let since_ms = self.now_ms;
+                pending.insert((miner, step), Pending { stage, since_ms, start, receipts, standing: Standing::Drawn });
+                self.send(miner, Message::Draw(Window { epoch: epoch.number, step }));
+            }
+        }
+        if !pending.is_empty() {
+            self.state.audits.insert(epoch.number, AuditedEpoch { manifest: epoch.opened_with, pending });
+        }
+    }
+
+    pub(crate) fn take_revealed(&mut self, from: NodeId, window: Window, state: ObjectRef, inputs: Vec<ObjectRef>) {
+        let now_ms = self.now_ms;
+        let Some(pending) = self.pending(from, window).filter(|pending| pending.standing == Standing::Drawn) else {
+            return self.note(from, "revealed", "revealed a window that is not drawn; ignored");
+        };
+        let named: BTreeSet<Digest> = inputs.iter().map(|input| input.digest).collect();
+        if pending.start.body.state != Some(state.digest) || named != pending.inputs() || named.len() != inputs.len() {
+            return self.turn_away(from, "revealed other objects than its receipts bind");
+        }
+        pending.standing = Standing::Revealed { state, inputs };
+        pending.since_ms = now_ms;
+        self.order_audits();
+    }
+
+    /// Gives every revealed window to the validator that has the fewest.
+    pub(crate) fn order_audits(&mut self) {
+        let mut load: BTreeMap<NodeId, usize> =
+            self.state.seats.validators_present().map(|validator| (validator, 0)).collect();
+        for standing in self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| &p.standing) {
+            if let Standing::Ordered { validator, .. } = standing
+                && let Some(count) = load.get_mut(validator)
+            {
+                *count += 1;
+            }
+        }
+        let mut orders = Vec::new();
+        for (&epoch, audited) in &mut self.state.audits {
+            for (&(miner, step), pending) in &mut audited.pending {
+                let Standing::Revealed { state, inputs } = &pending.standing else { continue };
+                let Some((&validator, count)) = load.iter_mut().min_by_key(|(_, count)| **count) else { return };
+                *count += 1;
+                let (state, inputs) = (*state, inputs.clone());
+                let order = pending.order(miner, Window { epoch, step }, state, inputs.clone());
+                pending.standing = Standing::Ordered { validator, state, inputs };
+                pending.since_ms = self.now_ms;
+                orders.push((validator, order));
+            }
+        }
+        for (validator, order) in orders {
+            self.send(validator, Message::Audit(order));
+        }
+    }
+
+    /// A validator is gone: what it had goes to another, or waits for its return.
+    pub(crate) fn orphan_audits(&mut self, gone: NodeId) {
+        for pending in self.state.audits.values_mut().flat_map(|epoch| epoch.pending.values_mut()) {
+            if let Standing::Ordered { validator, state, inputs } = &pending.standing
+                && *validator == gone
+            {
+                pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
+            }
+        }
+        self.order_audits();
+    }
+
+    pub(crate) fn take_verdict(&mut self, from: NodeId, verdict: &Signed<Verdict>) {
+        let Ok(body) = verdict.verify().cloned() else {
+            return self.turn_away(from, "sent a verdict whose signature does not hold");
+        };
+        if verdict.signer != from || body.run != self.run_id {
+            return self.turn_away(from, "sent a verdict of another node or run");
+        }
+        let Verdict { miner, window, finding, .. } = body;
+        let Some(pending) = self.pending(miner, window) else {
+            return self.note(from, "verdict", "judged a window that is not audited; ignored");
+        };
+        let (stage, count) = (pending.stage, pending.receipts.len());
+        let Standing::Ordered { validator, state, inputs } = pending.standing.clone() else {
+            return self.note(from, "verdict", "judged a window that was not ordered; ignored");
+        };
+        if validator != from {
+            return self.note(from, "verdict", "judged another validator's window; ignored");
+        }
+        if matches!(finding, Finding::Equal { operations } if operations as usize != count) {
+            return self.note(from, "operations", "says that it replayed another number of operations; ignored");
+        }
+        let order = pending.order(miner, window, state, inputs);
+        self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
+        let Some(audited) = self.state.audits.get_mut(&window.epoch) else { return };
+        audited.pending.remove(&(miner, window.step));
+        if let Finding::Equal { .. } = finding {
+            if audited.pending.is_empty() {
+                self.state.audits.remove(&window.epoch);
+            }
+            return;
+        }
+        let run = self.config.run.canonical_bytes();
+        let evidence = Evidence { run, manifest: audited.manifest.clone(), order, verdict: verdict.clone() };
+        self.convict(miner, &evidence);
+    }
+
+    /// Whether `digest` is bound by a window drawn from `miner`: `Some(true)` as state, `Some(false)` as
+    /// input.
+    pub(crate) fn drawn_bound(&self, miner: NodeId, digest: Digest) -> Option<bool> {
+        let drawn = self.pending_of(miner).filter(|pending| pending.standing == Standing::Drawn);
+        let mut bound = None;
+        for pending in drawn {
+            if pending.start.body.state == Some(digest) {
+                return Some(true);
+            }
+            if pending.receipts.iter().any(|receipt| receipt.body.input == Some(digest)) {
+                bound = Some(false);
+            }
+        }
+        bound
+    }
+
+    /// Whether `object` belongs to an audit that this validator was ordered to do.
+    pub(crate) fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
+        let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
+        pending.into_iter().any(|pending| match &pending.standing {
+            Standing::Ordered { validator, state, inputs } => {
+                *validator == node && (*state == object || inputs.contains(&object))
+            }
+            Standing::Drawn | Standing::Revealed { .. } => false,
+        })
+    }
+
+    fn convict(&mut self, miner: NodeId, evidence: &Evidence) {
+        let (order, finding) = (&evidence.order, &evidence.verdict.body.finding);
+        let operation = match finding {
+            Finding::Unequal { sequence, .. } => {
+                let said = order.receipts.iter().find(|receipt| receipt.body.sequence == *sequence);
+                said.map(|receipt| format!(" in its {}", receipt.body.operation)).unwrap_or_default()
+            }
+            _ => String::new(),
+        };
+        let Window { epoch, step } = order.window;
+        let why = format!("{} was convicted{operation} (epoch {epoch}, window of step {step}): {finding}", self.name(miner));
+        let bytes = wire::to_bytes(evidence);
+        self.emit(Effect::KeepEvidence { miner, bytes });
+        self.state.banned.insert(miner, why.clone());
+        self.turn_away(miner, &format!("is banned: {finding}"));
+        self.fail(format!("{why}; nobody else holds its stage, so the run ends; the evidence is kept, start again without this miner"));
+    }
+
+    fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {
+        self.state.audits.get_mut(&window.epoch)?.pending.get_mut(&(miner, window.step))
+    }
+
+    fn pending_of(&self, miner: NodeId) -> impl Iterator<Item = &Pending> {
+        let of = (miner, 0)..=(miner, u32::MAX);
+        self.state.audits.values().flat_map(move |epoch| epoch.pending.range(of.clone())).map(|(_, pending)| pending)
+    }
+}
+
+/// The receipt that binds the state before inner step `step`, and the receipts of that step.
+fn window_of(receipts: &[Signed<Receipt>], step: u32) -> Option<(Signed<Receipt>, Vec<Signed<Receipt>>)> {
+    let ends = |wanted: u32| {
+        receipts.iter().position(|receipt| matches!(receipt.body.operation, Operation::Step { step, .. } if step == wanted))
+    };
+    let (start, end) = (ends(step.checked_sub(1)?)?, ends(step)?);
+    Some((receipts.get(start)?.clone(), receipts.get(start + 1..=end)?.to_vec()))
+}

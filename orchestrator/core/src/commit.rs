@@ -1,0 +1,107 @@
+//! Manifests go to the store, the pointer moves, the run goes on or ends.
+
+use crate::effect::{Effect, Ending, Report};
+use crate::machine::{Orchestrator, Phase};
+use serde::Serialize;
+use spec::Digest;
+use wire::{Manifest, ObjectRef, Signed};
+
+/// A manifest on its way to the store.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Publishing {
+    manifest: Signed<Manifest>,
+    /// The manifest's object: [`wire::to_bytes`] of the signed manifest.
+    object: ObjectRef,
+    stored: bool,
+}
+
+impl Orchestrator {
+    pub(crate) fn publish(&mut self, manifest: Signed<Manifest>) {
+        let bytes = wire::to_bytes(&manifest);
+        let object = ObjectRef::of(&bytes);
+        self.state.publishing = Some(Publishing { manifest, object, stored: false });
+        self.emit(Effect::Put { object, bytes });
+    }
+
+    pub(crate) fn stored(&mut self, digest: Digest) {
+        let Some(publishing) = &mut self.state.publishing else { return };
+        if publishing.object.digest != digest || publishing.stored {
+            return;
+        }
+        publishing.stored = true;
+        self.emit(Effect::MovePointer { from: self.state.pointer, to: digest });
+        self.progressed();
+    }
+
+    pub(crate) fn pointer_moved(&mut self, digest: Digest) {
+        let due = |publishing: &Publishing| publishing.stored && publishing.object.digest == digest;
+        if !self.state.publishing.as_ref().is_some_and(due) {
+            return;
+        }
+        let Some(Publishing { manifest, .. }) = self.state.publishing.take() else { return };
+        self.state.pointer = Some(digest);
+        self.state.manifest = manifest;
+        if self.state.phase == Phase::Committing {
+            self.committed(digest);
+        }
+    }
+
+    /// Goes as far as the state of things allows.
+    pub(crate) fn advance(&mut self) {
+        match self.state.phase {
+            Phase::Gathering { .. } if self.state.pointer.is_some() => {
+                if self.is_complete() || self.is_gathered() {
+                    self.state.phase = Phase::Settling;
+                    self.go_on();
+                }
+            }
+            Phase::Merging => match self.merged_manifest() {
+                Some(Ok(manifest)) => {
+                    self.state.phase = Phase::Committing;
+                    self.publish(Signed::new(manifest, &self.config.key));
+                }
+                Some(Err(why)) => self.fail(why),
+                None => {}
+            },
+            Phase::Settling => self.go_on(),
+            _ => {}
+        }
+    }
+
+    fn committed(&mut self, digest: Digest) {
+        let Some(epoch) = self.state.epoch.take() else { return };
+        // Nothing but the mean over all microbatches is said here; each was reported on its own.
+        let nats = self.state.manifest.body.loss_q32.map_or(f64::NAN, wire::receipt::nats);
+        self.report(Report::Committed { epoch: epoch.number, manifest: digest, nats });
+        // Who merged these weights holds them.
+        let next = self.state.manifest.body.epoch;
+        for miner in epoch.miners.keys() {
+            if let Some(seat) = self.state.seats.seat_mut(*miner) {
+                seat.ready = Some(next);
+            }
+        }
+        self.draw_audits(epoch);
+        self.state.phase = Phase::Settling;
+        self.progressed();
+    }
+
+    /// Opens the next epoch, or ends the run, unless audits must come first.
+    fn go_on(&mut self) {
+        let next = self.state.manifest.body.epoch;
+        let unaudited = self.state.audits.keys().next().copied();
+        if self.is_complete() {
+            if unaudited.is_none() {
+                self.finish("the run is complete".into(), Ending::Complete);
+            }
+            return;
+        }
+        let in_time = unaudited.is_none_or(|epoch| next <= epoch.saturating_add(self.config.run.audit.lag));
+        if in_time && self.is_gathered() {
+            self.open_epoch();
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.state.manifest.body.epoch >= self.config.run.epoch.count
+    }
+}

@@ -1,0 +1,120 @@
+//! What an orchestrator is given, and whether it can be run.
+
+use spec::{Digest, NodeId, Run, SpecError};
+use wire::{Key, Manifest, SignatureError, Signed};
+
+/// Everything an orchestrator needs to know before its first event.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The run.
+    pub run: Run,
+    /// The key that signs manifests; nodes are invited to its public half.
+    pub key: Key,
+    /// The manifest to start from, signed by `key`.
+    pub manifest: Signed<Manifest>,
+    /// The invitation's token, where admission is by invitation.
+    pub token: Vec<u8>,
+    /// What nobody else knows: draws of audits and merges grow from it.
+    pub secret: [u8; 32],
+    /// Validators that must be there before the start; no more are let in.
+    pub validators: u16,
+    /// Seats of each stage.
+    pub miners_per_stage: u16,
+    /// How long it waits for what.
+    pub timeouts: Timeouts,
+}
+
+/// Bounds of every wait, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start until every seat is taken and ready.
+    pub join_ms: u64,
+    /// Until a lost node must be back.
+    pub seat_grace_ms: u64,
+    /// Without any progress of an epoch, a commit or an audit.
+    pub stall_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { join_ms: 120_000, seat_grace_ms: 5_000, stall_ms: 120_000 }
+    }
+}
+
+/// A configuration that cannot be run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// The run is no usable one.
+    #[error(transparent)]
+    Run(#[from] SpecError),
+    /// The manifest's signature does not hold.
+    #[error("the manifest to start from: {0}; make it anew with `iota run new`")]
+    Signature(#[from] SignatureError),
+    /// Somebody else signed the manifest.
+    #[error("the manifest to start from is signed by {found}, this orchestrator is {expected}: use the key of the run's folder")]
+    Signer {
+        /// This orchestrator.
+        expected: NodeId,
+        /// The signer.
+        found: NodeId,
+    },
+    /// The manifest belongs to another run.
+    #[error("the manifest to start from is of run {found}, run.toml is run {expected}: they come from different folders, or run.toml was edited")]
+    OtherRun {
+        /// Id of the run.
+        expected: Digest,
+        /// Id in the manifest.
+        found: Digest,
+    },
+    /// The manifest does not fit the stage cut.
+    #[error("the manifest to start from has {found} stages, the run has {expected}")]
+    Stages {
+        /// Stages of the run.
+        expected: usize,
+        /// Stages in the manifest.
+        found: usize,
+    },
+    /// A number of nodes or members that this version cannot serve.
+    #[error("{what} is {found}, expected {expected}")]
+    Count {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        found: u16,
+        /// What would be right.
+        expected: &'static str,
+    },
+}
+
+/// Members of an inner step whose receipts fit one audit order.
+const MEMBERS_MAX: u16 = 1024;
+
+impl Config {
+    /// Checks that the parts belong together and that this version can run them.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.run.check()?;
+        let manifest = self.manifest.verify()?;
+        let (expected, found) = (self.key.id(), self.manifest.signer);
+        if expected != found {
+            return Err(ConfigError::Signer { expected, found });
+        }
+        let (expected, found) = (self.run.id(), manifest.run);
+        if expected != found {
+            return Err(ConfigError::OtherRun { expected, found });
+        }
+        let (expected, found) = (self.run.model.stage_count(), manifest.stages.len());
+        if expected != found {
+            return Err(ConfigError::Stages { expected, found });
+        }
+        let audited = self.run.audit.windows > 0;
+        let counts = [
+            (self.miners_per_stage == 1, "miners per stage", self.miners_per_stage, "1 in this version, whose merge exchanges nothing between miners"),
+            (self.validators > 0 || !audited, "validators", self.validators, "at least 1, because audit.windows is not 0"),
+            (self.run.inner.members <= MEMBERS_MAX, "inner.members", self.run.inner.members, "at most 1024, so that a window's receipts fit one audit order"),
+        ];
+        match counts.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, what, found, expected)) => Err(ConfigError::Count { what, found, expected }),
+            None => Ok(()),
+        }
+    }
+}

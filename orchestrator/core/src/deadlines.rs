@@ -1,0 +1,152 @@
+//! Every wait has an end, and a sentence that says who owes what.
+
+use crate::audit::Standing;
+use crate::effect::Effect;
+use crate::machine::{Orchestrator, Phase};
+use spec::NodeId;
+
+/// Debtors named in one sentence.
+const NAMED_MAX: usize = 4;
+
+impl Orchestrator {
+    pub(crate) fn check_deadlines(&mut self) {
+        self.state.alarm.rang();
+        let (now_ms, timeouts) = (self.now_ms, self.config.timeouts);
+        let late = |since_ms: u64, patience_ms: u64| now_ms >= since_ms.saturating_add(patience_ms);
+        if let Phase::Gathering { since_ms } = self.state.phase {
+            if late(since_ms, timeouts.join_ms) {
+                let missing = list(self.missing());
+                self.fail(format!(
+                    "not everyone was there within {} s: {missing}; start what is missing and try again",
+                    seconds(timeouts.join_ms)
+                ));
+            }
+            return;
+        }
+        let gone = self.state.seats.lost().find(|&(_, since_ms)| late(since_ms, timeouts.seat_grace_ms));
+        if let Some((node, _)) = gone {
+            let name = self.name(node);
+            return self.fail(format!(
+                "{name} was lost and did not return within {} s: find out why it ended, then start the run again from its last committed manifest",
+                seconds(timeouts.seat_grace_ms)
+            ));
+        }
+        let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
+        let owing = if stalled { self.owing() } else { self.owing_audits(&|since_ms| late(since_ms, timeouts.stall_ms)) };
+        if stalled || !owing.is_empty() {
+            let owing = list(owing);
+            self.fail(format!(
+                "nothing came for {} s: {owing}; look at what these are doing, then start the run again",
+                seconds(timeouts.stall_ms)
+            ));
+        }
+    }
+
+    pub(crate) fn set_alarm(&mut self) {
+        let timeouts = self.config.timeouts;
+        let shortest_ms = timeouts.join_ms.min(timeouts.seat_grace_ms).min(timeouts.stall_ms);
+        // No deadline that began just now can be earlier than this, so the rest need not be looked at.
+        let began_now_ms = self.now_ms.saturating_add(shortest_ms);
+        if self.is_over() || self.state.alarm.covers(began_now_ms) {
+            return;
+        }
+        if let Some(at_ms) = self.next_deadline_ms().and_then(|at_ms| self.state.alarm.set(at_ms)) {
+            self.emit(Effect::WakeAt(at_ms));
+        }
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        let timeouts = self.config.timeouts;
+        if let Phase::Gathering { since_ms } = self.state.phase {
+            return Some(since_ms.saturating_add(timeouts.join_ms));
+        }
+        let lost = self.state.seats.lost().map(|(_, since_ms)| since_ms.saturating_add(timeouts.seat_grace_ms));
+        let moving = self.is_moving().then_some(self.state.progress_ms);
+        let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
+        lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms))).min()
+    }
+
+    /// Whether an epoch is on its way, rather than audits alone.
+    fn is_moving(&self) -> bool {
+        matches!(self.state.phase, Phase::Working | Phase::Merging | Phase::Committing)
+    }
+
+    /// Empty seats, and those who sit but are not ready.
+    fn missing(&self) -> Vec<String> {
+        let seats = &self.state.seats;
+        let mut missing = Vec::new();
+        if self.state.pointer.is_none() {
+            missing.push("the store has not taken the first manifest".to_owned());
+        }
+        for stage in 0..self.config.run.model.stage_count() {
+            let name = self.stage_name(u16::try_from(stage).unwrap_or(u16::MAX));
+            let miners: Vec<NodeId> = seats.miners_of(stage).collect();
+            if miners.len() < seats.lanes() {
+                missing.push(format!("{name} has {} of {} miners", miners.len(), seats.lanes()));
+            }
+            let due = Some(self.state.manifest.body.epoch);
+            let unready = miners.into_iter().filter(|&miner| seats.seat(miner).is_some_and(|seat| seat.ready != due));
+            missing.extend(unready.map(|miner| format!("{} has not loaded its weights", self.name(miner))));
+        }
+        let present = seats.validators_present().count();
+        if present < usize::from(self.config.validators) {
+            missing.push(format!("{present} of {} validators came", self.config.validators));
+        }
+        missing
+    }
+
+    /// What an epoch that does not move waits for.
+    fn owing(&self) -> Vec<String> {
+        let Some(epoch) = &self.state.epoch else { return vec!["nobody, which is a bug of this program".into()] };
+        if self.state.phase == Phase::Committing {
+            return vec![format!("the store owes the manifest of epoch {}", epoch.number)];
+        }
+        let steps = self.config.run.epoch.steps;
+        let least = epoch.miners.values().map(|progress| progress.receipts.len()).min();
+        let owing = epoch.miners.iter().filter(|(_, progress)| match self.state.phase {
+            Phase::Merging => progress.merged.is_none(),
+            _ => progress.steps < steps && Some(progress.receipts.len()) == least,
+        });
+        owing
+            .map(|(&miner, progress)| {
+                let done = progress.receipts.last().map(|receipt| receipt.body.operation.to_string());
+                let done = done.unwrap_or_else(|| "nothing".into());
+                let what = match self.state.phase {
+                    Phase::Merging => format!("the merge of epoch {}", epoch.number),
+                    _ => format!("step {} of {steps} in epoch {}", progress.steps, epoch.number),
+                };
+                format!("{} owes {what}, the last it did was {done}", self.name(miner))
+            })
+            .collect()
+    }
+
+    fn owing_audits(&self, late: &dyn Fn(u64) -> bool) -> Vec<String> {
+        let mut owing = Vec::new();
+        for (epoch, audited) in &self.state.audits {
+            for (&(miner, step), pending) in audited.pending.iter().filter(|(_, pending)| late(pending.since_ms)) {
+                let name = self.name(miner);
+                owing.push(match pending.standing {
+                    Standing::Drawn => format!("{name} owes what its receipts bind of epoch {epoch} step {step}"),
+                    Standing::Revealed { .. } => format!("no validator is there to replay epoch {epoch} step {step} of {name}"),
+                    Standing::Ordered { validator, .. } => {
+                        format!("{} owes a verdict on epoch {epoch} step {step} of {name}", self.name(validator))
+                    }
+                });
+            }
+        }
+        owing
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn list(mut items: Vec<String>) -> String {
+    let more = items.len().saturating_sub(NAMED_MAX);
+    items.truncate(NAMED_MAX);
+    if more > 0 {
+        items.push(format!("and {more} more"));
+    }
+    items.join("; ")
+}

@@ -1,0 +1,84 @@
+//! Events and effects in one line, for logs and golden conversations.
+
+use crate::effect::{Effect, Ending, Report};
+use crate::event::Event;
+use std::fmt;
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => write!(f, "started"),
+            Self::Message { from, message } => write!(f, "{} says {message}", from.short()),
+            Self::Suspected(node) => write!(f, "{} is suspected", node.short()),
+            Self::Recovered(node) => write!(f, "{} is heard again", node.short()),
+            Self::Lost { peer, why } => write!(f, "{} is lost: {why}", peer.short()),
+            Self::Stored { digest } => write!(f, "stored {}", digest.short()),
+            Self::PointerMoved { manifest } => write!(f, "pointer names {}", manifest.short()),
+            Self::StoreFailed { what, why } => write!(f, "store failed to {what}: {why}"),
+            Self::Woke => write!(f, "woke"),
+            Self::Stop => write!(f, "owner asks for the end"),
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { to, message } => write!(f, "to {}: {message}", to.short()),
+            Self::Grant { to, ask } => write!(f, "to {}: presigned grant to {ask}", to.short()),
+            Self::Put { object, .. } => write!(f, "put {object}"),
+            Self::MovePointer { from, to } => {
+                let from = from.map_or("nothing".into(), |from| from.short());
+                write!(f, "move pointer from {from} to {}", to.short())
+            }
+            Self::KeepEvidence { miner, bytes } => {
+                write!(f, "keep {} bytes of evidence against {}", bytes.len(), miner.short())
+            }
+            Self::Disconnect { peer, why } => write!(f, "disconnect {}: {why}", peer.short()),
+            Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
+            Self::Report(report) => write!(f, "report: {report}"),
+            Self::Finish(ending) => write!(f, "finish: {ending}"),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => write!(f, "complete"),
+            Self::Stopped => write!(f, "stopped"),
+            Self::Failed { why } => write!(f, "failed: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined { node, role, stage } => {
+                write!(f, "{} joined as {role}", node.short())?;
+                stage.map_or(Ok(()), |stage| write!(f, " of stage {stage}"))
+            }
+            Self::Gone { node, why } => write!(f, "{} is gone: {why}", node.short()),
+            Self::Opened { epoch } => write!(f, "epoch {epoch} opened"),
+            Self::Loss { epoch, step, microbatch, nats } => {
+                write!(f, "epoch {epoch} step {step} microbatch {microbatch}: loss {nats:.4}")
+            }
+            Self::Stepped { epoch, step, tokens } => write!(f, "epoch {epoch} step {step} taken, {tokens} tokens"),
+            Self::Committed { epoch, manifest, nats } => {
+                write!(f, "epoch {epoch} committed as {}, mean loss {nats:.4}", manifest.short())
+            }
+            Self::Audited { miner, stage, window, finding } => write!(
+                f,
+                "epoch {} step {} of {} (stage {stage}) audited: {finding}",
+                window.epoch,
+                window.step,
+                miner.short()
+            ),
+            Self::Suspected { node, suspected } => {
+                write!(f, "{} is {}", node.short(), if *suspected { "suspected" } else { "heard again" })
+            }
+            Self::Note { text } => write!(f, "note: {text}"),
+        }
+    }
+}

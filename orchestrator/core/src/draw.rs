@@ -1,0 +1,45 @@
+//! Randomness that nobody could know before the receipts were in.
+
+use crate::machine::Orchestrator;
+use spec::NodeId;
+
+const MERGE_DOMAIN: &str = "iota merge seed v1";
+const AUDIT_DOMAIN: &str = "iota audit draw v1";
+
+impl Orchestrator {
+    /// The seed by which a stage's shards are given to pairs.
+    pub(crate) fn merge_seed(&self, stage: usize) -> [u8; 32] {
+        let mut hasher = self.commitment(MERGE_DOMAIN);
+        hasher.update(&(stage as u64).to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// The inner steps of the epoch that are drawn from a miner, in order.
+    pub(crate) fn drawn_steps(&self, miner: NodeId) -> Vec<u32> {
+        let mut hasher = self.commitment(AUDIT_DOMAIN);
+        hasher.update(miner.as_bytes());
+        let mut stream = hasher.finalize_xof();
+        let mut candidates = self.config.run.audit_candidates();
+        let mut drawn: Vec<u32> = (0..self.config.run.audit_draws())
+            .map(|_| {
+                let mut word = [0; 8];
+                stream.fill(&mut word);
+                // The bias of the remainder is below 2^-32 for every count of steps there is.
+                let at = u64::from_le_bytes(word) % candidates.len() as u64;
+                candidates.remove(at as usize)
+            })
+            .collect();
+        drawn.sort_unstable();
+        drawn
+    }
+
+    /// The secret, and the end of every miner's chain, in key order.
+    fn commitment(&self, domain: &str) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_derive_key(domain);
+        hasher.update(&self.config.secret);
+        for seat in self.state.seats.miners() {
+            hasher.update(seat.chain.last.as_bytes());
+        }
+        hasher
+    }
+}

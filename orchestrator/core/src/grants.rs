@@ -1,0 +1,70 @@
+//! Who may reach which object.
+
+use crate::effect::Effect;
+use crate::machine::Orchestrator;
+use spec::NodeId;
+use wire::limits::BODY_BYTES_MAX;
+use wire::{Ask, Grant, Message, ObjectRef, Verb};
+
+/// A weights shard may grow by this much between epochs, in bytes: its header tells the epoch.
+const WEIGHTS_SLACK_BYTES: u64 = 64 << 10;
+/// The state of a stage (weights, moments, residual, momentum) in lengths of its weights shard.
+const STATE_WEIGHTS_MAX: u64 = 8;
+
+impl Orchestrator {
+    pub(crate) fn answer(&mut self, node: NodeId, ask: Ask) {
+        match self.allowed(node, &ask) {
+            Ok(()) => self.emit(Effect::Grant { to: node, ask }),
+            Err(why) => self.send(node, Message::Grant(Grant { ask, answer: Err(why.into()) })),
+        }
+    }
+
+    fn allowed(&self, node: NodeId, ask: &Ask) -> Result<(), &'static str> {
+        match (ask.verb, self.state.seats.stage_of(node)) {
+            (Verb::Get, Some(stage)) => self.miner_may_get(stage, ask.object),
+            (Verb::Put, Some(stage)) => self.miner_may_put(node, stage, ask.object),
+            (Verb::Get, None) => self.validator_may_get(node, ask.object),
+            (Verb::Put, None) => Err("a validator writes nothing"),
+        }
+    }
+
+    fn miner_may_get(&self, stage: u16, object: ObjectRef) -> Result<(), &'static str> {
+        let weights = self.weights(stage);
+        if weights == Some(object) || self.is_token_shard(object) {
+            return Ok(());
+        }
+        Err("a miner reads the token shards and its own stage's weights of the last manifest")
+    }
+
+    fn miner_may_put(&self, miner: NodeId, stage: u16, object: ObjectRef) -> Result<(), &'static str> {
+        let now = self.weights(stage).map_or(0, |weights| weights.bytes);
+        let applied = self.state.epoch.as_ref().and_then(|epoch| epoch.applied(miner));
+        if applied == Some(object.digest) {
+            let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
+            return if fits { Ok(()) } else { Err("the weights shard is longer than this stage's can be") };
+        }
+        let state_max = now.saturating_mul(STATE_WEIGHTS_MAX).saturating_add(WEIGHTS_SLACK_BYTES);
+        match self.drawn_bound(miner, object.digest) {
+            Some(true) if object.bytes <= state_max => Ok(()),
+            Some(false) if object.bytes <= u64::from(BODY_BYTES_MAX) => Ok(()),
+            Some(_) => Err("the object is longer than what the receipt binds can be"),
+            None => Err("a miner writes its merged weights and what a drawn window binds"),
+        }
+    }
+
+    fn validator_may_get(&self, validator: NodeId, object: ObjectRef) -> Result<(), &'static str> {
+        if self.is_token_shard(object) || self.ordered_to(validator, object) {
+            return Ok(());
+        }
+        Err("a validator reads the token shards and the objects of its audits")
+    }
+
+    fn weights(&self, stage: u16) -> Option<ObjectRef> {
+        Some(self.state.manifest.body.stages.get(usize::from(stage))?.weights)
+    }
+
+    fn is_token_shard(&self, object: ObjectRef) -> bool {
+        let data = &self.config.run.data;
+        object == ObjectRef::train(data) || object == ObjectRef::validation(data)
+    }
+}

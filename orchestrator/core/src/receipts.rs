@@ -1,0 +1,227 @@
+//! Receipts: whether one holds, continues its chain, and says what was assigned.
+
+use crate::effect::Report;
+use crate::epoch::{Epoch, Leg, Progress, Tracked};
+use crate::machine::{Orchestrator, Phase};
+use spec::{Member, NodeId, Operation, Outcome, Run};
+use wire::{ChainError, Receipt, Signed};
+
+/// What is wrong with a receipt.
+pub(crate) enum Fault {
+    /// It is not needed, and said so once for each kind.
+    Ignored(&'static str, String),
+    /// The signer contradicts itself, its neighbours or the run.
+    Lie(String),
+}
+
+impl Orchestrator {
+    pub(crate) fn take_receipt(&mut self, from: NodeId, receipt: Signed<Receipt>) {
+        let sequence = receipt.body.sequence;
+        match self.check_receipt(from, receipt) {
+            Ok(()) => self.progressed(),
+            Err(Fault::Ignored(kind, why)) => {
+                self.note(from, kind, &format!("receipt {sequence} {why}; ignored"));
+            }
+            Err(Fault::Lie(why)) => self.turn_away(from, &format!("gave receipt {sequence}, which {why}")),
+        }
+    }
+
+    fn check_receipt(&mut self, from: NodeId, receipt: Signed<Receipt>) -> Result<(), Fault> {
+        let lie = |why: &str| Err(Fault::Lie(why.into()));
+        let body = receipt.verify().map_err(|error| Fault::Lie(format!("cannot be trusted: {error}")))?.clone();
+        let Some(seat) = self.state.seats.seat_mut(from) else { return lie("comes from nobody's seat") };
+        if receipt.signer != from {
+            return lie("another node signed");
+        }
+        if body.run != self.run_id || body.mode != self.config.run.mode || body.stage != seat.stage {
+            return lie("belongs to another run, mode or stage");
+        }
+        let sequence = body.sequence;
+        let known = self.state.epoch.as_ref().and_then(|epoch| epoch.miners.get(&from));
+        let repeated = sequence < seat.chain.next
+            && known.is_some_and(|progress| progress.receipts.iter().any(|known| known.body == body));
+        if repeated {
+            return Err(Fault::Ignored("repeated", "was given before".into()));
+        }
+        seat.chain.follow(&body).map_err(|error| match error {
+            ChainError::Sequence { expected, found } if found < expected => {
+                Fault::Lie(format!("contradicts one given before: {error}"))
+            }
+            error => Fault::Lie(format!("breaks its chain: {error}")),
+        })?;
+        let opened = self.state.epoch.as_mut().filter(|epoch| epoch.number == body.epoch);
+        let Some(epoch) = opened else {
+            return Err(Fault::Ignored("epoch", format!("is of epoch {}, which is not open", body.epoch)));
+        };
+        if let Some(progress) = epoch.miners.get_mut(&from) {
+            progress.receipts.push(receipt.clone());
+        }
+        self.take_operation(from, &receipt)
+    }
+
+    fn take_operation(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
+        let (run, phase) = (&self.config.run, self.state.phase);
+        let body = &receipt.body;
+        check_shape(run, body)?;
+        let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
+        let stage = usize::from(body.stage);
+        let mut liar = None;
+        match &body.operation {
+            Operation::Forward(member) | Operation::Backward(member) => {
+                liar = take_leg(epoch, from, stage, member, receipt)?;
+            }
+            Operation::Step { step, members } => take_step(run, epoch, from, *step, members)?,
+            Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
+                if phase != Phase::Merging {
+                    return Err(Fault::Ignored("merge", "merges before it is due".into()));
+                }
+                take_merge(run, epoch, from, receipt)?;
+            }
+        }
+        if let Some(liar) = liar {
+            self.turn_away(liar, "says that it used a payload which its neighbour on the route did not sign");
+        }
+        if body.outcome == Outcome::NonFinite {
+            let name = self.name(from);
+            self.fail(format!(
+                "{name} met NaN or infinity in its {} (epoch {}): lower inner.lr or raise inner.warmup_steps and start a new run",
+                body.operation, body.epoch
+            ));
+            return Ok(());
+        }
+        match &body.operation {
+            Operation::Forward(member) => self.take_loss(body, member),
+            Operation::Step { .. } => {
+                self.report_steps();
+                self.hand_out();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_loss(&mut self, body: &Receipt, member: &Member) {
+        let (Some(loss_q32), Some(nats)) = (body.loss_q32, body.loss_nats()) else { return };
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.add_loss(loss_q32);
+        }
+        let (step, microbatch) = (member.step, member.microbatch);
+        self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
+    }
+}
+
+/// Which fields a receipt must have follows from the operation, the stage and the run.
+fn check_shape(run: &Run, body: &Receipt) -> Result<(), Fault> {
+    let Some(kind) = run.model.stage(usize::from(body.stage)).map(|stage| stage.kind) else {
+        return Err(Fault::Lie("is of a stage past the tail".into()));
+    };
+    let ok = body.outcome == Outcome::Ok;
+    let (input, output, loss, state) = match &body.operation {
+        Operation::Forward(_) => (!kind.embeds(), !kind.judges() && ok, kind.judges() && ok, false),
+        Operation::Backward(_) => (!kind.judges(), !kind.embeds() && ok, false, false),
+        Operation::Step { step, .. } => (false, false, false, run.digests_before(step.saturating_add(1))),
+        Operation::Encode => (false, ok, false, false),
+        Operation::Reduce { .. } => (true, ok, false, false),
+        Operation::Apply => (matches!(run.outer, spec::Outer::Nesterov { .. }), ok, false, false),
+    };
+    let fields = [
+        ("input", body.input.is_some(), input),
+        ("input receipt", body.input_receipt.is_some(), input),
+        ("output", body.output.is_some(), output),
+        ("loss", body.loss_q32.is_some(), loss),
+        ("state digest", body.state.is_some(), state),
+    ];
+    for (what, found, expected) in fields {
+        // What a failed operation could still say is nobody's loss.
+        if found != expected && (ok || expected) {
+            let verb = if expected { "lacks" } else { "has" };
+            return Err(Fault::Lie(format!("{verb} a field which a {} of its stage {}: {what}",
+                body.operation.name(), if expected { "needs" } else { "has not" })));
+        }
+    }
+    Ok(())
+}
+
+/// Takes in a forward or backward; the answer is who claims a payload that its neighbour did not sign.
+fn take_leg(
+    epoch: &mut Epoch,
+    from: NodeId,
+    stage: usize,
+    member: &Member,
+    receipt: &Signed<Receipt>,
+) -> Result<Option<NodeId>, Fault> {
+    let backward = matches!(receipt.body.operation, Operation::Backward(_));
+    let unknown = || Fault::Ignored("assignment", format!("is of assignment {}, which is not its own", member.assignment));
+    let tracked = epoch.live.get_mut(&member.assignment).ok_or_else(unknown)?;
+    let slot = tracked.assignment.route.get(stage).ok_or_else(unknown)?;
+    if slot.miner != from || tracked.assignment.member(stage) != Some(*member) {
+        return Err(unknown());
+    }
+    let forward_done = tracked.forward[stage].is_some();
+    let legs = if backward { &mut tracked.backward } else { &mut tracked.forward };
+    if legs[stage].is_some() {
+        return Err(Fault::Ignored("twice", format!("does assignment {} a second time", member.assignment)));
+    }
+    if let Some(progress) = epoch.miners.get_mut(&from) {
+        let in_turn = progress.steps == member.step
+            && (!backward || forward_done && progress.folded.len() == usize::from(member.position));
+        if !in_turn {
+            return Err(Fault::Lie("is out of its turn: forward, then backward in position order, step by step".into()));
+        }
+        if backward {
+            progress.folded.push(*member);
+        }
+    }
+    legs[stage] = Some(Leg::of(receipt));
+    Ok(broken_link(tracked, stage, backward))
+}
+
+/// Compares a stage's new leg with those of its neighbours, as far as they are known.
+fn broken_link(tracked: &Tracked, stage: usize, backward: bool) -> Option<NodeId> {
+    let legs = if backward { &tracked.backward } else { &tracked.forward };
+    let pairs = [stage.checked_sub(1).map(|before| (before, stage)), Some((stage, stage + 1))];
+    for (low, high) in pairs.into_iter().flatten() {
+        let (producer, consumer) = if backward { (high, low) } else { (low, high) };
+        let (Some(Some(made)), Some(Some(used))) = (legs.get(producer), legs.get(consumer)) else { continue };
+        if used.input_receipt != Some(made.receipt) || used.input != made.output {
+            return tracked.assignment.route.get(consumer).map(|slot| slot.miner);
+        }
+    }
+    None
+}
+
+fn take_step(run: &Run, epoch: &mut Epoch, from: NodeId, step: u32, members: &[Member]) -> Result<(), Fault> {
+    let Some(progress) = epoch.miners.get_mut(&from) else { return Ok(()) };
+    let whole = progress.folded.len() == usize::from(run.inner.members);
+    if step != progress.steps || !whole || members != progress.folded {
+        return Err(Fault::Lie(format!("does not step on what was folded for step {}", progress.steps)));
+    }
+    progress.steps += 1;
+    progress.folded.clear();
+    Ok(())
+}
+
+fn take_merge(run: &Run, epoch: &mut Epoch, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
+    let Some(progress) = epoch.miners.get_mut(&from) else { return Ok(()) };
+    let Progress { merge, applied, .. } = progress;
+    let body = &receipt.body;
+    let alone = Operation::Reduce { shard: 0, contributors: vec![from] };
+    let due = match (&run.outer, merge.len()) {
+        (spec::Outer::None, 0) | (spec::Outer::Nesterov { .. }, 2) => Some(Operation::Apply),
+        (spec::Outer::Nesterov { .. }, 0) => Some(Operation::Encode),
+        (spec::Outer::Nesterov { .. }, 1) => Some(alone),
+        _ => None,
+    };
+    if due.as_ref() != Some(&body.operation) {
+        return Err(Fault::Lie("is no operation that its merge has come to".into()));
+    }
+    let before = merge.last();
+    if body.input_receipt != before.map(|leg| leg.receipt) || body.input != before.and_then(|leg| leg.output) {
+        return Err(Fault::Lie("does not go on from what its merge gave before".into()));
+    }
+    if body.operation == Operation::Apply {
+        *applied = body.output;
+    }
+    merge.push(Leg::of(receipt));
+    Ok(())
+}

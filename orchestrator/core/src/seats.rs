@@ -1,0 +1,214 @@
+//! Who is in, at which stage, and since when it is gone.
+
+use crate::effect::{Effect, Report};
+use crate::machine::{Orchestrator, Phase};
+use serde::Serialize;
+use spec::{Admission, Digest, NodeId};
+use std::collections::BTreeMap;
+use wire::{Chain, Hello, Message, Refusal, Role, Welcome};
+
+/// One miner's place.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Seat {
+    pub miner: NodeId,
+    pub stage: u16,
+    pub lane: u16,
+    /// When the connection went, while it is gone.
+    pub lost_ms: Option<u64>,
+    /// The epoch whose weights it holds.
+    pub ready: Option<u32>,
+    /// The end of its chain of receipts, over the run.
+    pub chain: Chain,
+}
+
+/// Every place, taken or not.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Seats {
+    /// Taken places, by stage and lane.
+    stages: Vec<Vec<Option<NodeId>>>,
+    miners: BTreeMap<NodeId, Seat>,
+    /// Validators, each with when its connection went, while it is gone.
+    validators: BTreeMap<NodeId, Option<u64>>,
+}
+
+impl Seats {
+    pub fn new(stages: usize, lanes: u16) -> Self {
+        let stages = vec![vec![None; usize::from(lanes)]; stages];
+        Self { stages, miners: BTreeMap::new(), validators: BTreeMap::new() }
+    }
+
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.miners.contains_key(&node) || self.validators.contains_key(&node)
+    }
+
+    pub fn is_validator(&self, node: NodeId) -> bool {
+        self.validators.contains_key(&node)
+    }
+
+    pub fn stage_of(&self, node: NodeId) -> Option<u16> {
+        self.miners.get(&node).map(|seat| seat.stage)
+    }
+
+    pub fn seat(&self, miner: NodeId) -> Option<&Seat> {
+        self.miners.get(&miner)
+    }
+
+    pub fn seat_mut(&mut self, miner: NodeId) -> Option<&mut Seat> {
+        self.miners.get_mut(&miner)
+    }
+
+    /// Seated miners, in key order.
+    pub fn miners(&self) -> impl Iterator<Item = &Seat> {
+        self.miners.values()
+    }
+
+    /// Seated miners of a stage, in lane order.
+    pub fn miners_of(&self, stage: usize) -> impl Iterator<Item = NodeId> {
+        self.stages.get(stage).into_iter().flatten().flatten().copied()
+    }
+
+    /// The miners of a lane, head first; `None` while one is missing.
+    pub fn route(&self, lane: usize) -> Option<Vec<NodeId>> {
+        self.stages.iter().map(|lanes| lanes.get(lane).copied().flatten()).collect()
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.stages.first().map_or(0, Vec::len)
+    }
+
+    /// Validators whose connection is up, in key order.
+    pub fn validators_present(&self) -> impl Iterator<Item = NodeId> {
+        self.validators.iter().filter(|(_, lost)| lost.is_none()).map(|(node, _)| *node)
+    }
+
+    /// Everyone whose connection is up.
+    pub fn connected(&self) -> Vec<NodeId> {
+        let miners = self.miners.values().filter(|seat| seat.lost_ms.is_none()).map(|seat| seat.miner);
+        miners.chain(self.validators_present()).collect()
+    }
+
+    /// Everyone whose connection is gone, and since when.
+    pub fn lost(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        let miners = self.miners.values().filter_map(|seat| Some((seat.miner, seat.lost_ms?)));
+        miners.chain(self.validators.iter().filter_map(|(node, lost)| Some((*node, (*lost)?))))
+    }
+
+    /// The lowest stage among those with the fewest miners, if it has a free lane.
+    fn free(&self) -> Option<(usize, usize)> {
+        let taken = |lanes: &Vec<Option<NodeId>>| lanes.iter().flatten().count();
+        let (stage, lanes) = self.stages.iter().enumerate().min_by_key(|(_, lanes)| taken(lanes))?;
+        Some((stage, lanes.iter().position(Option::is_none)?))
+    }
+
+    fn seat_miner(&mut self, miner: NodeId) -> Option<u16> {
+        let (stage, lane) = self.free()?;
+        self.stages[stage][lane] = Some(miner);
+        let (stage, lane) = (u16::try_from(stage).ok()?, u16::try_from(lane).ok()?);
+        let chain = Chain::default();
+        self.miners.insert(miner, Seat { miner, stage, lane, lost_ms: None, ready: None, chain });
+        Some(stage)
+    }
+
+    fn vacate(&mut self, node: NodeId) {
+        self.validators.remove(&node);
+        if let Some(seat) = self.miners.remove(&node) {
+            self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
+        }
+    }
+
+    /// Marks a connection as gone or back; `false` if that was known or the node is not.
+    fn mark(&mut self, node: NodeId, lost_ms: Option<u64>) -> bool {
+        let marked = match self.miners.get_mut(&node) {
+            Some(seat) => Some(&mut seat.lost_ms),
+            None => self.validators.get_mut(&node),
+        };
+        match marked {
+            Some(mark) if mark.is_some() != lost_ms.is_some() => {
+                *mark = lost_ms;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Orchestrator {
+    pub(crate) fn admit(&mut self, node: NodeId, hello: &Hello) {
+        if let Err(refusal) = self.may_enter(node, hello) {
+            let why = refusal.to_string();
+            self.send(node, Message::Refused(refusal));
+            self.report(Report::Gone { node, why: why.clone() });
+            return self.emit(Effect::Disconnect { peer: node, why });
+        }
+        let known = self.state.seats.knows(node);
+        match hello.role {
+            _ if known => {
+                self.state.seats.mark(node, None);
+            }
+            Role::Miner => {
+                self.state.seats.seat_miner(node);
+            }
+            Role::Validator => {
+                self.state.seats.validators.insert(node, None);
+            }
+        }
+        let stage = self.state.seats.stage_of(node);
+        let (run, manifest) = (self.config.run.clone(), self.state.manifest.clone());
+        self.send(node, Message::Welcome(Welcome { run, stage, manifest }));
+        self.report(Report::Joined { node, role: hello.role, stage });
+    }
+
+    fn may_enter(&self, node: NodeId, hello: &Hello) -> Result<(), Refusal> {
+        if let Some(evidence) = self.state.banned.get(&node) {
+            return Err(Refusal::Banned { evidence: evidence.clone() });
+        }
+        match &self.config.run.admission {
+            // Digests are compared so that the time it takes says nothing about the token.
+            Admission::Invitation if Digest::of(&hello.token) != Digest::of(&self.config.token) => {
+                return Err(Refusal::Token);
+            }
+            Admission::Keys(keys) if !keys.contains(&node) => return Err(Refusal::Key),
+            Admission::Invitation | Admission::Keys(_) => {}
+        }
+        let seats = &self.state.seats;
+        let free = match hello.role {
+            Role::Miner if seats.is_validator(node) => false,
+            Role::Miner => seats.stage_of(node).is_some() || seats.free().is_some(),
+            Role::Validator if seats.stage_of(node).is_some() => false,
+            Role::Validator => {
+                seats.is_validator(node) || seats.validators.len() < usize::from(self.config.validators)
+            }
+        };
+        if free { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    pub(crate) fn ready(&mut self, miner: NodeId, epoch: u32) {
+        let due = self.state.manifest.body.epoch;
+        if epoch != due {
+            let text = format!("is ready for epoch {epoch}, the next to open is {due}; ignored");
+            return self.note(miner, "ready", &text);
+        }
+        if let Some(seat) = self.state.seats.seat_mut(miner) {
+            seat.ready = Some(epoch);
+        }
+    }
+
+    /// A connection is gone. Before the first epoch its seat is free at once; later it is kept for a while.
+    pub(crate) fn lose(&mut self, node: NodeId, why: &str) {
+        if !self.state.seats.mark(node, Some(self.now_ms)) {
+            return;
+        }
+        self.report(Report::Gone { node, why: why.to_owned() });
+        self.orphan_audits(node);
+        if matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
+            self.state.seats.vacate(node);
+        }
+    }
+
+    /// Closes the connection of a node that lied or spoke another protocol.
+    pub(crate) fn turn_away(&mut self, node: NodeId, why: &str) {
+        let why = format!("{} {why}", self.name(node));
+        self.emit(Effect::Disconnect { peer: node, why: why.clone() });
+        self.lose(node, &why);
+    }
+}
