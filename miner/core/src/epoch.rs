@@ -150,14 +150,14 @@ impl Epoch {
         {
             self.fold += 1;
             let operation = Operation::Backward(place.member);
-            let to = seat.stage.checked_sub(1).and_then(|stage| place.assignment.route.get(usize::from(stage)));
+            let to =
+                seat.stage.checked_sub(1).and_then(|stage| place.assignment.route.get(usize::from(stage)));
             let output_to = to.map(|slot| (slot.miner, PayloadKind::Gradient));
             return Some(Work { operation, input: place.gradient.take(), output_to });
         }
         let due = self.places.range_mut((self.step, 0)..(self.step, members));
-        let ready = |place: &&mut Place| {
-            !place.forward_given && (seat.kind.embeds() || place.activation.is_some())
-        };
+        let ready =
+            |place: &&mut Place| !place.forward_given && (seat.kind.embeds() || place.activation.is_some());
         let place = due.map(|(_, place)| place).find(ready)?;
         place.forward_given = true;
         let operation = Operation::Forward(place.member);
@@ -198,7 +198,8 @@ impl Miner {
         let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
         let due = work.output_to.is_some() && done.outcome == Outcome::Ok;
         if due && done.output.is_none() {
-            return self.leave(format!("{} gave no payload, which is a bug of this program", work.operation.name()));
+            return self
+                .leave(format!("{} gave no payload, which is a bug of this program", work.operation.name()));
         }
         let input = work.input.as_ref();
         let inputs = [input.map(|input| input.receipt), input.map(|input| input.block.digest)];

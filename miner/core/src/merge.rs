@@ -43,14 +43,21 @@ impl Miner {
     /// An operation of the merge is done: receipt, and the next one.
     pub(crate) fn merged(&mut self, operation: Operation, input: Option<Arrived>, done: &Done) {
         let Some(epoch) = self.state.merging.as_ref().map(|merging| merging.epoch) else { return };
-        let inputs = [input.as_ref().map(|input| input.receipt), input.as_ref().map(|input| input.block.digest)];
+        let inputs =
+            [input.as_ref().map(|input| input.receipt), input.as_ref().map(|input| input.block.digest)];
         let output = if operation == Operation::Apply { done.weights } else { done.output };
         let Some(output) = output else {
             return self.leave(format!("{} gave nothing, which is a bug of this program", operation.name()));
         };
         self.state.table.hold(output.digest);
-        let receipt =
-            self.give_receipt(epoch, operation.clone(), inputs, [Some(output.digest), None], None, done.outcome);
+        let receipt = self.give_receipt(
+            epoch,
+            operation.clone(),
+            inputs,
+            [Some(output.digest), None],
+            None,
+            done.outcome,
+        );
         if let Some(input) = input {
             self.release(input.block.digest);
         }
@@ -61,7 +68,9 @@ impl Miner {
         let (signer, receipt) = (receipt.signer, receipt.digest());
         let made = Some(Arrived { block: output, receipt, signer, member: None });
         match operation {
-            Operation::Encode => self.merge_step(Operation::Reduce { shard: 0, contributors: vec![signer] }, made),
+            Operation::Encode => {
+                self.merge_step(Operation::Reduce { shard: 0, contributors: vec![signer] }, made)
+            }
             Operation::Reduce { .. } => self.merge_step(Operation::Apply, made),
             _ => {
                 if let Some(merging) = &mut self.state.merging {

@@ -22,7 +22,8 @@ impl Miner {
         self.state.table.hold(block.digest);
         let Some(seat) = &self.state.seat else {
             self.release(block.digest);
-            return self.note(format!("a payload of {} came before a seat, dropped", head.receipt.signer.short()));
+            return self
+                .note(format!("a payload of {} came before a seat, dropped", head.receipt.signer.short()));
         };
         match check(seat, &head, block) {
             Ok(arrived) => self.place(&head, arrived),

@@ -62,7 +62,10 @@ impl Orchestrator {
             for step in self.drawn_steps(miner) {
                 let Some((start, receipts)) = window_of(&progress.receipts, step) else { continue };
                 let since_ms = self.now_ms;
-                pending.insert((miner, step), Pending { stage, since_ms, start, receipts, standing: Standing::Drawn });
+                pending.insert(
+                    (miner, step),
+                    Pending { stage, since_ms, start, receipts, standing: Standing::Drawn },
+                );
                 self.send(miner, Message::Draw(Window { epoch: epoch.number, step }));
             }
         }
@@ -71,13 +74,23 @@ impl Orchestrator {
         }
     }
 
-    pub(crate) fn take_revealed(&mut self, from: NodeId, window: Window, state: ObjectRef, inputs: Vec<ObjectRef>) {
+    pub(crate) fn take_revealed(
+        &mut self,
+        from: NodeId,
+        window: Window,
+        state: ObjectRef,
+        inputs: Vec<ObjectRef>,
+    ) {
         let now_ms = self.now_ms;
-        let Some(pending) = self.pending(from, window).filter(|pending| pending.standing == Standing::Drawn) else {
+        let Some(pending) = self.pending(from, window).filter(|pending| pending.standing == Standing::Drawn)
+        else {
             return self.note(from, "revealed", "revealed a window that is not drawn; ignored");
         };
         let named: BTreeSet<Digest> = inputs.iter().map(|input| input.digest).collect();
-        if pending.start.body.state != Some(state.digest) || named != pending.inputs() || named.len() != inputs.len() {
+        if pending.start.body.state != Some(state.digest)
+            || named != pending.inputs()
+            || named.len() != inputs.len()
+        {
             return self.turn_away(from, "revealed other objects than its receipts bind");
         }
         pending.standing = Standing::Revealed { state, inputs };
@@ -89,7 +102,9 @@ impl Orchestrator {
     pub(crate) fn order_audits(&mut self) {
         let mut load: BTreeMap<NodeId, usize> =
             self.state.seats.validators_present().map(|validator| (validator, 0)).collect();
-        for standing in self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| &p.standing) {
+        for standing in
+            self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| &p.standing)
+        {
             if let Standing::Ordered { validator, .. } = standing
                 && let Some(count) = load.get_mut(validator)
             {
@@ -100,7 +115,9 @@ impl Orchestrator {
         for (&epoch, audited) in &mut self.state.audits {
             for (&(miner, step), pending) in &mut audited.pending {
                 let Standing::Revealed { state, inputs } = &pending.standing else { continue };
-                let Some((&validator, count)) = load.iter_mut().min_by_key(|(_, count)| **count) else { return };
+                let Some((&validator, count)) = load.iter_mut().min_by_key(|(_, count)| **count) else {
+                    return;
+                };
                 *count += 1;
                 let (state, inputs) = (*state, inputs.clone());
                 let order = pending.order(miner, Window { epoch, step }, state, inputs.clone());
@@ -145,7 +162,11 @@ impl Orchestrator {
             return self.note(from, "verdict", "judged another validator's window; ignored");
         }
         if matches!(finding, Finding::Equal { operations } if operations as usize != count) {
-            return self.note(from, "operations", "says that it replayed another number of operations; ignored");
+            return self.note(
+                from,
+                "operations",
+                "says that it replayed another number of operations; ignored",
+            );
         }
         let order = pending.order(miner, window, state, inputs);
         self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
@@ -199,7 +220,10 @@ impl Orchestrator {
             _ => String::new(),
         };
         let Window { epoch, step } = order.window;
-        let why = format!("{} was convicted{operation} (epoch {epoch}, window of step {step}): {finding}", self.name(miner));
+        let why = format!(
+            "{} was convicted{operation} (epoch {epoch}, window of step {step}): {finding}",
+            self.name(miner)
+        );
         let bytes = wire::to_bytes(evidence);
         self.emit(Effect::KeepEvidence { miner, bytes });
         self.state.banned.insert(miner, why.clone());
@@ -213,14 +237,20 @@ impl Orchestrator {
 
     fn pending_of(&self, miner: NodeId) -> impl Iterator<Item = &Pending> {
         let of = (miner, 0)..=(miner, u32::MAX);
-        self.state.audits.values().flat_map(move |epoch| epoch.pending.range(of.clone())).map(|(_, pending)| pending)
+        self.state
+            .audits
+            .values()
+            .flat_map(move |epoch| epoch.pending.range(of.clone()))
+            .map(|(_, pending)| pending)
     }
 }
 
 /// The receipt that binds the state before inner step `step`, and the receipts of that step.
 fn window_of(receipts: &[Signed<Receipt>], step: u32) -> Option<(Signed<Receipt>, Vec<Signed<Receipt>>)> {
     let ends = |wanted: u32| {
-        receipts.iter().position(|receipt| matches!(receipt.body.operation, Operation::Step { step, .. } if step == wanted))
+        receipts.iter().position(
+            |receipt| matches!(receipt.body.operation, Operation::Step { step, .. } if step == wanted),
+        )
     };
     let (start, end) = (ends(step.checked_sub(1)?)?, ends(step)?);
     Some((receipts.get(start)?.clone(), receipts.get(start + 1..=end)?.to_vec()))

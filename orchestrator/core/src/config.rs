@@ -51,7 +51,9 @@ pub enum ConfigError {
     #[error("the manifest to start from: {0}; make it anew with `iota run new`")]
     Signature(#[from] SignatureError),
     /// Somebody else signed the manifest.
-    #[error("the manifest to start from is signed by {found}, this orchestrator is {expected}: use the key of the run's folder")]
+    #[error(
+        "the manifest to start from is signed by {found}, this orchestrator is {expected}: use the key of the run's folder"
+    )]
     Signer {
         /// This orchestrator.
         expected: NodeId,
@@ -59,7 +61,9 @@ pub enum ConfigError {
         found: NodeId,
     },
     /// The manifest belongs to another run.
-    #[error("the manifest to start from is of run {found}, run.toml is run {expected}: they come from different folders, or run.toml was edited")]
+    #[error(
+        "the manifest to start from is of run {found}, run.toml is run {expected}: they come from different folders, or run.toml was edited"
+    )]
     OtherRun {
         /// Id of the run.
         expected: Digest,
@@ -108,9 +112,24 @@ impl Config {
         }
         let audited = self.run.audit.windows > 0;
         let counts = [
-            (self.miners_per_stage == 1, "miners per stage", self.miners_per_stage, "1 in this version, whose merge exchanges nothing between miners"),
-            (self.validators > 0 || !audited, "validators", self.validators, "at least 1, because audit.windows is not 0"),
-            (self.run.inner.members <= MEMBERS_MAX, "inner.members", self.run.inner.members, "at most 1024, so that a window's receipts fit one audit order"),
+            (
+                self.miners_per_stage == 1,
+                "miners per stage",
+                self.miners_per_stage,
+                "1 in this version, whose merge exchanges nothing between miners",
+            ),
+            (
+                self.validators > 0 || !audited,
+                "validators",
+                self.validators,
+                "at least 1, because audit.windows is not 0",
+            ),
+            (
+                self.run.inner.members <= MEMBERS_MAX,
+                "inner.members",
+                self.run.inner.members,
+                "at most 1024, so that a window's receipts fit one audit order",
+            ),
         ];
         match counts.into_iter().find(|(holds, ..)| !holds) {
             Some((_, what, found, expected)) => Err(ConfigError::Count { what, found, expected }),

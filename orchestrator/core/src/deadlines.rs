@@ -32,7 +32,11 @@ impl Orchestrator {
             ));
         }
         let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
-        let owing = if stalled { self.owing() } else { self.owing_audits(&|since_ms| late(since_ms, timeouts.stall_ms)) };
+        let owing = if stalled {
+            self.owing()
+        } else {
+            self.owing_audits(&|since_ms| late(since_ms, timeouts.stall_ms))
+        };
         if stalled || !owing.is_empty() {
             let owing = list(owing);
             self.fail(format!(
@@ -60,10 +64,12 @@ impl Orchestrator {
         if let Phase::Gathering { since_ms } = self.state.phase {
             return Some(since_ms.saturating_add(timeouts.join_ms));
         }
-        let lost = self.state.seats.lost().map(|(_, since_ms)| since_ms.saturating_add(timeouts.seat_grace_ms));
+        let lost =
+            self.state.seats.lost().map(|(_, since_ms)| since_ms.saturating_add(timeouts.seat_grace_ms));
         let moving = self.is_moving().then_some(self.state.progress_ms);
         let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
-        lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms))).min()
+        lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms)))
+            .min()
     }
 
     /// Whether an epoch is on its way, rather than audits alone.
@@ -85,7 +91,8 @@ impl Orchestrator {
                 missing.push(format!("{name} has {} of {} miners", miners.len(), seats.lanes()));
             }
             let due = Some(self.state.manifest.body.epoch);
-            let unready = miners.into_iter().filter(|&miner| seats.seat(miner).is_some_and(|seat| seat.ready != due));
+            let unready =
+                miners.into_iter().filter(|&miner| seats.seat(miner).is_some_and(|seat| seat.ready != due));
             missing.extend(unready.map(|miner| format!("{} has not loaded its weights", self.name(miner))));
         }
         let present = seats.validators_present().count();
@@ -97,7 +104,9 @@ impl Orchestrator {
 
     /// What an epoch that does not move waits for.
     fn owing(&self) -> Vec<String> {
-        let Some(epoch) = &self.state.epoch else { return vec!["nobody, which is a bug of this program".into()] };
+        let Some(epoch) = &self.state.epoch else {
+            return vec!["nobody, which is a bug of this program".into()];
+        };
         if self.state.phase == Phase::Committing {
             return vec![format!("the store owes the manifest of epoch {}", epoch.number)];
         }
@@ -123,13 +132,22 @@ impl Orchestrator {
     fn owing_audits(&self, late: &dyn Fn(u64) -> bool) -> Vec<String> {
         let mut owing = Vec::new();
         for (epoch, audited) in &self.state.audits {
-            for (&(miner, step), pending) in audited.pending.iter().filter(|(_, pending)| late(pending.since_ms)) {
+            for (&(miner, step), pending) in
+                audited.pending.iter().filter(|(_, pending)| late(pending.since_ms))
+            {
                 let name = self.name(miner);
                 owing.push(match pending.standing {
-                    Standing::Drawn => format!("{name} owes what its receipts bind of epoch {epoch} step {step}"),
-                    Standing::Revealed { .. } => format!("no validator is there to replay epoch {epoch} step {step} of {name}"),
+                    Standing::Drawn => {
+                        format!("{name} owes what its receipts bind of epoch {epoch} step {step}")
+                    }
+                    Standing::Revealed { .. } => {
+                        format!("no validator is there to replay epoch {epoch} step {step} of {name}")
+                    }
                     Standing::Ordered { validator, .. } => {
-                        format!("{} owes a verdict on epoch {epoch} step {step} of {name}", self.name(validator))
+                        format!(
+                            "{} owes a verdict on epoch {epoch} step {step} of {name}",
+                            self.name(validator)
+                        )
                     }
                 });
             }

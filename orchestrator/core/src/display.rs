@@ -64,7 +64,9 @@ impl fmt::Display for Report {
             Self::Loss { epoch, step, microbatch, nats } => {
                 write!(f, "epoch {epoch} step {step} microbatch {microbatch}: loss {nats:.4}")
             }
-            Self::Stepped { epoch, step, tokens } => write!(f, "epoch {epoch} step {step} taken, {tokens} tokens"),
+            Self::Stepped { epoch, step, tokens } => {
+                write!(f, "epoch {epoch} step {step} taken, {tokens} tokens")
+            }
             Self::Committed { epoch, manifest, nats } => {
                 write!(f, "epoch {epoch} committed as {}, mean loss {nats:.4}", manifest.short())
             }

@@ -153,7 +153,8 @@ impl Orchestrator {
     fn next_step_of(&self, lane: usize) -> Option<u32> {
         let epoch = self.state.epoch.as_ref()?;
         let route = self.state.seats.route(lane)?;
-        let taken = route.iter().filter_map(|miner| epoch.miners.get(miner)).map(|progress| progress.steps).min()?;
+        let taken =
+            route.iter().filter_map(|miner| epoch.miners.get(miner)).map(|progress| progress.steps).min()?;
         let step = *epoch.handed_out.get(lane)?;
         (step < self.config.run.epoch.steps && step < taken.saturating_add(STEPS_AHEAD)).then_some(step)
     }

@@ -48,7 +48,10 @@ impl Orchestrator {
             let first = results.first()?;
             if results.iter().any(|result| result != first) {
                 let name = self.stage_name(u16::try_from(stage).unwrap_or(u16::MAX));
-                return Some(Err(format!("the miners of {name} merged epoch {} into different weights", epoch.number)));
+                return Some(Err(format!(
+                    "the miners of {name} merged epoch {} into different weights",
+                    epoch.number
+                )));
             }
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
         }

@@ -28,7 +28,8 @@ impl Orchestrator {
 
     fn check_receipt(&mut self, from: NodeId, receipt: Signed<Receipt>) -> Result<(), Fault> {
         let lie = |why: &str| Err(Fault::Lie(why.into()));
-        let body = receipt.verify().map_err(|error| Fault::Lie(format!("cannot be trusted: {error}")))?.clone();
+        let body =
+            receipt.verify().map_err(|error| Fault::Lie(format!("cannot be trusted: {error}")))?.clone();
         let Some(seat) = self.state.seats.seat_mut(from) else { return lie("comes from nobody's seat") };
         if receipt.signer != from {
             return lie("another node signed");
@@ -135,8 +136,11 @@ fn check_shape(run: &Run, body: &Receipt) -> Result<(), Fault> {
         // What a failed operation could still say is nobody's loss.
         if found != expected && (ok || expected) {
             let verb = if expected { "lacks" } else { "has" };
-            return Err(Fault::Lie(format!("{verb} a field which a {} of its stage {}: {what}",
-                body.operation.name(), if expected { "needs" } else { "has not" })));
+            return Err(Fault::Lie(format!(
+                "{verb} a field which a {} of its stage {}: {what}",
+                body.operation.name(),
+                if expected { "needs" } else { "has not" }
+            )));
         }
     }
     Ok(())
@@ -151,7 +155,9 @@ fn take_leg(
     receipt: &Signed<Receipt>,
 ) -> Result<Option<NodeId>, Fault> {
     let backward = matches!(receipt.body.operation, Operation::Backward(_));
-    let unknown = || Fault::Ignored("assignment", format!("is of assignment {}, which is not its own", member.assignment));
+    let unknown = || {
+        Fault::Ignored("assignment", format!("is of assignment {}, which is not its own", member.assignment))
+    };
     let tracked = epoch.live.get_mut(&member.assignment).ok_or_else(unknown)?;
     let slot = tracked.assignment.route.get(stage).ok_or_else(unknown)?;
     if slot.miner != from || tracked.assignment.member(stage) != Some(*member) {
@@ -166,7 +172,9 @@ fn take_leg(
         let in_turn = progress.steps == member.step
             && (!backward || forward_done && progress.folded.len() == usize::from(member.position));
         if !in_turn {
-            return Err(Fault::Lie("is out of its turn: forward, then backward in position order, step by step".into()));
+            return Err(Fault::Lie(
+                "is out of its turn: forward, then backward in position order, step by step".into(),
+            ));
         }
         if backward {
             progress.folded.push(*member);
@@ -216,7 +224,8 @@ fn take_merge(run: &Run, epoch: &mut Epoch, from: NodeId, receipt: &Signed<Recei
         return Err(Fault::Lie("is no operation that its merge has come to".into()));
     }
     let before = merge.last();
-    if body.input_receipt != before.map(|leg| leg.receipt) || body.input != before.and_then(|leg| leg.output) {
+    if body.input_receipt != before.map(|leg| leg.receipt) || body.input != before.and_then(|leg| leg.output)
+    {
         return Err(Fault::Lie("does not go on from what its merge gave before".into()));
     }
     if body.operation == Operation::Apply {

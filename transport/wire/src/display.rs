@@ -24,7 +24,11 @@ impl fmt::Display for Message {
             Self::Ready { epoch } => write!(f, "ready for epoch {epoch}"),
             Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
             Self::Assign(a) => {
-                write!(f, "assign {} attempt {}: epoch {} microbatch {}", a.id, a.attempt, a.epoch, a.microbatch)?;
+                write!(
+                    f,
+                    "assign {} attempt {}: epoch {} microbatch {}",
+                    a.id, a.attempt, a.epoch, a.microbatch
+                )?;
                 a.route.iter().try_for_each(|slot| {
                     write!(f, " > {} step {} position {}", slot.miner.short(), slot.step, slot.position)
                 })

@@ -181,9 +181,10 @@ impl Waits {
                 "the orchestrator did not answer the hello within {answer_s} s: check that it runs, then start again"
             ));
         }
-        let unanswered = self.transfers.iter().find(|(_, transfer)| {
-            !transfer.granted && late(transfer.asked_ms, config.answer_ms)
-        });
+        let unanswered = self
+            .transfers
+            .iter()
+            .find(|(_, transfer)| !transfer.granted && late(transfer.asked_ms, config.answer_ms));
         if let Some(((digest, _), _)) = unanswered {
             let answer_s = seconds(config.answer_ms);
             return Some(format!(
@@ -193,7 +194,9 @@ impl Waits {
         }
         late(self.heard_ms, config.idle_ms).then(|| {
             let idle_s = seconds(config.idle_ms);
-            format!("nothing happened for {idle_s} s: ask the run's owner what it waits for, then start again")
+            format!(
+                "nothing happened for {idle_s} s: ask the run's owner what it waits for, then start again"
+            )
         })
     }
 

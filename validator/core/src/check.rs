@@ -1,0 +1,130 @@
+//! Whether an order holds together, before anything is fetched or replayed.
+
+use crate::effect::Replay;
+use spec::{Digest, Member, Operation, Run, StageKind};
+use std::collections::BTreeSet;
+use wire::{AuditOrder, Chain, Receipt, Signed};
+
+/// What is to be replayed, if the receipts are those of one whole inner step of one miner.
+///
+/// # Errors
+/// The first contradiction, in one sentence.
+pub(crate) fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay>, String> {
+    let kind = run.model.stage(usize::from(order.stage)).map(|stage| stage.kind);
+    let kind = kind.ok_or_else(|| format!("stage {} is past the tail", order.stage))?;
+    if !run.digests_before(order.window.step) {
+        return Err(format!("no receipt binds the state before step {}", order.window.step));
+    }
+    check_chain(run, run_id, order)?;
+    check_start(order)?;
+    check_operations(run, kind, order)?;
+    let inputs: BTreeSet<Digest> = order.inputs.iter().map(|input| input.digest).collect();
+    let bodies = order.receipts.iter().map(|receipt| &receipt.body);
+    for body in bodies.clone() {
+        check_fields(run, kind, body)?;
+        if let Some(input) = body.input.filter(|input| !inputs.contains(input)) {
+            return Err(format!(
+                "the input {} of receipt {} is not among those revealed",
+                input.short(),
+                body.sequence
+            ));
+        }
+    }
+    let replay = |body: &Receipt| Replay {
+        operation: body.operation.clone(),
+        input: body.input,
+        digest_state: body.state.is_some(),
+    };
+    Ok(bodies.map(replay).collect())
+}
+
+fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), String> {
+    let mut chain = Chain { next: order.start.body.sequence, last: order.start.body.previous };
+    for receipt in std::iter::once(&order.start).chain(&order.receipts) {
+        check_signature(run, run_id, order, receipt)?;
+        chain.follow(&receipt.body).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn check_signature(
+    run: &Run,
+    run_id: Digest,
+    order: &AuditOrder,
+    receipt: &Signed<Receipt>,
+) -> Result<(), String> {
+    let body = receipt.verify().map_err(|error| error.to_string())?;
+    let sequence = body.sequence;
+    if receipt.signer != order.miner {
+        return Err(format!("receipt {sequence} is signed by {}, not by the miner", receipt.signer.short()));
+    }
+    let place = (body.run, body.mode, body.epoch, body.stage);
+    if place != (run_id, run.mode, order.window.epoch, order.stage) {
+        return Err(format!("receipt {sequence} is of another run, mode, epoch or stage"));
+    }
+    Ok(())
+}
+
+fn check_start(order: &AuditOrder) -> Result<(), String> {
+    let start = &order.start.body;
+    if start.state != Some(order.state.digest) {
+        return Err(format!("the state revealed is not the one that receipt {} binds", start.sequence));
+    }
+    match start.operation {
+        Operation::Step { step, .. } if step.checked_add(1) == Some(order.window.step) => Ok(()),
+        _ => Err(format!("receipt {} is not the step before the window", start.sequence)),
+    }
+}
+
+/// Each member forward before backward, backwards in position order, then the step on all of them.
+fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<(), String> {
+    let (mut forward, mut folded): (BTreeSet<Member>, Vec<Member>) = Default::default();
+    let mut stepped = false;
+    for body in order.receipts.iter().map(|receipt| &receipt.body) {
+        let sequence = body.sequence;
+        let holds = !stepped
+            && match &body.operation {
+                Operation::Forward(member) => member.step == order.window.step && forward.insert(*member),
+                Operation::Backward(member) => {
+                    let in_turn = usize::from(member.position) == folded.len() && forward.contains(member);
+                    folded.push(*member);
+                    in_turn
+                }
+                Operation::Step { step, members } => {
+                    stepped = true;
+                    *step == order.window.step && *members == folded
+                }
+                Operation::Encode | Operation::Reduce { .. } | Operation::Apply => false,
+            };
+        if !holds {
+            return Err(format!(
+                "receipt {sequence} ({}) is out of place in the step of a {}",
+                body.operation,
+                kind.name()
+            ));
+        }
+    }
+    let members = usize::from(run.inner.members);
+    if !stepped || folded.len() != members || forward.len() != members {
+        return Err(format!("the receipts are not one whole step of {members} members"));
+    }
+    Ok(())
+}
+
+fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), String> {
+    let (input, state) = match &body.operation {
+        Operation::Forward(_) => (!kind.embeds(), false),
+        Operation::Backward(_) => (!kind.judges(), false),
+        Operation::Step { step, .. } => (false, run.digests_before(step.saturating_add(1))),
+        Operation::Encode | Operation::Reduce { .. } | Operation::Apply => (false, false),
+    };
+    for (what, found, expected) in
+        [("an input", body.input.is_some(), input), ("a state digest", body.state.is_some(), state)]
+    {
+        if found != expected {
+            let verb = if expected { "lacks" } else { "has" };
+            return Err(format!("receipt {} ({}) {verb} {what}", body.sequence, body.operation));
+        }
+    }
+    Ok(())
+}

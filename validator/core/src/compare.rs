@@ -1,0 +1,42 @@
+//! Replay against receipt, digest by digest: no threshold.
+
+use crate::event::Replayed;
+use spec::{Digest, Outcome};
+use wire::{Finding, Receipt, Signed};
+
+/// The first difference, or that there is none.
+pub(crate) fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Option<&str>) -> Finding {
+    for (receipt, replayed) in receipts.iter().zip(results) {
+        if let Some(finding) = difference(&receipt.body, replayed) {
+            return finding;
+        }
+    }
+    match receipts.get(results.len()) {
+        None => Finding::Equal { operations: u32::try_from(receipts.len()).unwrap_or(u32::MAX) },
+        Some(next) => Finding::Inconsistent {
+            why: format!(
+                "receipt {} ({}) cannot be replayed: {}",
+                next.body.sequence,
+                next.body.operation,
+                stopped.unwrap_or("the replay gives no reason")
+            ),
+        },
+    }
+}
+
+fn difference(body: &Receipt, replayed: &Replayed) -> Option<Finding> {
+    let digest = |digest: Option<Digest>| digest.map_or("nothing".into(), |digest| digest.to_string());
+    let loss = |loss: Option<i64>| loss.map_or("nothing".into(), |loss| format!("{loss} x 2^-32 nats"));
+    let outcome = |outcome| match outcome {
+        Outcome::Ok => "finite".to_owned(),
+        Outcome::NonFinite => "NaN or infinity".to_owned(),
+    };
+    let fields = [
+        ("output", digest(replayed.output), digest(body.output)),
+        ("state", digest(replayed.state), digest(body.state)),
+        ("loss", loss(replayed.loss_q32), loss(body.loss_q32)),
+        ("outcome", outcome(replayed.outcome), outcome(body.outcome)),
+    ];
+    let (what, expected, found) = fields.into_iter().find(|(_, expected, found)| expected != found)?;
+    Some(Finding::Unequal { sequence: body.sequence, what: what.into(), expected, found })
+}

@@ -1,0 +1,52 @@
+//! What a validator wants done.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, Operation, Run};
+use wire::{Message, ObjectRef, Presigned};
+
+/// One operation to replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// What was done.
+    pub operation: Operation,
+    /// The payload that came in, in the object table.
+    pub input: Option<Digest>,
+    /// Digest the full state after it.
+    pub digest_state: bool,
+}
+
+/// One thing to do. Effects are performed in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // effects are moved, not stored by the thousand
+pub enum Effect {
+    /// Send a message to the orchestrator.
+    Send(Message),
+    /// Fetch an object into the object table; answered by `Fetched` or `StoreFailed`.
+    Fetch {
+        /// Which.
+        object: ObjectRef,
+        /// How.
+        request: Presigned,
+    },
+    /// Replay a window through `engine::work`; answered by `Replayed`.
+    Replay {
+        /// The run.
+        run: Run,
+        /// The stage.
+        stage: u16,
+        /// The epoch.
+        epoch: u32,
+        /// The state before the window, in the object table.
+        state: Digest,
+        /// What to do, in order.
+        operations: Vec<Replay>,
+    },
+    /// Drop an object from the object table.
+    Forget(Digest),
+    /// Deliver `Woke` at this time (milliseconds, same clock as `now_ms`); a later one replaces it.
+    WakeAt(u64),
+    /// Tell the owner, in one sentence.
+    Note(String),
+    /// The validator ends; nothing follows. `Err` carries what went wrong and what to do.
+    Exit(Result<String, String>),
+}

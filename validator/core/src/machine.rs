@@ -1,0 +1,274 @@
+//! The validator's state and who takes in which event.
+
+use crate::check::check;
+use crate::compare::compare;
+use crate::effect::{Effect, Replay};
+use crate::event::{Event, Replayed};
+use serde::Serialize;
+use spec::{Digest, Run};
+use std::collections::{BTreeSet, VecDeque};
+use wire::guest::{Config, Waits};
+use wire::{AuditOrder, Finding, Grant, Machine, Message, ObjectRef, Role, Signed, Verb, Verdict, Welcome};
+
+/// Orders that wait for their turn; an orchestrator that sends more has lost its mind.
+const QUEUE_MAX: usize = 4096;
+
+/// The validator's core.
+#[derive(Debug, Clone)]
+pub struct Validator {
+    config: Config,
+    now_ms: u64,
+    state: State,
+    effects: Vec<Effect>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+struct State {
+    over: bool,
+    waits: Waits,
+    seat: Option<Seat>,
+    queue: VecDeque<AuditOrder>,
+    audit: Option<Audit>,
+    noted: BTreeSet<&'static str>,
+}
+
+/// The run that the validator watches.
+#[derive(Debug, Clone, Serialize)]
+struct Seat {
+    run: Run,
+    run_id: Digest,
+    /// Whether the token shard, which heads and tails read, lies in the object table.
+    has_tokens: bool,
+}
+
+/// The order in work.
+#[derive(Debug, Clone, Serialize)]
+struct Audit {
+    order: AuditOrder,
+    operations: Vec<Replay>,
+    /// Objects on their way.
+    missing: BTreeSet<Digest>,
+    /// Objects in the table, to be dropped after.
+    held: BTreeSet<Digest>,
+    replaying: bool,
+}
+
+impl Validator {
+    /// A validator that follows an invitation.
+    pub fn new(config: Config) -> Self {
+        Self { config, now_ms: 0, state: State::default(), effects: Vec::new() }
+    }
+
+    /// Digest of everything the validator remembers; the secret key is not part of it.
+    pub fn digest(&self) -> Digest {
+        wire::digest_of(&self.state)
+    }
+
+    /// Whether the validator has ended.
+    pub fn is_over(&self) -> bool {
+        self.state.over
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Connected => {
+                self.state.waits.greeted(self.now_ms);
+                let hello = self.config.hello(Role::Validator);
+                self.send(hello);
+            }
+            Event::Disconnected { why } => self.exit(Err(format!(
+                "the connection to the orchestrator is gone ({why}): check that it runs, then start the validator again"
+            ))),
+            Event::Message(message) => self.hear(message),
+            Event::Fetched { digest } => self.fetched(digest),
+            Event::StoreFailed { digest, missing, why } => self.fetch_failed(digest, missing, &why),
+            Event::Replayed { results, stopped } => self.replayed(&results, stopped.as_deref()),
+            Event::Woke => {
+                if let Some(why) = self.state.waits.overdue(self.now_ms, &self.config) {
+                    self.leave(why);
+                }
+            }
+            Event::Leave => {
+                self.send(Message::Leave { reason: "its owner asked it to".into() });
+                self.exit(Ok("left the run because its owner asked".into()));
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Welcome(welcome) => self.take_seat(welcome),
+            Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
+            Message::Grant(grant) => self.take_grant(grant),
+            Message::Audit(order) if self.state.seat.is_some() && self.state.queue.len() < QUEUE_MAX => {
+                self.state.queue.push_back(order);
+            }
+            Message::Finish { reason } => self.exit(Ok(reason)),
+            _ => self.note("the orchestrator said what is not for a validator or not yet, ignored"),
+        }
+    }
+
+    fn take_seat(&mut self, welcome: Welcome) {
+        if !self.state.waits.welcomed() || self.state.seat.is_some() {
+            return self.note("the orchestrator said welcome twice, the second is ignored");
+        }
+        match self.config.check_welcome(Role::Validator, &welcome) {
+            Ok(run_id) => {
+                let tokens = ObjectRef::train(&welcome.run.data);
+                self.state.seat = Some(Seat { run: welcome.run, run_id, has_tokens: false });
+                self.ask(tokens);
+            }
+            Err(error) => self.leave(error.to_string()),
+        }
+    }
+
+    fn take_grant(&mut self, grant: Grant) {
+        match self.state.waits.granted(grant) {
+            None => self.note("the orchestrator granted an object that was not asked for, ignored"),
+            Some((ask, Ok(request))) => self.emit(Effect::Fetch { object: ask.object, request }),
+            Some((ask, Err(why))) => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+        }
+    }
+
+    fn fetched(&mut self, digest: Digest) {
+        if !self.state.waits.transferred(Verb::Get, digest) {
+            // Its audit was judged before it came.
+            return self.emit(Effect::Forget(digest));
+        }
+        if let Some(audit) = &mut self.state.audit
+            && audit.missing.remove(&digest)
+        {
+            audit.held.insert(digest);
+        }
+        if let Some(seat) = self.state.seat.as_mut().filter(|seat| seat.run.data.train == digest) {
+            seat.has_tokens = true;
+        }
+    }
+
+    fn fetch_failed(&mut self, digest: Digest, missing: bool, why: &str) {
+        if !self.state.waits.transferred(Verb::Get, digest) {
+            return;
+        }
+        let wanted = self.state.audit.as_ref().is_some_and(|audit| audit.missing.contains(&digest));
+        if wanted && missing {
+            return self.judge(Finding::Withheld { digest });
+        }
+        self.leave(format!(
+            "object {} could not be fetched ({why}): check that the store can be reached from here",
+            digest.short()
+        ));
+    }
+
+    fn replayed(&mut self, results: &[Replayed], stopped: Option<&str>) {
+        match self.state.audit.as_ref().filter(|audit| audit.replaying) {
+            Some(audit) => self.judge(compare(&audit.order.receipts, results, stopped)),
+            None => self.note("a replay came that was not asked for, ignored"),
+        }
+    }
+
+    /// Takes the next order, and replays it once everything is there.
+    fn advance(&mut self) {
+        while !self.state.over && self.state.audit.is_none() {
+            let Some(order) = self.state.queue.pop_front() else { return };
+            self.begin(order);
+        }
+        let (Some(seat), Some(audit)) = (&self.state.seat, &mut self.state.audit) else { return };
+        if audit.replaying || !audit.missing.is_empty() || !seat.has_tokens {
+            return;
+        }
+        audit.replaying = true;
+        let AuditOrder { stage, window, state, .. } = audit.order;
+        let (run, operations) = (seat.run.clone(), audit.operations.clone());
+        self.emit(Effect::Replay { run, stage, epoch: window.epoch, state: state.digest, operations });
+    }
+
+    fn begin(&mut self, order: AuditOrder) {
+        let Some(seat) = &self.state.seat else { return };
+        let checked = check(&seat.run, seat.run_id, &order);
+        let objects: Vec<ObjectRef> =
+            std::iter::once(order.state).chain(order.inputs.iter().copied()).collect();
+        let (missing, held) = (objects.iter().map(|object| object.digest).collect(), BTreeSet::new());
+        let empty = Audit { order, operations: Vec::new(), missing, held, replaying: false };
+        match checked {
+            Ok(operations) => {
+                self.state.audit = Some(Audit { operations, ..empty });
+                for object in objects {
+                    self.ask(object);
+                }
+            }
+            Err(why) => {
+                self.state.audit = Some(empty);
+                self.judge(Finding::Inconsistent { why });
+            }
+        }
+    }
+
+    /// Says what was found, and drops what was fetched for it.
+    fn judge(&mut self, finding: Finding) {
+        let (Some(seat), Some(audit)) = (&self.state.seat, self.state.audit.take()) else { return };
+        let AuditOrder { miner, window, .. } = audit.order;
+        let verdict = Verdict { run: seat.run_id, miner, window, finding };
+        for digest in audit.held {
+            self.emit(Effect::Forget(digest));
+        }
+        for digest in audit.missing {
+            self.state.waits.transferred(Verb::Get, digest);
+        }
+        let verdict = Signed::new(verdict, &self.config.key);
+        self.send(Message::Verdict(verdict));
+    }
+
+    fn ask(&mut self, object: ObjectRef) {
+        if let Some(message) = self.state.waits.ask(self.now_ms, Verb::Get, object) {
+            self.send(message);
+        }
+    }
+
+    fn note(&mut self, text: &'static str) {
+        if self.state.noted.insert(text) {
+            self.emit(Effect::Note(text.into()));
+        }
+    }
+
+    /// Leaves because of something on this side.
+    fn leave(&mut self, why: String) {
+        self.send(Message::Leave { reason: why.clone() });
+        self.exit(Err(why));
+    }
+
+    fn exit(&mut self, with: Result<String, String>) {
+        self.state.over = true;
+        self.emit(Effect::Exit(with));
+    }
+
+    fn send(&mut self, message: Message) {
+        self.emit(Effect::Send(message));
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}
+
+impl Machine for Validator {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Effect> {
+        if self.state.over {
+            return Vec::new();
+        }
+        self.now_ms = now_ms;
+        if event != Event::Woke {
+            self.state.waits.heard(now_ms);
+        }
+        self.take_in(event);
+        self.advance();
+        if !self.state.over
+            && let Some(at_ms) = self.state.waits.alarm(&self.config)
+        {
+            self.emit(Effect::WakeAt(at_ms));
+        }
+        std::mem::take(&mut self.effects)
+    }
+}
