@@ -94,12 +94,13 @@ impl Epoch {
 
     /// Takes in a payload of a known assignment; gives it back if there is one already.
     pub fn deliver(&mut self, id: u64, kind: PayloadKind, arrived: Arrived) -> Result<(), Arrived> {
-        let place = self.by_id.get(&id).and_then(|at| self.places.get_mut(at));
-        let Some(place) = place else { return Err(arrived) };
+        let due = (self.step, self.fold);
+        let place = self.by_id.get(&id).and_then(|at| Some((*at >= due, self.places.get_mut(at)?)));
+        let Some((unfolded, place)) = place else { return Err(arrived) };
         let slot = match kind {
             PayloadKind::Activation if !place.forward_given => &mut place.activation,
-            PayloadKind::Gradient => &mut place.gradient,
-            PayloadKind::Activation => return Err(arrived),
+            PayloadKind::Gradient if unfolded => &mut place.gradient,
+            PayloadKind::Activation | PayloadKind::Gradient => return Err(arrived),
         };
         match slot {
             Some(_) => Err(arrived),

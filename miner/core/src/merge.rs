@@ -66,7 +66,7 @@ impl Miner {
         }
         let Some(receipt) = receipt else { return };
         let (signer, receipt) = (receipt.signer, receipt.digest());
-        let made = Some(Arrived { block: output, receipt, signer, member: None });
+        let made = Some(Arrived { block: output, receipt, signer, epoch, member: None });
         match operation {
             Operation::Encode => {
                 self.merge_step(Operation::Reduce { shard: 0, contributors: vec![signer] }, made)

@@ -4,6 +4,7 @@ use crate::machine::Miner;
 use crate::seat::Seat;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId, Operation};
+use std::collections::BTreeMap;
 use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind};
 
 /// A payload that may be used: its block, and what its sender signed.
@@ -13,6 +14,8 @@ pub(crate) struct Arrived {
     /// Digest of the sender's receipt.
     pub receipt: Digest,
     pub signer: NodeId,
+    /// The epoch it belongs to.
+    pub epoch: u32,
     /// The work as the sender's stage saw it; `None` for what this miner made itself.
     pub member: Option<Member>,
 }
@@ -28,6 +31,16 @@ impl Miner {
         match check(seat, &head, block) {
             Ok(arrived) => self.place(&head, arrived),
             Err(why) => self.refuse(head.receipt.signer, block.digest, why),
+        }
+    }
+
+    /// An epoch opens: what came early for those before it will not be asked for.
+    pub(crate) fn drop_stale(&mut self, epoch: u32) {
+        let early = std::mem::take(&mut self.state.early);
+        let (kept, stale) = early.into_iter().partition(|(_, arrived)| arrived.epoch >= epoch);
+        self.state.early = kept;
+        for arrived in BTreeMap::into_values(stale) {
+            self.release(arrived.block.digest);
         }
     }
 
@@ -47,7 +60,7 @@ impl Miner {
             return self.deliver(id, kind, arrived);
         }
         let step = arrived.member.map_or(0, |member| member.step);
-        let number = head.receipt.body.epoch;
+        let number = arrived.epoch;
         let opened = self.state.seat.as_ref().map_or(0, |seat| seat.manifest.body.epoch);
         let past = epoch.map_or(number < opened, |epoch| epoch.is_past(number, step));
         let members = self.state.seat.as_ref().map_or(0, |seat| usize::from(seat.run.inner.members));
@@ -104,14 +117,16 @@ fn check(seat: &Seat, head: &PayloadHead, block: ObjectRef) -> Result<Arrived, &
     if (member.assignment, member.attempt) != (head.assignment, head.attempt) {
         return Err("has a receipt of another assignment");
     }
-    let (signer, receipt) = (head.receipt.signer, head.receipt.digest());
-    Ok(Arrived { block, receipt, signer, member: Some(member) })
+    let (signer, epoch, receipt) = (head.receipt.signer, receipt.epoch, head.receipt.digest());
+    Ok(Arrived { block, receipt, signer, epoch, member: Some(member) })
 }
 
 fn comes_from_neighbour(seat: &Seat, assignment: &Assignment, kind: PayloadKind, arrived: &Arrived) -> bool {
     let Some(stage) = neighbour(seat, kind).map(usize::from) else { return false };
     let slot = assignment.route.get(stage);
-    slot.is_some_and(|slot| slot.miner == arrived.signer) && assignment.member(stage) == arrived.member
+    slot.is_some_and(|slot| slot.miner == arrived.signer)
+        && assignment.epoch == arrived.epoch
+        && assignment.member(stage) == arrived.member
 }
 
 /// The stage that payloads of this kind come from.

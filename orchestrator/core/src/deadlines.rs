@@ -23,11 +23,11 @@ impl Orchestrator {
             }
             return;
         }
-        let gone = self.state.seats.lost().find(|&(_, since_ms)| late(since_ms, timeouts.seat_grace_ms));
-        if let Some((node, _)) = gone {
-            let name = self.name(node);
+        let gone = self.state.seats.lost().find(|(_, lost)| late(lost.since_ms, timeouts.seat_grace_ms));
+        if let Some((node, lost)) = gone {
+            let (name, why) = (self.name(node), lost.why.clone());
             return self.fail(format!(
-                "{name} was lost and did not return within {} s: find out why it ended, then start the run again from its last committed manifest",
+                "{name} was lost ({why}) and did not return within {} s: find out why it ended, then start the run again from its last committed manifest",
                 seconds(timeouts.seat_grace_ms)
             ));
         }
@@ -65,7 +65,7 @@ impl Orchestrator {
             return Some(since_ms.saturating_add(timeouts.join_ms));
         }
         let lost =
-            self.state.seats.lost().map(|(_, since_ms)| since_ms.saturating_add(timeouts.seat_grace_ms));
+            self.state.seats.lost().map(|(_, lost)| lost.since_ms.saturating_add(timeouts.seat_grace_ms));
         let moving = self.is_moving().then_some(self.state.progress_ms);
         let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
         lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms)))

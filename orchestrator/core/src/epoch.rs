@@ -93,7 +93,7 @@ impl Orchestrator {
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
         let taken = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
-        let ready = seats.miners().all(|seat| seat.lost_ms.is_none() && seat.ready == Some(due));
+        let ready = seats.miners().all(|seat| seat.lost.is_none() && seat.ready == Some(due));
         let validators = seats.validators_present().count();
         taken && ready && validators >= usize::from(self.config.validators)
     }

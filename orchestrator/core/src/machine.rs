@@ -124,7 +124,7 @@ impl Orchestrator {
     pub(crate) fn note(&mut self, about: NodeId, kind: &'static str, text: &str) {
         if self.state.noted.insert((about, kind)) {
             let name = self.name(about);
-            self.report(Report::Note { text: format!("{name}: {text}") });
+            self.report(Report::Note { text: format!("{name}: {}", shorten(text)) });
         }
     }
 
@@ -198,6 +198,10 @@ impl Orchestrator {
                 why: "it said something before a hello was answered with a seat".into(),
             });
         }
+        if self.state.seats.is_lost(from) {
+            // Said before its connection went, or by a liar that was turned away.
+            return;
+        }
         let is_miner = self.state.seats.stage_of(from).is_some();
         match message {
             Message::Ask(ask) => self.answer(from, ask),
@@ -212,6 +216,14 @@ impl Orchestrator {
             other => self.note(from, "role", &format!("said what is not its to say, ignored: {other}")),
         }
     }
+}
+
+/// Longest text of a peer that is passed on, in characters.
+const TEXT_CHARS_MAX: usize = 300;
+
+/// What a peer said may be long; what a person reads must not be.
+pub(crate) fn shorten(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 impl Machine for Orchestrator {

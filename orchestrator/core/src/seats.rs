@@ -1,11 +1,18 @@
 //! Who is in, at which stage, and since when it is gone.
 
 use crate::effect::{Effect, Report};
-use crate::machine::{Orchestrator, Phase};
+use crate::machine::{Orchestrator, Phase, shorten};
 use serde::Serialize;
 use spec::{Admission, Digest, NodeId};
 use std::collections::BTreeMap;
 use wire::{Chain, Hello, Message, Refusal, Role, Welcome};
+
+/// Since when a connection is gone, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Lost {
+    pub since_ms: u64,
+    pub why: String,
+}
 
 /// One miner's place.
 #[derive(Debug, Clone, Serialize)]
@@ -13,8 +20,8 @@ pub(crate) struct Seat {
     pub miner: NodeId,
     pub stage: u16,
     pub lane: u16,
-    /// When the connection went, while it is gone.
-    pub lost_ms: Option<u64>,
+    /// Set while the connection is gone.
+    pub lost: Option<Lost>,
     /// The epoch whose weights it holds.
     pub ready: Option<u32>,
     /// The end of its chain of receipts, over the run.
@@ -27,8 +34,7 @@ pub(crate) struct Seats {
     /// Taken places, by stage and lane.
     stages: Vec<Vec<Option<NodeId>>>,
     miners: BTreeMap<NodeId, Seat>,
-    /// Validators, each with when its connection went, while it is gone.
-    validators: BTreeMap<NodeId, Option<u64>>,
+    validators: BTreeMap<NodeId, Option<Lost>>,
 }
 
 impl Seats {
@@ -83,14 +89,20 @@ impl Seats {
 
     /// Everyone whose connection is up.
     pub fn connected(&self) -> Vec<NodeId> {
-        let miners = self.miners.values().filter(|seat| seat.lost_ms.is_none()).map(|seat| seat.miner);
+        let miners = self.miners.values().filter(|seat| seat.lost.is_none()).map(|seat| seat.miner);
         miners.chain(self.validators_present()).collect()
     }
 
-    /// Everyone whose connection is gone, and since when.
-    pub fn lost(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        let miners = self.miners.values().filter_map(|seat| Some((seat.miner, seat.lost_ms?)));
-        miners.chain(self.validators.iter().filter_map(|(node, lost)| Some((*node, (*lost)?))))
+    /// Everyone whose connection is gone.
+    pub fn lost(&self) -> impl Iterator<Item = (NodeId, &Lost)> {
+        let miners = self.miners.values().filter_map(|seat| Some((seat.miner, seat.lost.as_ref()?)));
+        miners.chain(self.validators.iter().filter_map(|(node, lost)| Some((*node, lost.as_ref()?))))
+    }
+
+    /// Whether a node has a seat but no connection.
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        let validator = self.validators.get(&node).is_some_and(Option::is_some);
+        validator || self.seat(node).is_some_and(|seat| seat.lost.is_some())
     }
 
     /// The lowest stage among those with the fewest miners, if it has a free lane.
@@ -105,7 +117,7 @@ impl Seats {
         self.stages[stage][lane] = Some(miner);
         let (stage, lane) = (u16::try_from(stage).ok()?, u16::try_from(lane).ok()?);
         let chain = Chain::default();
-        self.miners.insert(miner, Seat { miner, stage, lane, lost_ms: None, ready: None, chain });
+        self.miners.insert(miner, Seat { miner, stage, lane, lost: None, ready: None, chain });
         Some(stage)
     }
 
@@ -117,14 +129,14 @@ impl Seats {
     }
 
     /// Marks a connection as gone or back; `false` if that was known or the node is not.
-    fn mark(&mut self, node: NodeId, lost_ms: Option<u64>) -> bool {
+    fn mark(&mut self, node: NodeId, lost: Option<Lost>) -> bool {
         let marked = match self.miners.get_mut(&node) {
-            Some(seat) => Some(&mut seat.lost_ms),
+            Some(seat) => Some(&mut seat.lost),
             None => self.validators.get_mut(&node),
         };
         match marked {
-            Some(mark) if mark.is_some() != lost_ms.is_some() => {
-                *mark = lost_ms;
+            Some(mark) if mark.is_some() != lost.is_some() => {
+                *mark = lost;
                 true
             }
             _ => false,
@@ -195,10 +207,11 @@ impl Orchestrator {
 
     /// A connection is gone. Before the first epoch its seat is free at once; later it is kept for a while.
     pub(crate) fn lose(&mut self, node: NodeId, why: &str) {
-        if !self.state.seats.mark(node, Some(self.now_ms)) {
+        let why = shorten(why);
+        if !self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why: why.clone() })) {
             return;
         }
-        self.report(Report::Gone { node, why: why.to_owned() });
+        self.report(Report::Gone { node, why });
         self.orphan_audits(node);
         if matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
             self.state.seats.vacate(node);
@@ -207,8 +220,7 @@ impl Orchestrator {
 
     /// Closes the connection of a node that lied or spoke another protocol.
     pub(crate) fn turn_away(&mut self, node: NodeId, why: &str) {
-        let why = format!("{} {why}", self.name(node));
-        self.emit(Effect::Disconnect { peer: node, why: why.clone() });
-        self.lose(node, &why);
+        self.emit(Effect::Disconnect { peer: node, why: format!("{} {why}", self.name(node)) });
+        self.lose(node, &format!("it {why}"));
     }
 }

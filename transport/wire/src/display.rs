@@ -1,7 +1,7 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{Ask, Finding, Message, ObjectRef, PayloadHead, PayloadKind, Receipt, Role, Verb};
-use spec::{Outcome, Window};
+use spec::{Digest, Outcome, Window};
 use std::fmt;
 
 impl fmt::Display for Message {
@@ -128,12 +128,18 @@ impl fmt::Display for Finding {
         match self {
             Self::Equal { operations } => write!(f, "equal in {operations} operations"),
             Self::Unequal { sequence, what, expected, found } => {
+                let (found, expected) = (brief(found), brief(expected));
                 write!(f, "unequal: {what} of receipt {sequence} is {found}, the replay gives {expected}")
             }
             Self::Withheld { digest } => write!(f, "withheld: object {} is not in the store", digest.short()),
             Self::Inconsistent { why } => write!(f, "inconsistent: {why}"),
         }
     }
+}
+
+/// Digests by their first digits, everything else as it is.
+fn brief(value: &str) -> String {
+    value.parse().map_or_else(|_| value.to_owned(), |digest: Digest| digest.short())
 }
 
 struct At(Window);

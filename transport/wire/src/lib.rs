@@ -21,6 +21,7 @@ pub mod message;
 pub mod object;
 pub mod receipt;
 pub mod signed;
+pub mod transcript;
 pub mod work;
 
 pub use audit::{AuditOrder, Evidence, Finding, Verdict};
@@ -35,4 +36,5 @@ pub use message::Message;
 pub use object::{Ask, Grant, ObjectRef, Presigned, Verb};
 pub use receipt::Receipt;
 pub use signed::{Key, Signable, SignatureError, Signed};
+pub use transcript::Transcript;
 pub use work::{Assignment, PayloadHead, PayloadKind, Slot};
