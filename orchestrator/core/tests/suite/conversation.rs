@@ -1,0 +1,86 @@
+//! The whole of a small run, as text that a person can read, and the law of the journal.
+
+use crate::support::{World, object, run};
+use orchestrator_core::{Ending, Event, Orchestrator};
+use wire::{Ask, Finding, Machine, Message, ObjectRef, Verb};
+
+#[test]
+fn a_run_from_the_first_hello_to_the_last_verdict() {
+    let mut world = World::new(run());
+    world.transcript.title("everyone joins, fetches and is ready");
+    world.start();
+    world.everyone_joins();
+    let head = world.puppets[0].key.id();
+    let ask = |verb, object| Message::Ask(Ask { verb, object });
+    world.say(head, ask(Verb::Get, ObjectRef::train(&world.config.run.data)));
+    world.say(head, ask(Verb::Get, object("weights 1")));
+    world.transcript.title("two inner steps");
+    world.inner_step(0);
+    world.inner_step(1);
+    world.transcript.title("merge, commit, draw");
+    world.merge();
+    world.transcript.title("audit");
+    world.reveal();
+    world.verdict(0, Finding::Equal { operations: 5 });
+    world.verdict(1, Finding::Equal { operations: 5 });
+    assert_eq!(world.ending(), Some(Ending::Complete));
+    insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("conversation", world.transcript.text());
+    });
+    journal_replays_equal(&world);
+}
+
+#[test]
+fn a_convicted_miner_ends_the_run_with_its_name_and_evidence() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    world.reveal();
+    let [expected, found] = ["right", "wrong"].map(|tag| object(tag).digest.to_string());
+    let finding = Finding::Unequal { sequence: 8, what: "output".into(), expected, found };
+    world.transcript.title("the validator finds the tail unequal");
+    world.verdict(1, finding);
+    let text = world.transcript.text();
+    let at = text.find("# the validator").unwrap();
+    insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("conviction", &text[at..]);
+    });
+    journal_replays_equal(&world);
+}
+
+#[test]
+fn several_epochs_follow_one_another_with_audits_beside_them() {
+    let mut longer = run();
+    longer.epoch.count = 2;
+    longer.audit.lag = 0;
+    let mut world = World::opened(longer);
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    let opened = |world: &World| world.transcript.text().matches("report: epoch 1 opened").count();
+    assert_eq!(opened(&world), 0, "with lag 0 the next epoch waits for the audits");
+    world.reveal();
+    world.verdict(1, Finding::Equal { operations: 5 });
+    assert_eq!(opened(&world), 0);
+    world.verdict(0, Finding::Equal { operations: 5 });
+    assert_eq!(opened(&world), 1);
+    assert_eq!(world.core.manifest().body.epoch, 1);
+    assert_eq!(world.core.manifest().body.previous, world.config.manifest.digest());
+    world.give(Event::Stop);
+    assert_eq!(world.ending(), Some(Ending::Stopped));
+}
+
+fn journal_replays_equal(world: &World) {
+    let mut again = Orchestrator::new(world.config.clone()).unwrap();
+    let effects: Vec<_> =
+        world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
+    assert_eq!(effects, world.effects);
+    assert_eq!(again.digest(), world.core.digest());
+    let short = world.journal.len() - 1;
+    let mut other = Orchestrator::new(world.config.clone()).unwrap();
+    for (now_ms, event) in &world.journal[..short] {
+        other.handle(*now_ms, event.clone());
+    }
+    assert_ne!(other.digest(), again.digest(), "the digest must tell states apart");
+}

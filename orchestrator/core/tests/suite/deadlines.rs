@@ -1,0 +1,116 @@
+//! Every wait ends, with a sentence that names who owes what.
+
+use crate::support::{World, run};
+use orchestrator_core::{Ending, Event};
+use wire::{Finding, Message, Role};
+
+#[test]
+fn empty_seats_are_named_when_nobody_else_comes() {
+    let mut world = World::new(run());
+    world.start();
+    let head = world.ids()[0];
+    world.hello(head, Role::Miner, b"token");
+    let why = failure(&mut world);
+    for part in [
+        "within 10 s",
+        "head of stage 0 (head) has not loaded",
+        "stage 1 (tail) has 0 of 1",
+        "0 of 1 validators",
+    ] {
+        let part = part.replace("head of", &format!("{} of", head.short()));
+        assert!(why.contains(&part), "{part:?} is not in {why:?}");
+    }
+}
+
+#[test]
+fn a_seat_that_is_left_before_the_start_is_free_again() {
+    let mut world = World::new(run());
+    world.start();
+    let [head, tail] = world.ids()[..] else { panic!("two stages") };
+    world.hello(head, Role::Miner, b"token");
+    world.give(Event::Lost { peer: head, why: "cable".into() });
+    world.hello(tail, Role::Miner, b"token");
+    assert!(world.transcript.text().contains("tail joined as miner of stage 0"));
+}
+
+#[test]
+fn a_lost_miner_ends_the_run_unless_it_is_back_in_time() {
+    let mut world = World::opened(run());
+    let tail = world.ids()[1];
+    world.give(Event::Lost { peer: tail, why: "cable".into() });
+    world.hello(tail, Role::Miner, b"token");
+    world.now_ms += 2_000;
+    world.give(Event::Woke);
+    assert_eq!(world.ending(), None, "it was back in time, in the same seat");
+    assert!(
+        world.transcript.text().ends_with("woke\n         -> wake at 5080 ms\n"),
+        "{}",
+        world.transcript.text()
+    );
+    world.give(Event::Lost { peer: tail, why: "cable".into() });
+    let why = failure(&mut world);
+    assert!(why.contains("(tail) was lost (cable) and did not return within 1 s"), "{why}");
+}
+
+#[test]
+fn a_lost_validator_ends_the_run_too() {
+    let mut world = World::opened(run());
+    world.say(world.validator.id(), Message::Leave { reason: "tired".into() });
+    let why = failure(&mut world);
+    assert!(why.starts_with("validator ") && why.contains("it left: tired"), "{why}");
+}
+
+#[test]
+fn whoever_does_not_work_is_named_with_what_it_did_last() {
+    let mut world = World::opened(run());
+    let first = world.assignments()[0].clone();
+    world.forward(&first);
+    let why = failure(&mut world);
+    assert!(why.contains("nothing came for 5 s"), "{why}");
+    assert!(why.contains("(tail) owes step 0 of 2 in epoch 0, the last it did was forward"), "{why}");
+}
+
+#[test]
+fn whoever_does_not_merge_reveal_or_judge_is_named() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    let why = failure(&mut world);
+    assert!(why.contains("owes the merge of epoch 0"), "{why}");
+
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    let tail = world.ids()[1];
+    let window = spec::Window { epoch: 0, step: 1 };
+    let revealed = world.revealed(1, window);
+    world.say(tail, revealed);
+    world.verdict(1, Finding::Equal { operations: 5 });
+    let why = failure(&mut world);
+    assert!(why.contains("(head) owes what its receipts bind of epoch 0 step 1"), "{why}");
+
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    world.reveal();
+    let why = failure(&mut world);
+    assert!(why.contains("owes a verdict on epoch 0 step 1"), "{why}");
+}
+
+#[test]
+fn a_store_that_fails_ends_the_run_with_what_to_do() {
+    let mut world = World::opened(run());
+    world.give(Event::StoreFailed { what: "put object 01".into(), why: "disk full".into() });
+    let Some(Ending::Failed { why }) = world.ending() else { panic!("it goes on") };
+    assert!(why.contains("did not put object 01 (disk full)") && why.contains("start again"), "{why}");
+    assert!(world.give(Event::Woke).is_empty(), "nothing follows the end");
+}
+
+fn failure(world: &mut World) -> String {
+    match world.wait_for_the_end() {
+        Ending::Failed { why } => why,
+        other => panic!("expected a failure, found {other}"),
+    }
+}

@@ -1,0 +1,345 @@
+//! A world around the orchestrator's core: a store that answers, and miners that are puppets of the test.
+
+use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Timeouts};
+use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
+use wire::{
+    Assignment, Chain, Finding, Hello, Key, Machine, Manifest, Merged, Message, ObjectRef, Receipt, Role,
+    Signed, StageRecord, Transcript, Verdict,
+};
+
+pub struct World {
+    pub core: Orchestrator,
+    pub config: Config,
+    pub now_ms: u64,
+    pub journal: Vec<(u64, Event)>,
+    pub effects: Vec<Effect>,
+    pub transcript: Transcript,
+    pub puppets: Vec<Puppet>,
+    pub validator: Key,
+}
+
+/// A miner whose receipts the test makes.
+#[derive(Clone)]
+pub struct Puppet {
+    pub key: Key,
+    pub stage: usize,
+    pub chain: Chain,
+    pub last: Option<Signed<Receipt>>,
+}
+
+pub fn run() -> Run {
+    Run::from_toml(include_str!("../../../../engine/spec/tests/tiny.toml")).unwrap()
+}
+
+pub fn object(tag: &str) -> ObjectRef {
+    ObjectRef::of(tag.as_bytes())
+}
+
+pub fn config(run: Run) -> Config {
+    let key = Key::from_seed([1; 32]);
+    let record = |stage| StageRecord {
+        weights: object(&format!("weights {stage}")),
+        momentum: Digest::default(),
+        miners: Vec::new(),
+    };
+    let stages = (0..run.model.stage_count()).map(record).collect();
+    let first = Manifest { run: run.id(), epoch: 0, previous: Digest::default(), stages, loss_q32: None };
+    Config {
+        manifest: Signed::new(first, &key),
+        run,
+        key,
+        token: b"token".to_vec(),
+        secret: [3; 32],
+        validators: 1,
+        miners_per_stage: 1,
+        timeouts: Timeouts { join_ms: 10_000, seat_grace_ms: 1_000, stall_ms: 5_000 },
+    }
+}
+
+impl Puppet {
+    /// The next receipt of its chain.
+    pub fn receipt(
+        &mut self,
+        run: &Run,
+        operation: Operation,
+        edit: impl FnOnce(&mut Receipt),
+    ) -> Signed<Receipt> {
+        let mut body = Receipt {
+            run: run.id(),
+            mode: run.mode,
+            epoch: 0,
+            sequence: self.chain.next,
+            previous: self.chain.last,
+            stage: u16::try_from(self.stage).unwrap(),
+            operation,
+            state: None,
+            input_receipt: None,
+            input: None,
+            output: None,
+            loss_q32: None,
+            outcome: Outcome::Ok,
+        };
+        edit(&mut body);
+        self.chain = Chain::after(&body);
+        let receipt = Signed::new(body, &self.key);
+        self.last = Some(receipt.clone());
+        receipt
+    }
+}
+
+impl World {
+    pub fn new(run: Run) -> Self {
+        let config = config(run);
+        let mut transcript = Transcript::default();
+        let puppet = |stage| {
+            let key = Key::from_seed([10 + stage as u8; 32]);
+            Puppet { key, stage, chain: Chain::default(), last: None }
+        };
+        let puppets: Vec<Puppet> = (0..config.run.model.stage_count()).map(puppet).collect();
+        for puppet in &puppets {
+            let kind = config.run.model.stage(puppet.stage).unwrap().kind;
+            transcript.name(puppet.key.id(), kind.name());
+        }
+        let validator = Key::from_seed([50; 32]);
+        transcript.name(validator.id(), "validator");
+        let core = Orchestrator::new(config.clone()).unwrap();
+        let (journal, effects) = (Vec::new(), Vec::new());
+        Self { core, config, now_ms: 0, journal, effects, transcript, puppets, validator }
+    }
+
+    /// A world in which everyone is in and the first epoch is open.
+    pub fn opened(run: Run) -> Self {
+        let mut world = Self::new(run);
+        world.start();
+        world.everyone_joins();
+        world
+    }
+
+    /// One event; the answer is what the core did about it. The store's part is played at once.
+    pub fn give(&mut self, event: Event) -> Vec<Effect> {
+        self.now_ms += 10;
+        self.transcript.event(self.now_ms, &event);
+        self.journal.push((self.now_ms, event.clone()));
+        let effects = self.core.handle(self.now_ms, event);
+        for effect in &effects {
+            self.transcript.effect(effect);
+        }
+        self.effects.extend(effects.clone());
+        let mut all = effects.clone();
+        for effect in effects {
+            match effect {
+                Effect::Put { object, .. } => all.extend(self.give(Event::Stored { digest: object.digest })),
+                Effect::MovePointer { to, .. } => all.extend(self.give(Event::PointerMoved { manifest: to })),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    pub fn say(&mut self, from: NodeId, message: Message) -> Vec<Effect> {
+        self.give(Event::Message { from, message })
+    }
+
+    pub fn start(&mut self) -> Vec<Effect> {
+        self.give(Event::Started)
+    }
+
+    pub fn hello(&mut self, from: NodeId, role: Role, token: &[u8]) -> Vec<Effect> {
+        let hello = Hello { role, token: token.to_vec(), software: "iota test".into() };
+        self.say(from, Message::Hello(hello))
+    }
+
+    pub fn everyone_joins(&mut self) {
+        self.hello(self.validator.id(), Role::Validator, b"token");
+        for id in self.ids() {
+            self.hello(id, Role::Miner, b"token");
+        }
+        for id in self.ids() {
+            self.say(id, Message::Ready { epoch: 0 });
+        }
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.puppets.iter().map(|puppet| puppet.key.id()).collect()
+    }
+
+    /// Assignments handed out so far, each once.
+    pub fn assignments(&self) -> Vec<Assignment> {
+        let head = self.puppets[0].key.id();
+        let assigned = |effect: &Effect| match effect {
+            Effect::Send { to, message: Message::Assign(assignment) } if *to == head => {
+                Some(assignment.clone())
+            }
+            _ => None,
+        };
+        self.effects.iter().filter_map(assigned).collect()
+    }
+
+    /// Stage `stage` gives its next receipt.
+    pub fn works(
+        &mut self,
+        stage: usize,
+        operation: Operation,
+        edit: impl FnOnce(&mut Receipt),
+    ) -> Vec<Effect> {
+        let receipt = self.puppets[stage].receipt(&self.config.run, operation, edit);
+        self.say(self.puppets[stage].key.id(), Message::Receipt(receipt))
+    }
+
+    /// Forward through every stage; the answer is the last stage's receipts effects.
+    pub fn forward(&mut self, assignment: &Assignment) {
+        let last = self.puppets.len() - 1;
+        for stage in 0..=last {
+            let member = assignment.member(stage).unwrap();
+            let from = stage.checked_sub(1).map(|stage| self.puppets[stage].last.clone().unwrap());
+            self.works(stage, Operation::Forward(member), |receipt| {
+                take_input(receipt, from.as_ref());
+                receipt.output = (stage < last).then(|| payload(stage, "forward", &member));
+                receipt.loss_q32 = (stage == last).then_some(5 << 32);
+            });
+        }
+    }
+
+    /// Backward through every stage.
+    pub fn backward(&mut self, assignment: &Assignment) {
+        let last = self.puppets.len() - 1;
+        for stage in (0..=last).rev() {
+            let member = assignment.member(stage).unwrap();
+            let from = (stage < last).then(|| self.puppets[stage + 1].last.clone().unwrap());
+            self.works(stage, Operation::Backward(member), |receipt| {
+                take_input(receipt, from.as_ref());
+                receipt.output = (stage > 0).then(|| payload(stage, "backward", &member));
+            });
+        }
+    }
+
+    /// Every stage takes inner step `step`.
+    pub fn step(&mut self, step: u32) {
+        for stage in 0..self.puppets.len() {
+            let of_step =
+                |assignment: &Assignment| assignment.member(stage).filter(|member| member.step == step);
+            let members: Vec<Member> = self.assignments().iter().filter_map(of_step).collect();
+            let state = self.config.run.digests_before(step + 1).then(|| state(stage, step).digest);
+            self.works(stage, Operation::Step { step, members }, |receipt| receipt.state = state);
+        }
+    }
+
+    /// The whole of inner step `step`, done honestly.
+    pub fn inner_step(&mut self, step: u32) {
+        let due: Vec<Assignment> =
+            self.assignments().into_iter().filter(|a| a.route[0].step == step).collect();
+        for assignment in &due {
+            self.forward(assignment);
+            self.backward(assignment);
+        }
+        self.step(step);
+    }
+
+    /// Every stage merges, honestly.
+    pub fn merge(&mut self) {
+        for stage in 0..self.puppets.len() {
+            let id = self.puppets[stage].key.id();
+            let mut operations = vec![Operation::Apply];
+            if self.config.run.outer != Outer::None {
+                let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
+                operations = vec![Operation::Encode, reduce, Operation::Apply];
+            }
+            let mut before: Option<Signed<Receipt>> = None;
+            for operation in operations {
+                let name = operation.name();
+                let output =
+                    if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
+                self.works(stage, operation, |receipt| {
+                    take_input(receipt, before.as_ref());
+                    receipt.output = Some(output.digest);
+                });
+                before = self.puppets[stage].last.clone();
+            }
+            self.merged(stage);
+        }
+    }
+
+    pub fn merged(&mut self, stage: usize) -> Vec<Effect> {
+        let merged = Merged { epoch: 0, weights: new_weights(stage), momentum: object("momentum").digest };
+        let merged = Signed::new(merged, &self.puppets[stage].key);
+        self.say(self.puppets[stage].key.id(), Message::Merged(merged))
+    }
+
+    /// Every drawn window is revealed.
+    pub fn reveal(&mut self) {
+        let drawn: Vec<(NodeId, Window)> = self.effects.iter().filter_map(drawn).collect();
+        for (miner, window) in drawn {
+            let stage = self.ids().iter().position(|id| *id == miner).unwrap();
+            let revealed = self.revealed(stage, window);
+            self.say(miner, revealed);
+        }
+    }
+
+    /// What an honest miner reveals of a window.
+    pub fn revealed(&self, stage: usize, window: Window) -> Message {
+        let of_step = |a: &Assignment| a.member(stage).filter(|member| member.step == window.step);
+        let members: Vec<Member> = self.assignments().iter().filter_map(of_step).collect();
+        let from = if stage == 0 { (1, "backward") } else { (stage - 1, "forward") };
+        let input = |member| ObjectRef { digest: payload(from.0, from.1, member), bytes: 100 };
+        let inputs = members.iter().map(input).collect();
+        Message::Revealed { window, state: state(stage, window.step - 1), inputs }
+    }
+
+    /// The validator's verdict on a stage's drawn window.
+    pub fn verdict(&mut self, stage: usize, finding: Finding) -> Vec<Effect> {
+        let miner = self.puppets[stage].key.id();
+        let of = |(node, window): (NodeId, Window)| (node == miner).then_some(window);
+        let window = self.effects.iter().filter_map(drawn).find_map(of).unwrap();
+        let verdict = Verdict { run: self.config.run.id(), miner, window, finding };
+        let verdict = Signed::new(verdict, &self.validator);
+        self.say(self.validator.id(), Message::Verdict(verdict))
+    }
+
+    /// Time passes until the core's alarm, again and again, until the run ends; the answer is how.
+    pub fn wait_for_the_end(&mut self) -> Ending {
+        for _ in 0..20 {
+            if let Some(ending) = self.ending() {
+                return ending;
+            }
+            let wake = |effect: &Effect| match effect {
+                Effect::WakeAt(at_ms) => Some(*at_ms),
+                _ => None,
+            };
+            let at_ms = self.effects.iter().filter_map(wake).next_back().expect("an alarm is set");
+            self.now_ms = self.now_ms.max(at_ms);
+            self.give(Event::Woke);
+        }
+        panic!("no end after 20 alarms");
+    }
+
+    pub fn ending(&self) -> Option<Ending> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Finish(ending) => Some(ending.clone()),
+            _ => None,
+        })
+    }
+}
+
+fn drawn(effect: &Effect) -> Option<(NodeId, Window)> {
+    match effect {
+        Effect::Send { to, message: Message::Draw(window) } => Some((*to, *window)),
+        _ => None,
+    }
+}
+
+fn take_input(receipt: &mut Receipt, from: Option<&Signed<Receipt>>) {
+    receipt.input_receipt = from.map(Signed::digest);
+    receipt.input = from.and_then(|from| from.body.output);
+}
+
+pub fn payload(stage: usize, what: &str, member: &Member) -> Digest {
+    object(&format!("{what} {} by {stage}", member.assignment)).digest
+}
+
+pub fn state(stage: usize, step: u32) -> ObjectRef {
+    object(&format!("state {step} of {stage}"))
+}
+
+pub fn new_weights(stage: usize) -> ObjectRef {
+    object(&format!("new weights {stage}"))
+}
