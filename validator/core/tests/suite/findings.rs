@@ -1,0 +1,168 @@
+//! Every finding, from the contradiction that leads to it; and how a validator ends.
+
+use crate::support::{World, miner, object, order};
+use spec::{Digest, Operation, Outcome};
+use validator_core::{Effect, Event, Replayed};
+use wire::{AuditOrder, Finding, Key, Message, Receipt, Refusal, Signed};
+
+#[test]
+fn an_honest_window_is_equal() {
+    assert_eq!(World::joined().finding(order(|_, _| {})), Finding::Equal { operations: 5 });
+}
+
+#[test]
+fn the_first_difference_is_named() {
+    type Edit = fn(usize, Replayed) -> Option<Replayed>;
+    let edits: [(u64, &str, Edit); 4] = [
+        (5, "loss", |at, honest| {
+            Some(Replayed { loss_q32: honest.loss_q32.map(|l| l + i64::from(at == 0)), ..honest })
+        }),
+        (6, "output", |at, mut honest| {
+            honest.output = honest.output.filter(|_| at != 1);
+            Some(honest)
+        }),
+        (9, "state", |at, mut honest| {
+            honest.state = (at == 4).then_some(Digest([1; 32]));
+            Some(honest)
+        }),
+        (7, "outcome", |at, mut honest| {
+            honest.outcome = if at == 2 { Outcome::NonFinite } else { Outcome::Ok };
+            Some(honest)
+        }),
+    ];
+    for (wanted, field, edit) in edits {
+        let mut world = World::joined();
+        world.replay = edit;
+        match world.finding(order(|_, _| {})) {
+            Finding::Unequal { sequence, what, expected, found } => {
+                assert_eq!((sequence, what.as_str()), (wanted, field));
+                assert_ne!(expected, found);
+            }
+            other => panic!("expected a difference in {field}, found {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_replay_that_cannot_go_on_is_inconsistent() {
+    let mut world = World::joined();
+    world.replay = |at, honest| (at < 2).then_some(honest);
+    let finding = world.finding(order(|_, _| {})).to_string();
+    assert!(
+        finding.contains("receipt 7 (forward") && finding.contains("the payload is no payload"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn what_the_store_has_not_is_withheld_and_the_next_order_is_taken() {
+    let mut world = World::joined();
+    let absent = object("input 3").digest;
+    world.absent = Some(absent);
+    assert_eq!(world.finding(order(|_, _| {})), Finding::Withheld { digest: absent });
+    assert_eq!(world.table.len(), 1, "only the token shard is left");
+    world.absent = None;
+    assert_eq!(world.finding(order(|_, _| {})), Finding::Equal { operations: 5 });
+}
+
+#[test]
+fn receipts_that_contradict_themselves_are_never_replayed() {
+    type Edit = fn(usize, &mut Receipt);
+    let edits: [(&str, Edit); 8] = [
+        ("receipt 12 came where 8 was due", |at, r| r.sequence += if at == 4 { 4 } else { 0 }),
+        ("follows receipt", |at, r| r.previous = if at == 2 { Digest([8; 32]) } else { r.previous }),
+        ("another run, mode, epoch or stage", |at, r| r.epoch += u32::from(at == 3)),
+        ("not the one that receipt 4 binds", |_, r| r.state = None),
+        ("is not among those revealed", |at, r| {
+            r.input = r.input.filter(|_| at != 1).or(Some(Digest([7; 32])).filter(|_| at == 1))
+        }),
+        ("lacks an input", |_, r| r.input = None),
+        ("is out of place", |at, r| {
+            if at == 5 {
+                r.operation = Operation::Step { step: 1, members: Vec::new() };
+            }
+        }),
+        ("is out of place", |at, r| {
+            if let (3, Operation::Forward(member)) = (at, &mut r.operation) {
+                member.step = 0;
+            }
+        }),
+    ];
+    for (why, edit) in edits {
+        let mut world = World::joined();
+        inconsistent(&mut world, order(edit), why);
+        assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Replay { .. })), "{why}");
+    }
+}
+
+#[test]
+fn orders_that_are_spoilt_after_signing_are_inconsistent() {
+    let honest = || order(|_, _| {});
+    let stranger = Key::from_seed([66; 32]);
+    let mut resigned = honest();
+    let body = resigned.receipts[2].body.clone();
+    resigned.receipts[2] = Signed::new(body, &stranger);
+    inconsistent(&mut World::joined(), resigned, "not by the miner");
+    let mut edited = honest();
+    edited.receipts[1].body.output = None;
+    inconsistent(&mut World::joined(), edited, "does not hold");
+    let mut other_state = honest();
+    other_state.state = object("another state");
+    inconsistent(&mut World::joined(), other_state, "not the one that receipt 4 binds");
+    let mut short = honest();
+    short.receipts.pop();
+    inconsistent(&mut World::joined(), short, "not one whole step of 2 members");
+    let mut gap = honest();
+    gap.receipts.remove(0);
+    inconsistent(&mut World::joined(), gap, "receipt 6 came where 5 was due");
+    let mut other_window = honest();
+    other_window.window.step = 0;
+    inconsistent(&mut World::joined(), other_window, "no receipt binds the state before step 0");
+    let mut past = honest();
+    past.stage = 7;
+    inconsistent(&mut World::joined(), past, "past the tail");
+    assert_eq!(miner().id(), honest().miner);
+}
+
+#[test]
+fn trouble_with_the_store_convicts_nobody() {
+    let mut world = World::joined();
+    world.absent = Some(object("state").digest);
+    let state = object("state").digest;
+    world.give(Event::StoreFailed { digest: state, missing: false, why: "nobody asked".into() });
+    assert!(world.exit().is_none(), "it was not under way");
+    let mut world = World::new();
+    world.give(Event::Connected);
+    world.absent = Some(world.run.data.train);
+    world.join();
+    let said = world.exit().unwrap().unwrap_err();
+    assert!(said.contains("could not be fetched (404)"), "{said}");
+    assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Verdict(_)))));
+}
+
+#[test]
+fn every_end_is_a_sentence() {
+    let ends: [(Event, &str); 4] = [
+        (Event::Disconnected { why: "reset".into() }, "is gone (reset)"),
+        (Event::Message(Message::Refused(Refusal::Full)), "every seat for this role is taken"),
+        (Event::Leave, "its owner asked"),
+        (Event::Message(Message::Finish { reason: "over".into() }), "over"),
+    ];
+    for (event, sentence) in ends {
+        let mut world = World::joined();
+        world.give(event);
+        let (Ok(said) | Err(said)) = world.exit().unwrap();
+        assert!(said.contains(sentence), "{sentence:?} is not in {said:?}");
+        assert!(world.give(Event::Woke).is_empty(), "nothing follows the end");
+    }
+    let mut world = World::new();
+    world.give(Event::Connected);
+    world.now_ms = 40_000;
+    world.give(Event::Woke);
+    assert!(world.exit().unwrap().unwrap_err().contains("did not answer the hello"));
+}
+
+fn inconsistent(world: &mut World, order: AuditOrder, why: &str) {
+    let finding = world.finding(order).to_string();
+    assert!(finding.starts_with("inconsistent") && finding.contains(why), "{why:?} is not in {finding:?}");
+}

@@ -1,0 +1,237 @@
+//! A world around the validator's core: one honest window of a tail, to be spoilt by the tests.
+
+use spec::{Digest, Member, Operation, Outcome, Run, Window};
+use std::collections::BTreeSet;
+use validator_core::{Config, Effect, Event, Replay, Replayed, Validator};
+use wire::{
+    AuditOrder, Chain, Finding, Grant, Key, Machine, Manifest, Message, ObjectRef, Presigned, Receipt,
+    Signed, StageRecord, Transcript, Welcome,
+};
+
+pub struct World {
+    pub core: Validator,
+    pub config: Config,
+    pub run: Run,
+    pub now_ms: u64,
+    pub journal: Vec<(u64, Event)>,
+    pub effects: Vec<Effect>,
+    pub transcript: Transcript,
+    /// The shell's object table.
+    pub table: BTreeSet<Digest>,
+    /// What the store does not have.
+    pub absent: Option<Digest>,
+    /// What the replay of the operation at this place gives instead.
+    pub replay: fn(usize, Replayed) -> Option<Replayed>,
+}
+
+pub fn run() -> Run {
+    Run::from_toml(include_str!("../../../../engine/spec/tests/tiny.toml")).unwrap()
+}
+
+pub fn object(tag: &str) -> ObjectRef {
+    ObjectRef::of(tag.as_bytes())
+}
+
+pub fn miner() -> Key {
+    Key::from_seed([11; 32])
+}
+
+fn orchestrator() -> Key {
+    Key::from_seed([1; 32])
+}
+
+/// An order as an honest tail and orchestrator make it; `edit` may spoil receipt bodies before they are
+/// chained and signed.
+pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
+    let run = run();
+    let member = |position: u16| Member {
+        assignment: u64::from(position) + 2,
+        attempt: 0,
+        step: 1,
+        position,
+        microbatch: u64::from(position) + 2,
+    };
+    let members = vec![member(0), member(1)];
+    let mut operations = vec![Operation::Step { step: 0, members: Vec::new() }];
+    for &member in &members {
+        operations.extend([Operation::Forward(member), Operation::Backward(member)]);
+    }
+    operations.push(Operation::Step { step: 1, members });
+    let state = object("state");
+    let mut chain = Chain { next: 4, last: Digest([4; 32]) };
+    let mut receipts: Vec<Signed<Receipt>> = Vec::new();
+    for (at, operation) in operations.into_iter().enumerate() {
+        let forward = matches!(operation, Operation::Forward(_));
+        let input = forward.then(|| input(at));
+        let replayed = honest(at, &operation);
+        let mut body = Receipt {
+            run: run.id(),
+            mode: run.mode,
+            epoch: 0,
+            sequence: chain.next,
+            previous: chain.last,
+            stage: 1,
+            operation,
+            state: (at == 0).then_some(state.digest),
+            input_receipt: input.map(|_| Digest([5; 32])),
+            input: input.map(|input| input.digest),
+            output: replayed.output,
+            loss_q32: replayed.loss_q32,
+            outcome: replayed.outcome,
+        };
+        edit(at, &mut body);
+        chain = Chain::after(&body);
+        receipts.push(Signed::new(body, &miner()));
+    }
+    let start = receipts.remove(0);
+    let inputs = vec![input(1), input(3)];
+    AuditOrder {
+        miner: miner().id(),
+        stage: 1,
+        window: Window { epoch: 0, step: 1 },
+        state,
+        start,
+        receipts,
+        inputs,
+    }
+}
+
+fn input(at: usize) -> ObjectRef {
+    object(&format!("input {at}"))
+}
+
+/// What the operation of receipt `at`, the start included, gives.
+fn honest(at: usize, operation: &Operation) -> Replayed {
+    let backward = matches!(operation, Operation::Backward(_));
+    let forward = matches!(operation, Operation::Forward(_));
+    Replayed {
+        output: backward.then(|| object(&format!("output {at}")).digest),
+        state: None,
+        loss_q32: forward.then_some(5 << 32),
+        outcome: Outcome::Ok,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let key = Key::from_seed([50; 32]);
+        let mut transcript = Transcript::default();
+        transcript.name(miner().id(), "the tail");
+        let config = Config::new(key, orchestrator().id(), b"token".to_vec(), "iota test");
+        let core = Validator::new(config.clone());
+        Self {
+            core,
+            config,
+            run: run(),
+            now_ms: 0,
+            journal: Vec::new(),
+            effects: Vec::new(),
+            transcript,
+            table: BTreeSet::new(),
+            absent: None,
+            replay: |_, honest| Some(honest),
+        }
+    }
+
+    /// A world in which the validator is in.
+    pub fn joined() -> Self {
+        let mut world = Self::new();
+        world.join();
+        world
+    }
+
+    pub fn join(&mut self) {
+        self.give(Event::Connected);
+        let record =
+            |stage| StageRecord { weights: object(stage), momentum: Digest::default(), miners: Vec::new() };
+        let manifest = Manifest {
+            run: self.run.id(),
+            epoch: 0,
+            previous: Digest::default(),
+            stages: ["head", "tail"].map(record).into(),
+            loss_q32: None,
+        };
+        let manifest = Signed::new(manifest, &orchestrator());
+        self.say(Message::Welcome(Welcome { run: self.run.clone(), stage: None, manifest }));
+    }
+
+    pub fn say(&mut self, message: Message) -> Vec<Effect> {
+        self.give(Event::Message(message))
+    }
+
+    /// One event; the answer is what the core did about it. Store, engine and presigning answer at once.
+    pub fn give(&mut self, event: Event) -> Vec<Effect> {
+        self.now_ms += 10;
+        self.transcript.event(self.now_ms, &event);
+        self.journal.push((self.now_ms, event.clone()));
+        let effects = self.core.handle(self.now_ms, event);
+        for effect in &effects {
+            self.transcript.effect(effect);
+        }
+        self.effects.extend(effects.clone());
+        let mut all = effects.clone();
+        for effect in effects {
+            all.extend(self.perform(effect));
+        }
+        all
+    }
+
+    fn perform(&mut self, effect: Effect) -> Vec<Effect> {
+        match effect {
+            Effect::Send(Message::Ask(ask)) => {
+                let request =
+                    Presigned { method: "GET".into(), url: "http://store".into(), headers: Vec::new() };
+                self.say(Message::Grant(Grant { ask, answer: Ok(request) }))
+            }
+            Effect::Fetch { object, .. } if self.absent == Some(object.digest) => {
+                self.give(Event::StoreFailed { digest: object.digest, missing: true, why: "404".into() })
+            }
+            Effect::Fetch { object, .. } => {
+                self.table.insert(object.digest);
+                self.give(Event::Fetched { digest: object.digest })
+            }
+            Effect::Forget(digest) => {
+                assert!(self.table.remove(&digest), "forgets what it holds, once");
+                Vec::new()
+            }
+            Effect::Replay { state, operations, run, .. } => {
+                let inputs = operations.iter().filter_map(|operation| operation.input);
+                let needed = inputs.chain([state, run.data.train]);
+                assert!(
+                    needed.into_iter().all(|digest| self.table.contains(&digest)),
+                    "replays what it holds"
+                );
+                let results: Vec<Replayed> =
+                    operations.iter().enumerate().map_while(|(at, o)| self.redo(at, o)).collect();
+                let stopped =
+                    (results.len() < operations.len()).then(|| "the payload is no payload".to_owned());
+                self.give(Event::Replayed { results, stopped })
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn redo(&self, at: usize, operation: &Replay) -> Option<Replayed> {
+        (self.replay)(at, honest(at + 1, &operation.operation))
+    }
+
+    /// What the validator says of an order.
+    pub fn finding(&mut self, order: AuditOrder) -> Finding {
+        let (miner, window) = (order.miner, order.window);
+        let effects = self.say(Message::Audit(order));
+        let verdict = |effect: &Effect| match effect {
+            Effect::Send(Message::Verdict(verdict)) => Some(verdict.verify().unwrap().clone()),
+            _ => None,
+        };
+        let verdict = effects.iter().find_map(verdict).expect("a verdict");
+        assert_eq!((verdict.run, verdict.miner, verdict.window), (self.run.id(), miner, window));
+        verdict.finding
+    }
+
+    pub fn exit(&self) -> Option<Result<String, String>> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Exit(with) => Some(with.clone()),
+            _ => None,
+        })
+    }
+}
