@@ -92,23 +92,20 @@ impl Epoch {
         (epoch, step) < (self.number, self.step)
     }
 
-    /// Takes in a payload of a known assignment; gives it back if there is one already.
-    pub fn deliver(&mut self, id: u64, kind: PayloadKind, arrived: Arrived) -> Result<(), Arrived> {
+    /// Takes in a payload of a known assignment; `false` if there is or was one already.
+    pub fn deliver(&mut self, id: u64, kind: PayloadKind, arrived: Arrived) -> bool {
         let due = (self.step, self.fold);
         let place = self.by_id.get(&id).and_then(|at| Some((*at >= due, self.places.get_mut(at)?)));
-        let Some((unfolded, place)) = place else { return Err(arrived) };
-        let slot = match kind {
-            PayloadKind::Activation if !place.forward_given => &mut place.activation,
-            PayloadKind::Gradient if unfolded => &mut place.gradient,
-            PayloadKind::Activation | PayloadKind::Gradient => return Err(arrived),
+        let slot = match (kind, place) {
+            (PayloadKind::Activation, Some((_, place))) if !place.forward_given => &mut place.activation,
+            (PayloadKind::Gradient, Some((true, place))) => &mut place.gradient,
+            _ => return false,
         };
-        match slot {
-            Some(_) => Err(arrived),
-            None => {
-                *slot = Some(arrived);
-                Ok(())
-            }
+        let free = slot.is_none();
+        if free {
+            *slot = Some(arrived);
         }
+        free
     }
 
     fn add(&mut self, seat: &Seat, me: NodeId, assignment: Assignment) -> Result<(), String> {

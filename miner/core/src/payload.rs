@@ -82,7 +82,7 @@ impl Miner {
         if !comes_from_neighbour(seat, assignment, kind, &arrived) {
             return self.refuse(signer, block, "does not come from the neighbour on the route");
         }
-        if epoch.deliver(id, kind, arrived).is_err() {
+        if !epoch.deliver(id, kind, arrived) {
             self.refuse(signer, block, "came twice");
         }
     }

@@ -49,11 +49,9 @@ impl Orchestrator {
     /// Goes as far as the state of things allows.
     pub(crate) fn advance(&mut self) {
         match self.state.phase {
-            Phase::Gathering { .. } if self.state.pointer.is_some() => {
-                if self.is_complete() || self.is_gathered() {
-                    self.state.phase = Phase::Settling;
-                    self.go_on();
-                }
+            Phase::Gathering { .. } if self.state.pointer.is_some() && self.may_settle() => {
+                self.state.phase = Phase::Settling;
+                self.go_on();
             }
             Phase::Merging => match self.merged_manifest() {
                 Some(Ok(manifest)) => {
@@ -99,6 +97,10 @@ impl Orchestrator {
         if in_time && self.is_gathered() {
             self.open_epoch();
         }
+    }
+
+    fn may_settle(&self) -> bool {
+        self.is_complete() || self.is_gathered()
     }
 
     fn is_complete(&self) -> bool {

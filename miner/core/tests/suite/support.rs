@@ -109,8 +109,12 @@ impl World {
     fn perform(&mut self, effect: Effect) -> Vec<Effect> {
         match effect {
             Effect::Send(Message::Ask(ask)) => {
-                let request =
-                    Presigned { method: "GET".into(), url: "http://store".into(), headers: Vec::new() };
+                let request = Presigned {
+                    verb: ask.verb,
+                    url: "http://store".into(),
+                    headers: Vec::new(),
+                    expires_ms: 0,
+                };
                 self.say(Message::Grant(Grant { ask, answer: Ok(request) }))
             }
             Effect::Fetch { object, .. } => {
