@@ -29,7 +29,8 @@ pub enum Effect {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// Move the run's pointer by conditional write; answered by `PointerMoved` or `StoreFailed`.
+    /// Move the run's pointer by conditional write; answered by `PointerMoved` or `StoreFailed`. A pointer
+    /// that names `to` already counts as moved: an answer may have been lost.
     MovePointer {
         /// Digest of the manifest's object that the pointer must name now; `None` for no pointer yet.
         from: Option<Digest>,

@@ -168,6 +168,8 @@ impl Orchestrator {
         let (run, manifest) = (self.config.run.clone(), self.state.manifest.clone());
         self.send(node, Message::Welcome(Welcome { run, stage, manifest }));
         self.report(Report::Joined { node, role: hello.role, stage });
+        // Windows may wait for a validator.
+        self.order_audits();
     }
 
     fn may_enter(&self, node: NodeId, hello: &Hello) -> Result<(), Refusal> {

@@ -61,6 +61,23 @@ fn a_lost_validator_ends_the_run_too() {
 }
 
 #[test]
+fn a_validator_that_is_back_in_time_gets_its_audits_again() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    world.reveal();
+    let validator = world.validator.id();
+    world.give(Event::Lost { peer: validator, why: "cable".into() });
+    let back = world.hello(validator, Role::Validator, b"token");
+    let audits = back.iter().filter(|effect| effect.to_string().contains("audit epoch 0 step 1")).count();
+    assert_eq!(audits, 2, "{back:?}");
+    world.verdict(0, Finding::Equal { operations: 5 });
+    world.verdict(1, Finding::Equal { operations: 5 });
+    assert_eq!(world.ending(), Some(Ending::Complete));
+}
+
+#[test]
 fn whoever_does_not_work_is_named_with_what_it_did_last() {
     let mut world = World::opened(run());
     let first = world.assignments()[0].clone();
