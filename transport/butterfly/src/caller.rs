@@ -1,0 +1,132 @@
+//! The orchestrator's half: when the pairs are drawn, and whose contributions count.
+
+use crate::partition::Seat;
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::Machine;
+
+/// Calls the rounds of one merge.
+///
+/// It alone decides who is lost, and tells every member; so what a member lacks because its sender is lost,
+/// nobody adds up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    secret: [u8; 32],
+    bandwidths: BTreeMap<NodeId, u64>,
+    roots: BTreeMap<NodeId, Digest>,
+    holding: BTreeSet<NodeId>,
+    lost: BTreeSet<NodeId>,
+    drawn: bool,
+    closed: bool,
+}
+
+/// What the caller hears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Heard {
+    /// A member committed to its contribution.
+    Committed {
+        /// Who.
+        from: NodeId,
+        /// To what.
+        root: Digest,
+    },
+    /// A member holds the pieces of its shards from everybody who is not lost.
+    Holding {
+        /// Who.
+        from: NodeId,
+    },
+    /// A member is gone, or its time is up. There is no way back into this merge.
+    Lost(NodeId),
+}
+
+/// What the caller says to every member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// See [`crate::Event::Drawn`].
+    Drawn {
+        /// The secret, told only now.
+        secret: [u8; 32],
+        /// Who takes part, in key order.
+        seats: Vec<Seat>,
+    },
+    /// See [`crate::Event::Closed`].
+    Closed {
+        /// Whose contributions are added up, in key order.
+        contributors: Vec<NodeId>,
+    },
+    /// See [`crate::Event::Lost`].
+    Lost(NodeId),
+    /// Nobody is left: the merge is off.
+    Abandoned,
+}
+
+impl Caller {
+    /// A merge of the given members, by key, with their bandwidths in bytes/s. `secret` is what the
+    /// orchestrator committed to before.
+    pub fn new(secret: [u8; 32], bandwidths: BTreeMap<NodeId, u64>) -> Self {
+        Self {
+            secret,
+            bandwidths,
+            roots: BTreeMap::new(),
+            holding: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            drawn: false,
+            closed: false,
+        }
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(&node, &root): (&NodeId, &Digest)| {
+            let bandwidth_bytes_per_s = *self.bandwidths.get(&node)?;
+            Some(Seat { node, root, bandwidth_bytes_per_s })
+        };
+        self.roots.iter().filter_map(seat).collect()
+    }
+}
+
+impl Machine for Caller {
+    type Event = Heard;
+    type Effect = Call;
+
+    fn handle(&mut self, _now_ms: u64, event: Heard) -> Vec<Call> {
+        let mut calls = Vec::new();
+        match event {
+            Heard::Committed { from, root } => {
+                let expected =
+                    !self.drawn && self.bandwidths.contains_key(&from) && !self.lost.contains(&from);
+                if expected {
+                    self.roots.entry(from).or_insert(root);
+                }
+            }
+            Heard::Holding { from } => {
+                self.holding.insert(from);
+            }
+            Heard::Lost(node) => {
+                if self.bandwidths.contains_key(&node) && self.lost.insert(node) {
+                    if !self.drawn {
+                        self.roots.remove(&node);
+                    }
+                    calls.push(Call::Lost(node));
+                    if self.lost.len() == self.bandwidths.len() {
+                        calls.push(Call::Abandoned);
+                        return calls;
+                    }
+                }
+            }
+        }
+        let lives = |node: &&NodeId| !self.lost.contains(*node);
+        if !self.drawn && self.bandwidths.keys().filter(lives).all(|node| self.roots.contains_key(node)) {
+            self.drawn = true;
+            calls.push(Call::Drawn { secret: self.secret, seats: self.seats() });
+        }
+        if self.drawn
+            && !self.closed
+            && self.roots.keys().filter(lives).all(|node| self.holding.contains(node))
+        {
+            self.closed = true;
+            calls.push(Call::Closed { contributors: self.roots.keys().filter(lives).copied().collect() });
+        }
+        calls
+    }
+}

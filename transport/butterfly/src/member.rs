@@ -1,0 +1,407 @@
+//! A member's half of the merge.
+
+use crate::partition::{BLOCK, Copies, Seat, Shard, partition};
+use serde::{Deserialize, Serialize};
+use spec::{Digest, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use wire::Machine;
+
+/// One member of one merge. Messages may come in any order; each round waits for what it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Butterfly {
+    me: NodeId,
+    members: BTreeSet<NodeId>,
+    blocks: u64,
+    copies: Copies,
+    root: Option<Digest>,
+    seats: Option<Vec<Seat>>,
+    shards: Vec<Shard>,
+    contributors: Option<Vec<NodeId>>,
+    lost: BTreeSet<NodeId>,
+    /// Sender and shard of the pieces that arrived and opened.
+    pieces: BTreeSet<(NodeId, u32)>,
+    /// Each owner's word on the sum of a shard, mine included.
+    words: BTreeMap<(u32, NodeId), Digest>,
+    /// Sums whose bytes are here, by who sent them (or I, who added them up).
+    sums: BTreeMap<(u32, NodeId), Digest>,
+    settled: BTreeMap<u32, Digest>,
+    accepted: BTreeMap<u32, Digest>,
+    /// What was emitted, so that it is emitted once.
+    done: BTreeSet<Done>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Done {
+    Pieces,
+    Holding,
+    Reduce(u32),
+    Announce(u32),
+    SendSum(u32, NodeId),
+    Disagree(u32),
+    Orphaned(u32),
+    Apply,
+}
+
+/// What can happen to a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// My contribution is encoded.
+    Encoded {
+        /// Root of the tree over it.
+        root: Digest,
+    },
+    /// The caller draws the pairs.
+    Drawn {
+        /// Together with the roots this is the seed.
+        secret: [u8; 32],
+        /// Who takes part, in key order.
+        seats: Vec<Seat>,
+    },
+    /// A piece of a contribution arrived.
+    Piece {
+        /// Whose.
+        from: NodeId,
+        /// Of which shard.
+        shard: u32,
+        /// Whether it opens against the sender's root.
+        opens: bool,
+    },
+    /// The caller says whose contributions are added up.
+    Closed {
+        /// In key order.
+        contributors: Vec<NodeId>,
+    },
+    /// A reduction that I was asked for is done.
+    Reduced {
+        /// Which shard.
+        shard: u32,
+        /// Digest of the sum.
+        sum: Digest,
+    },
+    /// An owner says what its sum is.
+    Announced {
+        /// Who.
+        from: NodeId,
+        /// Which shard.
+        shard: u32,
+        /// Digest of the sum.
+        sum: Digest,
+    },
+    /// A sum arrived.
+    Sum {
+        /// From whom.
+        from: NodeId,
+        /// Which shard.
+        shard: u32,
+        /// Digest of the bytes as they arrived.
+        sum: Digest,
+    },
+    /// A third party added up a disputed shard.
+    Settled {
+        /// Which shard.
+        shard: u32,
+        /// Digest of the true sum.
+        sum: Digest,
+    },
+    /// The caller says that a member is gone for this merge.
+    Lost(NodeId),
+}
+
+/// What a member wants done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Tell the caller what I commit to.
+    Commit {
+        /// Root of the tree over my contribution.
+        root: Digest,
+    },
+    /// Send a piece of my contribution.
+    SendPiece {
+        /// To an owner.
+        to: NodeId,
+        /// Of which shard.
+        shard: u32,
+        /// The shard's blocks.
+        blocks: Range<u64>,
+    },
+    /// Tell the caller that I hold the pieces of my shards from everybody who is not lost.
+    Holding,
+    /// Add up the pieces of a shard; answered by [`Event::Reduced`].
+    Reduce {
+        /// Which shard.
+        shard: u32,
+        /// The shard's blocks.
+        blocks: Range<u64>,
+        /// Whose pieces, in key order.
+        contributors: Vec<NodeId>,
+    },
+    /// Tell every member what my sum of a shard is.
+    Announce {
+        /// Which shard.
+        shard: u32,
+        /// Digest of the sum.
+        sum: Digest,
+    },
+    /// Send a sum.
+    SendSum {
+        /// To whom.
+        to: NodeId,
+        /// Of which shard.
+        shard: u32,
+        /// The shard's blocks.
+        blocks: Range<u64>,
+    },
+    /// Take the outer step with these sums. Once.
+    Apply {
+        /// Digest of every shard's sum, by its index.
+        sums: Vec<Digest>,
+    },
+    /// The two owners of a shard say different things: one of them lies, and a third party must add up.
+    Disagree {
+        /// Which shard.
+        shard: u32,
+        /// The owners.
+        owners: [NodeId; 2],
+        /// Their words, in the same order.
+        sums: [Digest; 2],
+    },
+    /// A member sent a piece that does not open against what it committed to.
+    Accuse {
+        /// Who.
+        node: NodeId,
+        /// Of which shard.
+        shard: u32,
+    },
+    /// Every owner of a shard is lost before its sum reached me: the merge cannot be finished.
+    Orphaned {
+        /// Which shard.
+        shard: u32,
+    },
+    /// The draw does not name me: the others go on without me.
+    Excluded,
+}
+
+impl Butterfly {
+    /// A merge of a stage of `parameters` parameters among `members`, `me` included.
+    pub fn new(me: NodeId, members: &[NodeId], parameters: u64, copies: Copies) -> Self {
+        Self {
+            me,
+            members: members.iter().copied().chain([me]).collect(),
+            blocks: parameters.div_ceil(BLOCK),
+            copies,
+            root: None,
+            seats: None,
+            shards: Vec::new(),
+            contributors: None,
+            lost: BTreeSet::new(),
+            pieces: BTreeSet::new(),
+            words: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// The shards, once drawn.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    fn encoded(&mut self, root: Digest, effects: &mut Vec<Effect>) {
+        if self.root.is_some() {
+            return;
+        }
+        self.root = Some(root);
+        if self.members.len() > 1 {
+            effects.push(Effect::Commit { root });
+            return;
+        }
+        // Alone there is nobody to surprise: no draw, no traffic, one shard.
+        self.draw([0; 32], vec![Seat { node: self.me, root, bandwidth_bytes_per_s: 1 }], effects);
+        self.contributors = Some(vec![self.me]);
+    }
+
+    fn draw(&mut self, secret: [u8; 32], seats: Vec<Seat>, effects: &mut Vec<Effect>) {
+        if self.seats.is_some() {
+            return;
+        }
+        if !seats.iter().any(|seat| seat.node == self.me) {
+            effects.push(Effect::Excluded);
+            return;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("iota butterfly draw v1");
+        hasher.update(&secret);
+        for seat in &seats {
+            hasher.update(seat.node.as_bytes()).update(seat.root.as_bytes());
+        }
+        self.shards = partition(self.blocks, &seats, hasher.finalize().as_bytes(), self.copies);
+        self.seats = Some(seats);
+    }
+
+    /// Whether a message can belong to this merge; also what bounds the memory that early messages take.
+    fn expects(&self, from: NodeId, shard: u32) -> bool {
+        self.members.contains(&from) && (shard as usize) < 2 * self.members.len()
+    }
+
+    /// Does everything that what is known by now allows.
+    fn advance(&mut self, effects: &mut Vec<Effect>) {
+        let Some(seats) = self.seats.clone() else { return };
+        for shard in self.shards.clone() {
+            self.scatter(&shard, effects);
+        }
+        self.done.insert(Done::Pieces);
+        self.hold(&seats, effects);
+        for shard in self.shards.clone() {
+            self.reduce(&shard, effects);
+            self.spread(&shard, &seats, effects);
+            self.accept(&shard, effects);
+        }
+        if self.accepted.len() == self.shards.len() && self.done.insert(Done::Apply) {
+            effects.push(Effect::Apply { sums: self.accepted.values().copied().collect() });
+        }
+    }
+
+    fn scatter(&self, shard: &Shard, effects: &mut Vec<Effect>) {
+        if self.done.contains(&Done::Pieces) {
+            return;
+        }
+        for &to in shard.owners.iter().filter(|&&to| to != self.me && !self.lost.contains(&to)) {
+            effects.push(Effect::SendPiece { to, shard: shard.index, blocks: shard.blocks.clone() });
+        }
+    }
+
+    fn hold(&mut self, seats: &[Seat], effects: &mut Vec<Effect>) {
+        let mine = |shard: &&Shard| shard.owners.contains(&self.me);
+        let held = |shard: &Shard| {
+            seats.iter().map(|seat| seat.node).all(|node| {
+                node == self.me || self.lost.contains(&node) || self.pieces.contains(&(node, shard.index))
+            })
+        };
+        let complete = self.shards.iter().filter(mine).all(held);
+        if self.members.len() > 1 && complete && self.done.insert(Done::Holding) {
+            effects.push(Effect::Holding);
+        }
+    }
+
+    fn reduce(&mut self, shard: &Shard, effects: &mut Vec<Effect>) {
+        let Some(contributors) = &self.contributors else { return };
+        let held = |&node: &NodeId| node == self.me || self.pieces.contains(&(node, shard.index));
+        let ready = shard.owners.contains(&self.me) && contributors.iter().all(held);
+        if ready && self.done.insert(Done::Reduce(shard.index)) {
+            effects.push(Effect::Reduce {
+                shard: shard.index,
+                blocks: shard.blocks.clone(),
+                contributors: contributors.clone(),
+            });
+        }
+    }
+
+    /// Tells my word, and sends my sum where it is my turn.
+    fn spread(&mut self, shard: &Shard, seats: &[Seat], effects: &mut Vec<Effect>) {
+        let Some(&sum) = self.words.get(&(shard.index, self.me)) else { return };
+        if seats.len() == 1 {
+            return;
+        }
+        if self.done.insert(Done::Announce(shard.index)) {
+            effects.push(Effect::Announce { shard: shard.index, sum });
+        }
+        let settled = self.settled.get(&shard.index);
+        let before_me = shard.owners.iter().take_while(|&&owner| owner != self.me);
+        let my_turn = settled == Some(&sum) || before_me.copied().all(|owner| self.lost.contains(&owner));
+        if !my_turn || settled.is_some_and(|&settled| settled != sum) {
+            return;
+        }
+        for to in seats.iter().map(|seat| seat.node) {
+            // An owner has its own sum, unless it was settled that the other one is right.
+            let has = to == self.me || (shard.owners.contains(&to) && settled.is_none());
+            if !has && !self.lost.contains(&to) && self.done.insert(Done::SendSum(shard.index, to)) {
+                effects.push(Effect::SendSum { to, shard: shard.index, blocks: shard.blocks.clone() });
+            }
+        }
+    }
+
+    /// Finds out which sum of a shard stands, and whether it is here.
+    fn accept(&mut self, shard: &Shard, effects: &mut Vec<Effect>) {
+        let index = shard.index;
+        let said: Vec<(NodeId, Digest)> =
+            shard.owners.iter().filter_map(|&o| Some((o, *self.words.get(&(index, o))?))).collect();
+        if let [(a, x), (b, y)] = said[..]
+            && x != y
+            && self.done.insert(Done::Disagree(index))
+        {
+            effects.push(Effect::Disagree { shard: index, owners: [a, b], sums: [x, y] });
+        }
+        if self.accepted.contains_key(&index) {
+            return;
+        }
+        let silent = |owner: &&NodeId| !said.iter().any(|(who, _)| who == *owner);
+        let waiting = shard.owners.iter().filter(silent).any(|owner| !self.lost.contains(owner));
+        let stands = match (self.settled.get(&index), &said[..]) {
+            (Some(&settled), _) => Some(settled),
+            (None, [(_, word)]) if !waiting => Some(*word),
+            (None, [(_, x), (_, y)]) if x == y => Some(*x),
+            _ => None,
+        };
+        let here = |sum: &Digest| {
+            shard.owners.iter().any(|&owner| self.sums.get(&(index, owner)).is_some_and(|s| s == sum))
+        };
+        if let Some(sum) = stands.filter(here) {
+            self.accepted.insert(index, sum);
+            return;
+        }
+        let all_lost = shard.owners.iter().all(|owner| self.lost.contains(owner));
+        if all_lost && self.done.insert(Done::Orphaned(index)) {
+            effects.push(Effect::Orphaned { shard: index });
+        }
+    }
+}
+
+impl Machine for Butterfly {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, _now_ms: u64, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Encoded { root } => self.encoded(root, &mut effects),
+            Event::Drawn { secret, seats } => self.draw(secret, seats, &mut effects),
+            Event::Piece { from, shard, opens } if self.expects(from, shard) => {
+                if opens {
+                    self.pieces.insert((from, shard));
+                } else {
+                    effects.push(Effect::Accuse { node: from, shard });
+                }
+            }
+            Event::Closed { contributors } => {
+                self.contributors.get_or_insert(contributors);
+            }
+            Event::Reduced { shard, sum } if self.done.contains(&Done::Reduce(shard)) => {
+                self.words.entry((shard, self.me)).or_insert(sum);
+                self.sums.entry((shard, self.me)).or_insert(sum);
+            }
+            Event::Announced { from, shard, sum } if self.expects(from, shard) && from != self.me => {
+                self.words.entry((shard, from)).or_insert(sum);
+            }
+            Event::Sum { from, shard, sum } if self.expects(from, shard) && from != self.me => {
+                // The last one counts: after a shard is settled the truth may come from the same sender.
+                self.sums.insert((shard, from), sum);
+            }
+            Event::Settled { shard, sum } if (shard as usize) < self.shards.len() => {
+                self.settled.entry(shard).or_insert(sum);
+            }
+            Event::Lost(node) => {
+                self.lost.insert(node);
+            }
+            // From a stranger, or an answer to nothing that I asked.
+            Event::Piece { .. }
+            | Event::Reduced { .. }
+            | Event::Announced { .. }
+            | Event::Sum { .. }
+            | Event::Settled { .. } => {}
+        }
+        self.advance(&mut effects);
+        effects
+    }
+}
