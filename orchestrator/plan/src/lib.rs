@@ -1,1 +1,210 @@
-//! What a model costs on a fleet: stage cut, memory, predicted step time; pure
+//! What a model costs on a fleet: memory of a stage, time of an inner step, what limits it; pure.
+//!
+//! *Napkin.* A stage of `P` multiplied parameters spends `2P` FLOPs a token forward and twice that backward. A
+//! boundary moves `d` values a token each way. So, with bf16 as the uncompressed form, a link takes
+//! `d*F / (P*B*c)` times as long as the forward pass before it ([`link_ratio`]), whatever batch and sequence.
+//! A step of `A` microbatches through `p` equal stages idles `(p-1)/(A+p-1)` of the time at staleness 0.
+
+use serde::{Deserialize, Serialize};
+use spec::{BoundaryCodec, Model, Outer, Run};
+
+/// The machine of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it achieves, in FLOP/s.
+    pub flops_per_s: f64,
+    /// What it has for the stage, in bytes.
+    pub memory_bytes: u64,
+    /// The lesser of upload and download, in bytes/s.
+    pub bandwidth_bytes_per_s: f64,
+}
+
+/// What sets the pace of a step, or forbids it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    /// The stage does not fit.
+    Memory,
+    /// Arithmetic takes longest.
+    Compute,
+    /// Moving boundary tensors takes longest.
+    Link,
+}
+
+/// One stage of a forecast.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageForecast {
+    /// See [`memory_bytes`].
+    pub memory_bytes: u64,
+    /// Forward and backward of one microbatch, in seconds.
+    pub compute_s: f64,
+    /// One microbatch's busier direction of the node's link, in seconds.
+    pub link_s: f64,
+}
+
+/// What a step will take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Head first.
+    pub stages: Vec<StageForecast>,
+    /// One inner step, in seconds.
+    pub step_s: f64,
+    /// Share of the slowest stage's time in a step that it idles, in [0, 1).
+    pub bubble: f64,
+    /// The stage that limits.
+    pub limiting_stage: usize,
+    /// By what.
+    pub limit: Resource,
+}
+
+/// Link time over forward time at a boundary: `d*F / (P*B*c)`.
+///
+/// `dim` is the boundary's width, `flops_per_s` what the node achieves, `parameters` those of its stage,
+/// `bandwidth_bytes_per_s` its link, `compression` against bf16. At 1 or below the link hides behind compute;
+/// the value at `compression = 1` is the compression that is needed for that.
+pub fn link_ratio(
+    dim: u32,
+    flops_per_s: f64,
+    parameters: u64,
+    bandwidth_bytes_per_s: f64,
+    compression: f64,
+) -> f64 {
+    f64::from(dim) * flops_per_s / (parameters as f64 * bandwidth_bytes_per_s * compression)
+}
+
+/// FLOPs of stage `index` for one token, forward: two for each parameter of a matrix product, and causal
+/// attention over half the context on average.
+pub fn forward_flops(model: &Model, index: usize) -> f64 {
+    let Some(stage) = model.stage(index) else { return 0.0 };
+    let (dim, context) = (f64::from(model.dim), f64::from(model.context));
+    let block = 2.0 * (model.block_parameters() as f64 - 2.0 * dim) + 2.0 * context * dim;
+    let logits = if stage.kind.judges() { 2.0 * f64::from(model.vocab) * dim } else { 0.0 };
+    f64::from(stage.blocks) * block + logits
+}
+
+/// Memory of stage `index` in bytes: f32 weights, gradients and both moments; where there is an outer step
+/// also the epoch's first weights, residual and momentum; and what autograd keeps for each microbatch in
+/// flight, of which stage `i` of `p` has at most `p - i`.
+pub fn memory_bytes(run: &Run, index: usize) -> u64 {
+    let model = &run.model;
+    let Some(stage) = model.stage(index) else { return 0 };
+    let copies = if run.outer == Outer::None { 4 } else { 7 };
+    let kv = u64::from(model.kv_heads) * u64::from(model.head_dim());
+    // Block input, both norms, query, attention, middle residual; key and value; gate, up, product.
+    let block = 6 * u64::from(model.dim) + 2 * kv + 3 * u64::from(model.ffn);
+    let logits = if stage.kind.judges() { u64::from(model.vocab) } else { 0 };
+    let kept = run.microbatch_tokens() * (u64::from(stage.blocks) * block + logits);
+    let in_flight = ((model.stage_count() - index) as u64).min(u64::from(run.inner.members));
+    4 * (copies * model.stage_parameters(index) + in_flight * kept)
+}
+
+/// Bytes of one boundary tensor as it is named in receipts, before lossless packing.
+pub fn boundary_bytes(run: &Run) -> u64 {
+    let (rows, dim) = (run.microbatch_tokens(), u64::from(run.model.dim));
+    match run.boundary {
+        BoundaryCodec::F32 => 4 * rows * dim,
+        BoundaryCodec::Bf16 => 2 * rows * dim,
+        // Codes, and one exponent for each row and 128 channels.
+        BoundaryCodec::Int8 => rows * (dim + dim.div_ceil(128)),
+    }
+}
+
+/// Forecasts an inner step with one node a stage, head first; `None` when `fleet` is not that long.
+///
+/// Compute and link overlap, so a stage takes the longer of the two for each microbatch; a step fills the
+/// pipeline once and then runs at the pace of the slowest stage.
+pub fn forecast(run: &Run, fleet: &[Node]) -> Option<Forecast> {
+    let count = run.model.stage_count();
+    if fleet.len() != count || count == 0 {
+        return None;
+    }
+    let tokens = run.microbatch_tokens() as f64;
+    let stage = |(index, node): (usize, &Node)| {
+        // A tensor each way over each boundary that the stage has.
+        let tensors = u32::from(index > 0) + u32::from(index + 1 < count);
+        StageForecast {
+            memory_bytes: memory_bytes(run, index),
+            compute_s: 3.0 * forward_flops(&run.model, index) * tokens / node.flops_per_s,
+            link_s: f64::from(tensors) * boundary_bytes(run) as f64 / node.bandwidth_bytes_per_s,
+        }
+    };
+    let stages: Vec<StageForecast> = fleet.iter().enumerate().map(stage).collect();
+    let pace = |stage: &StageForecast| stage.compute_s.max(stage.link_s);
+    let slowest = (0..count).max_by(|&a, &b| pace(&stages[a]).total_cmp(&pace(&stages[b])))?;
+    let busy_s = pace(&stages[slowest]) * f64::from(run.inner.members);
+    let step_s = busy_s + stages.iter().map(pace).sum::<f64>() - pace(&stages[slowest]);
+    let too_big = (0..count).find(|&index| stages[index].memory_bytes > fleet[index].memory_bytes);
+    let (limiting_stage, limit) = match too_big {
+        Some(index) => (index, Resource::Memory),
+        None if stages[slowest].link_s > stages[slowest].compute_s => (slowest, Resource::Link),
+        None => (slowest, Resource::Compute),
+    };
+    Some(Forecast { bubble: 1.0 - busy_s / step_s, stages, step_s, limiting_stage, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = include_str!("tests/run.toml");
+
+    fn fleet(flops_per_s: f64, memory_bytes: u64, bandwidth_bytes_per_s: f64) -> Vec<Node> {
+        vec![Node { flops_per_s, memory_bytes, bandwidth_bytes_per_s }; 4]
+    }
+
+    #[test]
+    fn the_law_gives_the_compression_that_hides_a_link() {
+        let needed = |flops_per_s| link_ratio(2048, flops_per_s, 1_000_000_000, 100e6 / 8.0, 1.0);
+        assert_eq!(needed(165e12).round(), 27.0);
+        assert_eq!(needed(800e12).round(), 131.0);
+        assert_eq!(link_ratio(2048, 165e12, 1_000_000_000, 100e6 / 8.0, needed(165e12)), 1.0);
+    }
+
+    #[test]
+    fn the_law_agrees_with_the_forecast() {
+        let run = Run::from_toml(RUN).unwrap();
+        let forecast = forecast(&run, &fleet(1e12, u64::MAX, 1e6)).unwrap();
+        // One tensor of a body's two, against the third of its time that is forward.
+        let measured = forecast.stages[1].link_s / 2.0 / (forecast.stages[1].compute_s / 3.0);
+        let compression =
+            2.0 * (run.microbatch_tokens() * u64::from(run.model.dim)) as f64 / boundary_bytes(&run) as f64;
+        let multiplied = (forward_flops(&run.model, 1) / 2.0) as u64;
+        let law = link_ratio(run.model.dim, 1e12, multiplied, 1e6, compression);
+        assert!((measured / law - 1.0).abs() < 1e-9, "{measured} {law}");
+    }
+
+    #[test]
+    fn memory_is_what_a_hand_counts() {
+        let run = Run::from_toml(RUN).unwrap();
+        // A body: 2 blocks of 4 * 256 * 192 + 3 * 256 * 704 + 512 parameters in 7 copies; two microbatches in
+        // flight, 1024 tokens each, 6 * 256 + 2 * 128 + 3 * 704 values a block.
+        assert_eq!(memory_bytes(&run, 2), 4 * (7 * 2 * 737_792 + 2 * 1024 * 2 * 3904));
+        assert_eq!(memory_bytes(&run, 4), 0);
+    }
+
+    #[test]
+    fn what_is_scarce_is_named() {
+        let run = Run::from_toml(RUN).unwrap();
+        let limit = |fleet: &[Node]| {
+            let forecast = forecast(&run, fleet).unwrap();
+            (forecast.limiting_stage, forecast.limit)
+        };
+        assert_eq!(limit(&fleet(1e9, 1 << 40, 1e12)), (3, Resource::Compute)); // the tail has the logits
+        let mut slow_link = fleet(1e15, 1 << 40, 1e9);
+        slow_link[1].bandwidth_bytes_per_s = 1e3;
+        assert_eq!(limit(&slow_link), (1, Resource::Link));
+        assert_eq!(limit(&fleet(1e9, 1 << 20, 1e12)), (0, Resource::Memory));
+        assert_eq!(forecast(&run, &[]), None);
+    }
+
+    #[test]
+    fn the_bubble_of_equal_stages_is_the_textbook_one() {
+        let mut run = Run::from_toml(RUN).unwrap();
+        run.inner.members = 12;
+        // Links so slow that they alone count, and the ends made as slow as the bodies.
+        let mut nodes = fleet(1e15, u64::MAX, 2e3);
+        nodes[0].bandwidth_bytes_per_s = 1e3;
+        nodes[3].bandwidth_bytes_per_s = 1e3;
+        let bubble = forecast(&run, &nodes).unwrap().bubble;
+        assert!((bubble - 3.0 / 15.0).abs() < 1e-12, "{bubble}");
+    }
+}
