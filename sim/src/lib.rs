@@ -1,1 +1,83 @@
-//! Every pure core in virtual time from one seed, under named checkers
+//! Every pure core in virtual time from one seed, under named checkers.
+//!
+//! [`run`] builds a swarm (one orchestrator, a miner for each stage, one validator), delivers what happens
+//! in the order of a virtual clock, and performs what the cores want done: the [`world`] has a network with
+//! latency and jitter, an object store in memory, an arithmetic that is a hash, and faults. Everything that
+//! varies is drawn from the seed, so the same scenario and seed give the same log to the byte.
+//! [`checkers`] look at every event and effect; what they object to is in the [`Report`], with the one
+//! command that replays it.
+//!
+//! What is deliberately absent: sockets, threads, wall time, tensors. The cores are the shipped ones.
+
+pub mod checkers;
+pub mod cores;
+pub mod replay;
+pub mod report;
+pub mod scenarios;
+pub mod trace;
+pub mod world;
+
+pub use report::{Report, Violation};
+
+use scenarios::Scenario;
+use serde::Serialize;
+use world::World;
+
+/// How large a swarm is run, and what of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Options {
+    /// Stages, each held by one miner.
+    pub stages: u16,
+    /// Epochs in the run.
+    pub epochs: u32,
+    /// Inner steps in an epoch.
+    pub steps: u32,
+    /// Microbatches in an inner step.
+    pub members: u16,
+    /// Keep the log as text.
+    pub log: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { stages: 3, epochs: 2, steps: 6, members: 4, log: false }
+    }
+}
+
+/// A simulation that cannot be started.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SimError {
+    /// There is no such scenario.
+    #[error("no scenario {found:?}: there are {known}")]
+    Scenario {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        known: String,
+    },
+    /// The swarm asked for makes no legal run.
+    #[error("these options make no run: {0}")]
+    Options(#[from] spec::SpecError),
+    /// The orchestrator does not take the run.
+    #[error("these options make no swarm: {0}")]
+    Swarm(#[from] orchestrator_core::ConfigError),
+}
+
+/// Runs a scenario from a seed to its end.
+///
+/// # Errors
+/// An unknown scenario, or options that make no legal run. What goes wrong in the swarm is in the report.
+pub fn run(scenario: &str, seed: u64, options: &Options) -> Result<Report, SimError> {
+    let scenario = Scenario::named(scenario).ok_or_else(|| SimError::Scenario {
+        found: scenario.to_owned(),
+        known: Scenario::ALL.map(|known| known.name).join(", "),
+    })?;
+    let mut report = World::new(scenario, seed, options)?.run();
+    if let Err(sentence) = (scenario.expect)(&report) {
+        report.violations.push(Violation { checker: "outcome", at_us: report.virtual_us, sentence });
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What came of a simulation.
+
+use crate::Options;
+use orchestrator_core::Ending;
+use serde::Serialize;
+use spec::{Digest, NodeId};
+use std::fmt;
+use wire::Finding;
+
+/// What came of one scenario and seed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The seed.
+    pub seed: u64,
+    /// How large the swarm was.
+    pub options: Options,
+    /// How the run ended; `None` if it did not.
+    pub ending: Option<Ending>,
+    /// Virtual time of the last event, in microseconds.
+    pub virtual_us: u64,
+    /// Events delivered to cores.
+    pub events: u64,
+    /// Digest over every event and effect, in order.
+    pub digest: Digest,
+    /// Mean loss of each microbatch in nats per token, in the order they finished.
+    pub losses: Vec<f64>,
+    /// Epochs committed.
+    pub commits: u32,
+    /// What replays found, by whose work.
+    pub findings: Vec<(NodeId, Finding)>,
+    /// Whom the orchestrator kept evidence against.
+    pub convicted: Vec<NodeId>,
+    /// The miners whose output was perturbed.
+    pub cheats: Vec<NodeId>,
+    /// How each node ended, by its role and number; killed and unfinished ones are missing.
+    pub exits: Vec<(String, Result<String, String>)>,
+    /// What the checkers object to.
+    pub violations: Vec<Violation>,
+    /// Every event and effect as text, if it was asked for.
+    pub log: String,
+}
+
+/// What a checker objects to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The checker's name.
+    pub checker: &'static str,
+    /// When, in virtual microseconds.
+    pub at_us: u64,
+    /// What, in one sentence.
+    pub sentence: String,
+}
+
+impl Report {
+    /// Whether no checker objects.
+    pub fn passed(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// The one command that does all this again.
+    pub fn command(&self) -> String {
+        let (found, usual) = (&self.options, Options::default());
+        let mut command = format!("iota sim --scenario {} --seed {}", self.scenario, self.seed);
+        for (flag, found, usual) in [
+            ("stages", u32::from(found.stages), u32::from(usual.stages)),
+            ("epochs", found.epochs, usual.epochs),
+            ("steps", found.steps, usual.steps),
+            ("members", u32::from(found.members), u32::from(usual.members)),
+        ] {
+            if found != usual {
+                command += &format!(" --{flag} {found}");
+            }
+        }
+        command
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ending = match &self.ending {
+            None => "no end".into(),
+            Some(Ending::Complete) => "complete".into(),
+            Some(Ending::Stopped) => "stopped".into(),
+            Some(Ending::Failed { why }) => format!("failed: {why}"),
+        };
+        let (events, commits, seconds) = (self.events, self.commits, self.virtual_us as f64 / 1e6);
+        writeln!(
+            f,
+            "{} seed {}: {ending}; {events} events, {} microbatches, {commits} commits, {} audits in {seconds:.3} virtual s",
+            self.scenario,
+            self.seed,
+            self.losses.len(),
+            self.findings.len(),
+        )?;
+        for Violation { checker, at_us, sentence } in &self.violations {
+            writeln!(f, "  {checker} at {at_us} us: {sentence}")?;
+        }
+        if !self.passed() {
+            writeln!(f, "  again: {}", self.command())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What is simulated: a swarm, what befalls it, and how that must end.
+
+mod setup;
+
+pub use setup::{NodeSetup, Setup, small_run};
+
+use crate::report::Report;
+use crate::world::chance::Chance;
+use crate::world::faults::Perturbation;
+use orchestrator_core::Ending;
+use wire::Finding;
+
+/// A scenario.
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What happens, for people.
+    pub about: &'static str,
+    /// Turns the honest swarm into this one.
+    pub twist: fn(&mut Setup, &mut Chance),
+    /// How it must have ended; else what is wrong, in one sentence.
+    pub expect: fn(&Report) -> Result<(), String>,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [&'static Self; 4] = [&HONEST, &PERTURB, &MINER_LOST, &BAD_TOKEN];
+
+    /// The scenario with this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name == name)
+    }
+}
+
+static HONEST: Scenario = Scenario {
+    name: "honest",
+    about: "nothing goes wrong: the run completes and every audit finds equal digests",
+    twist: |_, _| {},
+    expect: complete,
+};
+
+static PERTURB: Scenario = Scenario {
+    name: "perturb",
+    about: "one miner changes one value in each inner step: a replay finds it, and evidence is kept",
+    twist: |setup, chance| {
+        let perturbation = Perturbation::drawn(chance, setup.run.inner.members);
+        setup.some_miner(chance).fate.perturbation = Some(perturbation);
+    },
+    expect: |report| {
+        let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
+        let unequal = |finding: &Finding| matches!(finding, Finding::Unequal { .. });
+        if !report.findings.iter().any(|(miner, finding)| miner == cheat && unequal(finding)) {
+            return Err(format!(
+                "the changed values of {} were not found: {:?}",
+                cheat.short(),
+                report.findings
+            ));
+        }
+        if !report.convicted.contains(cheat) {
+            return Err(format!("no evidence is kept against {}", cheat.short()));
+        }
+        Ok(())
+    },
+};
+
+static MINER_LOST: Scenario = Scenario {
+    name: "miner_lost",
+    about: "one miner stops without a word: with one miner a stage the run fails and says why",
+    twist: |setup, chance| {
+        // From before it says hello to well into its work: a microbatch is at least three events.
+        let run = &setup.run;
+        let microbatches = u64::from(run.inner.members) * run.total_steps();
+        let killed_after_events = chance.within(0..3 * microbatches) as usize;
+        setup.some_miner(chance).fate.killed_after_events = Some(killed_after_events);
+    },
+    expect: |report| match &report.ending {
+        Some(Ending::Failed { why }) if why.contains("miner") || why.contains("stage") => Ok(()),
+        other => Err(format!("expected a failure that speaks of the miner, found {other:?}")),
+    },
+};
+
+static BAD_TOKEN: Scenario = Scenario {
+    name: "bad_token",
+    about: "a stranger comes with a wrong token: it is turned away with a reason, the run completes",
+    twist: |setup, chance| setup.add_stranger(chance.bytes()),
+    expect: |report| {
+        complete(report)?;
+        let stranger = report.exits.iter().find(|(name, _)| name == Setup::STRANGER);
+        match stranger {
+            Some((_, Err(why))) if why.contains("token") => Ok(()),
+            other => Err(format!("expected the stranger to be told of its token, found {other:?}")),
+        }
+    },
+};
+
+fn complete(report: &Report) -> Result<(), String> {
+    if report.ending != Some(Ending::Complete) {
+        return Err(format!("expected a complete run, found {:?}", report.ending));
+    }
+    if report.findings.is_empty() {
+        return Err("the run is complete, but nothing was audited".into());
+    }
+    match report.findings.iter().find(|(_, finding)| !matches!(finding, Finding::Equal { .. })) {
+        Some((miner, finding)) => Err(format!("{}: {finding:?}, though nobody cheats", miner.short())),
+        None => Ok(()),
+    }
+}

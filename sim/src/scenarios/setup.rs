@@ -1,0 +1,174 @@
+//! The honest swarm that every scenario starts from.
+
+use super::Scenario;
+use crate::cores::Recipe;
+use crate::world::chance::Chance;
+use crate::world::disk::Store;
+use crate::world::faults::Fate;
+use crate::world::learner::Learner;
+use crate::{Options, SimError};
+use orchestrator_core::Timeouts;
+use spec::{
+    Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, NodeId, Outer, Run, SpecError,
+    Tokenizer,
+};
+use wire::{Key, Manifest, Signed, StageRecord, guest};
+
+/// A world before its first moment.
+pub struct Setup {
+    /// The run.
+    pub run: Run,
+    /// Token shards and first weights.
+    pub store: Store,
+    /// The orchestrator, then a miner for each stage, then the validator.
+    pub nodes: Vec<NodeSetup>,
+    orchestrator: NodeId,
+}
+
+/// One node of it.
+pub struct NodeSetup {
+    /// Its key.
+    pub id: NodeId,
+    /// Its role and number.
+    pub name: String,
+    /// Its core.
+    pub recipe: Recipe,
+    /// What befalls it.
+    pub fate: Fate,
+}
+
+impl Setup {
+    /// What the node with the wrong token is called.
+    pub const STRANGER: &'static str = "stranger";
+
+    /// The swarm of a scenario.
+    ///
+    /// # Errors
+    /// When the options make no legal run.
+    pub fn new(scenario: &Scenario, seed: u64, options: &Options) -> Result<Self, SimError> {
+        let mut chance = Chance::of(seed, "setup");
+        let (mut run, shards) = small_run(options)?;
+        run.seed = seed;
+        if chance.within(0..2) == 0 {
+            run.outer = Outer::None;
+        }
+        let key = Key::from_seed(chance.bytes());
+        let token = chance.bytes().to_vec();
+        let mut store = Store::default();
+        for shard in shards {
+            store.objects.put(shard);
+        }
+        let stage = |stage: usize| StageRecord {
+            weights: store.objects.put(Learner::first_weights(&run, stage as u16)),
+            momentum: Digest::default(),
+            miners: Vec::new(),
+        };
+        let stages = (0..run.model.stage_count()).map(stage).collect();
+        let previous = Digest::default();
+        let manifest =
+            Signed::new(Manifest { run: run.id(), epoch: 0, previous, stages, loss_q32: None }, &key);
+        let config = orchestrator_core::Config {
+            run: run.clone(),
+            key: key.clone(),
+            manifest,
+            token: token.clone(),
+            secret: chance.bytes(),
+            validators: 1,
+            miners_per_stage: 1,
+            timeouts: Timeouts::default(),
+        };
+        let orchestrator = key.id();
+        let mut guest = || {
+            let config =
+                guest::Config::new(Key::from_seed(chance.bytes()), orchestrator, token.clone(), "sim");
+            (config.key.id(), config)
+        };
+        let mut nodes = vec![NodeSetup {
+            id: orchestrator,
+            name: "orchestrator".into(),
+            recipe: Recipe::Orchestrator(config),
+            fate: Fate::default(),
+        }];
+        for number in 0..run.model.stage_count() {
+            let (id, config) = guest();
+            let (name, recipe) = (format!("miner-{number}"), Recipe::Miner(config));
+            nodes.push(NodeSetup { id, name, recipe, fate: Fate::default() });
+        }
+        let (id, config) = guest();
+        let recipe = Recipe::Validator(config);
+        nodes.push(NodeSetup { id, name: "validator".into(), recipe, fate: Fate::default() });
+        let mut setup = Self { run, store, nodes, orchestrator };
+        (scenario.twist)(&mut setup, &mut chance);
+        Ok(setup)
+    }
+
+    /// Draws one of the miners.
+    pub fn some_miner(&mut self, chance: &mut Chance) -> &mut NodeSetup {
+        let miner = chance.within(1..self.run.model.stage_count() as u64 + 1);
+        &mut self.nodes[miner as usize]
+    }
+
+    /// Adds a miner whose token is a wrong one.
+    pub fn add_stranger(&mut self, seed: [u8; 32]) {
+        let token = b"guessed".to_vec();
+        let config = guest::Config::new(Key::from_seed(seed), self.orchestrator, token, "sim");
+        self.nodes.push(NodeSetup {
+            id: config.key.id(),
+            name: Self::STRANGER.into(),
+            recipe: Recipe::Miner(config),
+            fate: Fate::default(),
+        });
+    }
+}
+
+/// A run of the size that `options` ask for, with the files of its training and validation shard.
+///
+/// # Errors
+/// When the options make no legal run.
+pub fn small_run(options: &Options) -> Result<(Run, [Vec<u8>; 2]), SpecError> {
+    let tokens = 64_usize;
+    let shards = [b't', b'v'].map(|byte| vec![byte; tokens + Data::SHARD_HEADER_BYTES as usize]);
+    let run = Run {
+        name: "simulated".into(),
+        mode: Mode::Portable,
+        seed: 0,
+        model: Model {
+            dim: 16,
+            heads: 2,
+            kv_heads: 1,
+            ffn: 32,
+            vocab: 256,
+            context: 16,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            stages: vec![1; options.stages.into()],
+        },
+        data: Data {
+            tokenizer: Tokenizer::Bytes,
+            train: Digest::of(&shards[0]),
+            train_tokens: tokens as u64,
+            validation: Digest::of(&shards[1]),
+            validation_tokens: tokens as u64,
+            sequences: 1,
+        },
+        inner: Inner {
+            lr: 1e-3,
+            lr_final: 1e-4,
+            warmup_steps: 2,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+            members: options.members,
+            staleness: 0,
+        },
+        outer: Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 },
+        epoch: Epoch { steps: options.steps, count: options.epochs, digest_every: 2 },
+        boundary: BoundaryCodec::F32,
+        audit: Audit { windows: 1, lag: 1 },
+        admission: Admission::Invitation,
+    };
+    run.check()?;
+    Ok((run, shards))
+}

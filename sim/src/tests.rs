@@ -1,0 +1,211 @@
+use crate::checkers::{
+    Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold, NoMicrobatchUnfinished, Record,
+};
+use crate::cores::Recipe;
+use crate::scenarios::{Scenario, Setup};
+use crate::trace::{Effect, Entry, Event, What};
+use crate::world::disk::Journal;
+use crate::{Options, SimError, run};
+use orchestrator_core::Report;
+use spec::{Digest, Member, Mode, NodeId, Operation, Outcome, Window};
+use wire::{Assignment, Finding, Key, Message, Receipt, Signed, Slot};
+
+/// Nearly all the time goes into signatures, so many seeds are run with few microbatches.
+const SHORT: Options = Options { stages: 3, epochs: 2, steps: 4, members: 2, log: false };
+
+fn passes(scenario: &str, seeds: std::ops::Range<u64>, options: &Options) {
+    for seed in seeds {
+        let report = run(scenario, seed, options).unwrap();
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[test]
+fn honest_runs_complete() {
+    passes("honest", 0..50, &SHORT);
+    passes("honest", 50..53, &Options::default());
+    for stages in [1, 2, 5] {
+        passes("honest", 0..3, &Options { stages, ..SHORT });
+    }
+}
+
+#[test]
+fn a_perturbed_value_is_found() {
+    passes("perturb", 0..50, &SHORT);
+}
+
+#[test]
+fn a_lost_miner_ends_the_run_with_a_sentence() {
+    passes("miner_lost", 0..50, &SHORT);
+}
+
+#[test]
+fn a_wrong_token_is_turned_away() {
+    passes("bad_token", 0..10, &SHORT);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_log_and_another_does_not() {
+    let options = Options { log: true, ..Options::default() };
+    let [once, again, other] = [3, 3, 4].map(|seed| run("perturb", seed, &options).unwrap());
+    assert!(once.log.len() > 10_000);
+    assert_eq!(once.log, again.log);
+    assert_eq!(once, again);
+    assert_ne!(once.log, other.log);
+    assert_ne!(once.digest, other.digest);
+}
+
+#[test]
+fn what_fails_says_how_to_do_it_again() {
+    let mut report = run("honest", 7, &SHORT).unwrap();
+    assert!(!report.to_string().contains("again:"));
+    let sentence = "of a test".into();
+    report.violations.push(crate::Violation { checker: "outcome", at_us: 5, sentence });
+    assert!(
+        report.to_string().ends_with("again: iota sim --scenario honest --seed 7 --steps 4 --members 2\n"),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_unknown_scenario_is_told_what_there_is() {
+    let error = run("honset", 1, &Options::default()).unwrap_err();
+    assert!(matches!(error, SimError::Scenario { .. }));
+    assert_eq!(error.to_string(), "no scenario \"honset\": there are honest, perturb, miner_lost, bad_token");
+    let options = Options { stages: 0, ..Options::default() };
+    assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
+}
+
+// Each checker is shown a log that it must object to.
+
+const END: End<'static> = End { complete: true, records: &[] };
+
+fn effect(effect: Effect) -> Entry {
+    Entry { at_us: 1, node: NodeId([1; 32]), what: What::Effect(effect) }
+}
+
+fn said(report: Report) -> Entry {
+    effect(Effect::Orchestrator(orchestrator_core::Effect::Report(report)))
+}
+
+fn assigned(epoch: u32, microbatch: u64) -> Entry {
+    let slot = Slot { miner: NodeId([1; 32]), step: 0, position: 0 };
+    let assignment = Assignment { id: microbatch, attempt: 0, epoch, microbatch, route: vec![slot; 2] };
+    let message = Message::Assign(assignment);
+    effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: NodeId([1; 32]), message }))
+}
+
+fn folded(stage: u16, microbatch: u64, step: u32) -> Entry {
+    let member = Member { assignment: microbatch, attempt: 0, step, position: 0, microbatch };
+    let receipt = Receipt {
+        run: Digest::default(),
+        mode: Mode::Portable,
+        epoch: 0,
+        sequence: 0,
+        previous: Digest::default(),
+        stage,
+        operation: Operation::Step { step, members: vec![member] },
+        state: None,
+        input_receipt: None,
+        input: None,
+        output: None,
+        loss_q32: None,
+        outcome: Outcome::Ok,
+    };
+    let message = Message::Receipt(Signed::new(receipt, &Key::from_seed([1; 32])));
+    effect(Effect::Miner(miner_core::Effect::Send(message)))
+}
+
+fn committed(epoch: u32) -> Entry {
+    said(Report::Committed { epoch, manifest: Digest::default(), nats: 1.0 })
+}
+
+/// What the checker says of the last entry; those before must pass.
+fn objection(checker: &mut dyn Checker, log: &[Entry]) -> Option<String> {
+    let (last, before) = log.split_last().unwrap();
+    for entry in before {
+        checker.observe(entry).unwrap();
+    }
+    checker.observe(last).err()
+}
+
+#[test]
+fn no_double_fold_objects() {
+    let twice = [assigned(0, 5), folded(0, 5, 0), folded(1, 5, 0), folded(1, 5, 1)];
+    let sentence = objection(&mut NoDoubleFold::default(), &twice).unwrap();
+    assert!(sentence.contains("stage 1 folded microbatch 5 of epoch 0 twice"), "{sentence}");
+    let never = [assigned(0, 5), folded(0, 5, 0), committed(0)];
+    let sentence = objection(&mut NoDoubleFold::default(), &never).unwrap();
+    assert!(sentence.contains("stage 1 never folded microbatch 5"), "{sentence}");
+    assert!(objection(&mut NoDoubleFold::default(), &[committed(0)]).is_some());
+    let once = [assigned(0, 5), folded(0, 5, 0), folded(1, 5, 0), committed(0)];
+    assert_eq!(objection(&mut NoDoubleFold::default(), &once), None);
+}
+
+#[test]
+fn no_microbatch_unfinished_objects() {
+    let loss = || said(Report::Loss { epoch: 0, step: 0, microbatch: 5, nats: 4.0 });
+    let mut checker = NoMicrobatchUnfinished::default();
+    assert_eq!(objection(&mut checker, &[assigned(0, 5)]), None);
+    assert!(checker.finish(&END).unwrap_err().contains("microbatch 5"));
+    assert!(checker.finish(&End { complete: false, ..END }).is_ok());
+    assert_eq!(objection(&mut checker, &[loss()]), None);
+    assert!(checker.finish(&END).is_ok());
+    assert!(objection(&mut checker, &[loss()]).unwrap().contains("2 losses"));
+}
+
+#[test]
+fn honest_never_slashed_objects() {
+    let miner = NodeId([7; 32]);
+    let evidence =
+        || effect(Effect::Orchestrator(orchestrator_core::Effect::KeepEvidence { miner, bytes: vec![] }));
+    let audited =
+        |finding| said(Report::Audited { miner, stage: 0, window: Window { epoch: 0, step: 2 }, finding });
+    let withheld = Finding::Withheld { digest: Digest::default() };
+    assert!(objection(&mut HonestNeverSlashed::default(), &[evidence()]).is_some());
+    assert!(objection(&mut HonestNeverSlashed::default(), &[audited(withheld)]).is_some());
+    assert_eq!(
+        objection(&mut HonestNeverSlashed::default(), &[audited(Finding::Equal { operations: 1 })]),
+        None
+    );
+    assert_eq!(objection(&mut HonestNeverSlashed { cheats: [miner].into() }, &[evidence()]), None);
+}
+
+#[test]
+fn journal_replays_equal_objects() {
+    let setup = Setup::new(Scenario::named("honest").unwrap(), 1, &Options::default()).unwrap();
+    let recipe = setup.nodes[1].recipe.clone();
+    assert!(matches!(recipe, Recipe::Miner(_)));
+    let mut core = recipe.build().unwrap();
+    let mut record = Record {
+        name: "miner-0".into(),
+        recipe,
+        journal: Journal::default(),
+        effects: Vec::new(),
+        state: Digest::default(),
+    };
+    for (now_ms, event) in [(1, miner_core::Event::Connected), (9, miner_core::Event::Leave)] {
+        let event = Event::Miner(event);
+        record.journal.append(now_ms, wire::to_bytes(&event));
+        record.effects.push(wire::digest_of(&core.handle(now_ms, event)));
+    }
+    record.state = core.digest();
+    let objection = |record: &Record| {
+        let records = std::slice::from_ref(record);
+        JournalReplaysEqual.finish(&End { complete: true, records }).err()
+    };
+    assert_eq!(objection(&record), None);
+
+    let mut doctored = record.clone();
+    doctored.effects[0] = Digest([9; 32]);
+    assert!(objection(&doctored).unwrap().contains("event 0 has other effects"));
+    let mut doctored = record.clone();
+    doctored.state = Digest([9; 32]);
+    assert!(objection(&doctored).unwrap().contains("the state after 2 events"));
+    let mut doctored = record.clone();
+    doctored.effects.pop();
+    assert!(objection(&doctored).unwrap().contains("the journal holds 2 events, 1 were taken in"));
+    let mut doctored = record;
+    doctored.journal.append(10, vec![255]);
+    assert!(objection(&doctored).unwrap().contains("entry 2 of the journal is no event"));
+}

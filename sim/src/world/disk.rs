@@ -1,0 +1,66 @@
+//! What outlives a process: the object store and the journals.
+
+use spec::Digest;
+use std::collections::BTreeMap;
+use wire::ObjectRef;
+
+/// Objects by the digest of their bytes: the store, or a node's object table.
+#[derive(Debug, Clone, Default)]
+pub struct Objects(BTreeMap<Digest, Vec<u8>>);
+
+impl Objects {
+    /// Keeps `bytes` and names them.
+    pub fn put(&mut self, bytes: Vec<u8>) -> ObjectRef {
+        let object = ObjectRef::of(&bytes);
+        self.0.insert(object.digest, bytes);
+        object
+    }
+
+    /// The bytes, if they are here.
+    pub fn get(&self, digest: Digest) -> Option<&[u8]> {
+        self.0.get(&digest).map(Vec::as_slice)
+    }
+
+    /// Drops an object.
+    pub fn forget(&mut self, digest: Digest) {
+        self.0.remove(&digest);
+    }
+}
+
+/// The object store with the run's pointer.
+#[derive(Debug, Clone, Default)]
+pub struct Store {
+    /// What lies in it.
+    pub objects: Objects,
+    pointer: Option<Digest>,
+}
+
+impl Store {
+    /// Moves the pointer, if it is where the caller believes.
+    ///
+    /// # Errors
+    /// Where it is instead.
+    pub fn move_pointer(&mut self, from: Option<Digest>, to: Digest) -> Result<(), String> {
+        if self.pointer != from {
+            return Err(format!("the pointer names {:?}, expected {from:?}", self.pointer));
+        }
+        self.pointer = Some(to);
+        Ok(())
+    }
+}
+
+/// The events of one core: time in milliseconds and postcard of the event, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Journal(Vec<(u64, Vec<u8>)>);
+
+impl Journal {
+    /// Appends an entry.
+    pub fn append(&mut self, now_ms: u64, event: Vec<u8>) {
+        self.0.push((now_ms, event));
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.0.iter().map(|(now_ms, event)| (*now_ms, event.as_slice()))
+    }
+}

@@ -1,0 +1,44 @@
+//! What goes wrong, and how the others notice.
+
+use super::chance::Chance;
+use spec::Operation;
+
+/// After how long a silent node is suspected, in microseconds.
+pub const SUSPECTED_US: u64 = 900_000;
+/// After how long the connection of a silent node counts as gone, in microseconds.
+pub const LOST_US: u64 = 5_000_000;
+
+/// What befalls one node. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Fate {
+    /// The node stops without a word instead of taking in the event after so many.
+    pub killed_after_events: Option<usize>,
+    /// The node's results are changed.
+    pub perturbation: Option<Perturbation>,
+}
+
+/// One value changed in one microbatch of every inner step but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Perturbation {
+    position: u16,
+    backward: bool,
+}
+
+impl Perturbation {
+    /// Draws which microbatch of a step of `members`, and which pass.
+    pub fn drawn(chance: &mut Chance, members: u16) -> Self {
+        let position = chance.within(0..u64::from(members)) as u16;
+        Self { position, backward: chance.within(0..2) == 1 }
+    }
+
+    /// Whether the result of `operation` in stage `stage` is changed. A head's backward gives nothing away that
+    /// could be changed, so there it is always the forward.
+    pub fn hits(&self, stage: u16, operation: &Operation) -> bool {
+        let (member, backward) = match operation {
+            Operation::Forward(member) => (member, false),
+            Operation::Backward(member) => (member, true),
+            _ => return false,
+        };
+        member.step > 0 && member.position == self.position && backward == (self.backward && stage > 0)
+    }
+}

@@ -1,0 +1,175 @@
+//! An arithmetic that is a hash: what `engine::work` is to the product.
+//!
+//! Every output is BLAKE3 of the weights, the operation and the inputs. So an honest miner and a validator
+//! that replays it agree to the bit, and nobody else does.
+
+use serde::{Deserialize, Serialize};
+use spec::{Digest, Member, Operation, Run, StageKind};
+use std::collections::BTreeMap;
+
+/// The full state of a stage. Its postcard is the state object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learner {
+    stage: u16,
+    weights: Digest,
+    moments: Digest,
+    momentum: Digest,
+    /// Gradients of the members that were not folded into a step yet, with the input of their forward.
+    open: BTreeMap<Member, (Digest, Digest)>,
+}
+
+/// What an operation gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The payload block or contribution.
+    pub output: Option<Vec<u8>>,
+    /// The loss, from a stage that judges.
+    pub loss_q32: Option<i64>,
+}
+
+impl Learner {
+    /// The first weights of a stage, as they lie in the store.
+    pub fn first_weights(run: &Run, stage: u16) -> Vec<u8> {
+        let weights = hash("first weights", &(run.seed, stage, run.model.stage_parameters(stage.into())));
+        wire::to_bytes(&(stage, weights))
+    }
+
+    /// A stage with these weights and fresh moments.
+    ///
+    /// # Errors
+    /// When the bytes are no weights of that stage.
+    pub fn adopt(stage: u16, bytes: &[u8]) -> Result<Self, String> {
+        let (found, weights): (u16, Digest) =
+            postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
+        if found != stage {
+            return Err(format!("the weights are of stage {found}, expected stage {stage}"));
+        }
+        let zero = Digest::default();
+        Ok(Self { stage, weights, moments: zero, momentum: zero, open: BTreeMap::new() })
+    }
+
+    /// The state that these bytes hold.
+    ///
+    /// # Errors
+    /// When the bytes are no state.
+    pub fn from_state(bytes: &[u8]) -> Result<Self, String> {
+        postcard::from_bytes(bytes).map_err(|error| error.to_string())
+    }
+
+    /// Which stage.
+    pub fn stage(&self) -> u16 {
+        self.stage
+    }
+
+    /// The state object.
+    pub fn state(&self) -> Vec<u8> {
+        wire::to_bytes(self)
+    }
+
+    /// The weights shard.
+    pub fn shard(&self) -> Vec<u8> {
+        wire::to_bytes(&(self.stage, self.weights))
+    }
+
+    /// Digest of the outer momentum.
+    pub fn momentum(&self) -> Digest {
+        self.momentum
+    }
+
+    /// Does one operation on the payloads with these digests.
+    ///
+    /// # Errors
+    /// When the operation cannot follow those before it, or lacks its input.
+    pub fn perform(
+        &mut self,
+        run: &Run,
+        epoch: u32,
+        operation: &Operation,
+        inputs: &[Digest],
+    ) -> Result<Made, String> {
+        let kind = run.model.stage(self.stage.into()).map_or(StageKind::Whole, |stage| stage.kind);
+        let made = hash("operation", &(self.weights, epoch, operation, inputs));
+        let block = || Some(wire::to_bytes(&("block", made)));
+        let wants = match operation {
+            Operation::Forward(_) => usize::from(!kind.embeds()),
+            Operation::Backward(_) => usize::from(!kind.judges()),
+            Operation::Step { .. } | Operation::Encode => 0,
+            Operation::Reduce { contributors, .. } => contributors.len(),
+            Operation::Apply => usize::from(run.outer != spec::Outer::None),
+        };
+        if inputs.len() != wants {
+            return Err(format!("{} has {} inputs, expected {wants}", operation.name(), inputs.len()));
+        }
+        let mut output = None;
+        let mut loss_q32 = None;
+        match operation {
+            Operation::Forward(member) => {
+                self.open.insert(*member, (made, Digest::default()));
+                if kind.judges() {
+                    loss_q32 = Some(loss(made));
+                } else {
+                    output = block();
+                }
+            }
+            Operation::Backward(member) => {
+                let open = self.open.get_mut(member).ok_or("backward without its forward")?;
+                let gradient = hash("gradient", &(open.0, made));
+                open.1 = gradient;
+                if !kind.embeds() {
+                    output = Some(wire::to_bytes(&("block", gradient)));
+                }
+            }
+            Operation::Step { members, .. } => {
+                let gradients: Option<Vec<Digest>> =
+                    members.iter().map(|member| Some(self.open.remove(member)?.1)).collect();
+                let gradients = gradients.ok_or("a step folds a member without a gradient")?;
+                self.moments = hash("moments", &(self.moments, &gradients));
+                self.weights = hash("weights", &(made, self.moments));
+            }
+            Operation::Encode | Operation::Reduce { .. } => output = block(),
+            Operation::Apply => {
+                self.momentum = hash("momentum", &(self.momentum, made));
+                self.weights = hash("weights", &(made, self.momentum));
+            }
+        }
+        Ok(Made { output, loss_q32 })
+    }
+}
+
+fn hash<T: Serialize>(what: &str, value: &T) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("iota sim learner v1");
+    hasher.update(what.as_bytes()).update(&wire::to_bytes(value));
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// 4.5 to 4.75 nats in 2^-32.
+fn loss(made: Digest) -> i64 {
+    let noise = i64::from(u32::from_le_bytes([made.0[0], made.0[1], made.0[2], made.0[3]]));
+    (9 << 31) + (noise >> 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_from_the_state_goes_on_alike_and_another_input_shows() {
+        let run = crate::scenarios::small_run(&crate::Options::default()).unwrap().0;
+        let mut miner = Learner::adopt(1, &Learner::first_weights(&run, 1)).unwrap();
+        let member = Member { assignment: 1, attempt: 0, step: 0, position: 0, microbatch: 0 };
+        let mut copy = Learner::from_state(&miner.state()).unwrap();
+        let input = Digest([1; 32]);
+        for operation in [Operation::Forward(member), Operation::Backward(member)] {
+            let made = miner.perform(&run, 0, &operation, &[input]).unwrap();
+            assert!(made.output.is_some());
+            assert_eq!(copy.perform(&run, 0, &operation, &[input]).unwrap(), made);
+        }
+        let other = copy.perform(&run, 0, &Operation::Backward(member), &[Digest([2; 32])]).unwrap();
+        assert!(other.output.is_some());
+        let step = Operation::Step { step: 0, members: vec![member] };
+        miner.perform(&run, 0, &step, &[]).unwrap();
+        copy.perform(&run, 0, &step, &[]).unwrap();
+        assert_ne!(copy.state(), miner.state());
+        assert!(miner.perform(&run, 0, &step, &[]).unwrap_err().contains("without a gradient"));
+    }
+}

@@ -1,0 +1,291 @@
+//! The simulated world: cores on virtual machines, a network, a store.
+
+pub mod chance;
+pub mod clock;
+pub mod disk;
+pub mod faults;
+pub mod learner;
+pub mod net;
+mod perform;
+
+use crate::checkers::{self, Checker, End, Record};
+use crate::cores::{Core, Recipe};
+use crate::report::{Report, Violation};
+use crate::scenarios::{Scenario, Setup};
+use crate::trace::{Effect, Entry, Event, What};
+use crate::{Options, SimError};
+use chance::Chance;
+use clock::Clock;
+use disk::{Journal, Objects, Store};
+use faults::Fate;
+use learner::Learner;
+use net::Net;
+use spec::{Digest, NodeId, Run};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// A run that has not ended by then has stopped moving: longer than the longest wait of any core.
+const VIRTUAL_US_MAX: u64 = 4 * 3600 * 1_000_000;
+/// Nor does a run of the sizes simulated here take so many events.
+const EVENTS_MAX: u64 = 5_000_000;
+
+/// Everything there is, between two events.
+pub struct World {
+    clock: Clock<Coming>,
+    net: Net,
+    store: Store,
+    /// The orchestrator is number 0.
+    nodes: Vec<Node>,
+    by_id: BTreeMap<NodeId, usize>,
+    run: Run,
+    tempo: Chance,
+    checkers: Vec<Box<dyn Checker>>,
+    hasher: blake3::Hasher,
+    keep_log: bool,
+    report: Report,
+}
+
+/// A virtual machine with one core.
+struct Node {
+    id: NodeId,
+    name: String,
+    recipe: Recipe,
+    core: Core,
+    fate: Fate,
+    /// Not killed and not ended.
+    alive: bool,
+    /// Whether the orchestrator and this node can talk.
+    connected: bool,
+    table: Objects,
+    learner: Option<Learner>,
+    /// When the engine has done everything it was given.
+    free_at_us: u64,
+    wake_ms: Option<u64>,
+    journal: Journal,
+    effects: Vec<Digest>,
+}
+
+/// What is going to happen to a node.
+#[allow(clippy::large_enum_variant)] // nearly all are events
+enum Coming {
+    /// Its core takes in an event; the objects are put into its table before.
+    Event { node: usize, event: Event, objects: Vec<Vec<u8>> },
+    /// The time it asked for, unless it asked for another one since.
+    Alarm { node: usize, at_ms: u64 },
+}
+
+impl World {
+    /// The world of a scenario at virtual time 0.
+    ///
+    /// # Errors
+    /// When the options make no legal run.
+    pub fn new(scenario: &'static Scenario, seed: u64, options: &Options) -> Result<Self, SimError> {
+        let setup = Setup::new(scenario, seed, options)?;
+        let nodes: Vec<Node> = setup.nodes.into_iter().map(Node::new).collect::<Result<_, _>>()?;
+        let cheats: Vec<NodeId> =
+            nodes.iter().filter(|node| node.fate.perturbation.is_some()).map(|node| node.id).collect();
+        let mut world = Self {
+            clock: Clock::default(),
+            net: Net::new(seed, nodes.len()),
+            store: setup.store,
+            by_id: nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect(),
+            nodes,
+            run: setup.run,
+            tempo: Chance::of(seed, "tempo"),
+            checkers: checkers::all(cheats.iter().copied().collect()),
+            hasher: blake3::Hasher::new(),
+            keep_log: options.log,
+            report: Report {
+                scenario: scenario.name,
+                seed,
+                options: options.clone(),
+                ending: None,
+                virtual_us: 0,
+                events: 0,
+                digest: Digest::default(),
+                losses: Vec::new(),
+                commits: 0,
+                findings: Vec::new(),
+                convicted: Vec::new(),
+                cheats,
+                exits: Vec::new(),
+                violations: Vec::new(),
+                log: String::new(),
+            },
+        };
+        world.schedule_start();
+        Ok(world)
+    }
+
+    /// Lets everything happen, to the end.
+    pub fn run(mut self) -> Report {
+        while let Some(coming) = self.clock.advance() {
+            if self.clock.now_us() > VIRTUAL_US_MAX || self.report.events > EVENTS_MAX {
+                self.object(
+                    "comes_to_an_end",
+                    "the run goes on and on, or waits for what never comes".into(),
+                );
+                break;
+            }
+            match coming {
+                Coming::Event { node, event, objects } => self.deliver(node, event, objects),
+                Coming::Alarm { node, at_ms } => {
+                    if self.nodes[node].wake_ms == Some(at_ms) {
+                        self.nodes[node].wake_ms = None;
+                        let event = self.nodes[node].woke();
+                        self.deliver(node, event, Vec::new());
+                    }
+                }
+            }
+        }
+        self.finish()
+    }
+
+    fn schedule_start(&mut self) {
+        let started = Event::Orchestrator(orchestrator_core::Event::Started);
+        self.clock.at(0, Coming::Event { node: 0, event: started, objects: Vec::new() });
+        for node in 1..self.nodes.len() {
+            let at_us = self.tempo.within(1_000..500_000);
+            let event = self.nodes[node].connected_event();
+            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+        }
+    }
+
+    /// Gives an event to a core and performs what it wants done.
+    fn deliver(&mut self, node: usize, event: Event, objects: Vec<Vec<u8>>) {
+        if !self.nodes[node].alive || self.comes_too_late(&event) {
+            return;
+        }
+        let fate = &self.nodes[node].fate;
+        if fate.killed_after_events.is_some_and(|events| self.nodes[node].effects.len() >= events) {
+            return self.kill(node);
+        }
+        self.report.events += 1;
+        self.report.virtual_us = self.clock.now_us();
+        let now_ms = self.clock.now_us() / 1000;
+        self.observe(node, What::Event(event.clone()));
+        let target = &mut self.nodes[node];
+        for bytes in objects {
+            target.table.put(bytes);
+        }
+        target.journal.append(now_ms, wire::to_bytes(&event));
+        let effects = target.core.handle(now_ms, event);
+        target.effects.push(wire::digest_of(&effects));
+        for effect in effects {
+            self.observe(node, What::Effect(effect.clone()));
+            match effect {
+                Effect::Orchestrator(effect) => self.perform_orchestrator(effect),
+                Effect::Miner(effect) => self.perform_miner(node, effect),
+                Effect::Validator(effect) => self.perform_validator(node, effect),
+            }
+        }
+    }
+
+    /// Once the orchestrator has closed a connection, what is still on its way to it is lost.
+    fn comes_too_late(&self, event: &Event) -> bool {
+        let Event::Orchestrator(orchestrator_core::Event::Message { from, .. }) = event else { return false };
+        self.by_id.get(from).is_none_or(|&from| !self.nodes[from].connected)
+    }
+
+    fn observe(&mut self, node: usize, what: What) {
+        let entry = Entry { at_us: self.clock.now_us(), node: self.nodes[node].id, what };
+        self.hasher.update(&wire::to_bytes(&entry));
+        if self.keep_log {
+            let (arrow, what): (_, &dyn std::fmt::Debug) = match &entry.what {
+                What::Event(event) => ("<-", event),
+                What::Effect(effect) => ("->", effect),
+            };
+            // Writing into a string cannot fail.
+            let _ =
+                writeln!(self.report.log, "{:>10} {} {arrow} {what:?}", entry.at_us, self.nodes[node].name);
+        }
+        let objections: Vec<(&'static str, String)> = self
+            .checkers
+            .iter_mut()
+            .filter_map(|checker| Some((checker.name(), checker.observe(&entry).err()?)))
+            .collect();
+        for (checker, sentence) in objections {
+            self.object(checker, sentence);
+        }
+    }
+
+    fn object(&mut self, checker: &'static str, sentence: String) {
+        self.report.violations.push(Violation { checker, at_us: self.clock.now_us(), sentence });
+    }
+
+    fn finish(mut self) -> Report {
+        let records: Vec<Record> = self.nodes.iter().map(Node::record).collect();
+        let complete = self.report.ending == Some(orchestrator_core::Ending::Complete);
+        let end = End { complete, records: &records };
+        for checker in &mut self.checkers {
+            if let Err(sentence) = checker.finish(&end) {
+                let violation = Violation { checker: checker.name(), at_us: self.clock.now_us(), sentence };
+                self.report.violations.push(violation);
+            }
+        }
+        self.report.digest = Digest(*self.hasher.finalize().as_bytes());
+        self.report
+    }
+}
+
+impl Node {
+    fn new(setup: crate::scenarios::NodeSetup) -> Result<Self, SimError> {
+        Ok(Self {
+            id: setup.id,
+            name: setup.name,
+            core: setup.recipe.build()?,
+            recipe: setup.recipe,
+            fate: setup.fate,
+            alive: true,
+            connected: true,
+            table: Objects::default(),
+            learner: None,
+            free_at_us: 0,
+            wake_ms: None,
+            journal: Journal::default(),
+            effects: Vec::new(),
+        })
+    }
+
+    fn woke(&self) -> Event {
+        match self.recipe {
+            Recipe::Orchestrator(_) => Event::Orchestrator(orchestrator_core::Event::Woke),
+            Recipe::Miner(_) => Event::Miner(miner_core::Event::Woke),
+            Recipe::Validator(_) => Event::Validator(validator_core::Event::Woke),
+        }
+    }
+
+    fn connected_event(&self) -> Event {
+        match self.recipe {
+            Recipe::Orchestrator(_) => Event::Orchestrator(orchestrator_core::Event::Started),
+            Recipe::Miner(_) => Event::Miner(miner_core::Event::Connected),
+            Recipe::Validator(_) => Event::Validator(validator_core::Event::Connected),
+        }
+    }
+
+    fn disconnected_event(&self, why: String) -> Option<Event> {
+        match self.recipe {
+            Recipe::Orchestrator(_) => None,
+            Recipe::Miner(_) => Some(Event::Miner(miner_core::Event::Disconnected { why })),
+            Recipe::Validator(_) => Some(Event::Validator(validator_core::Event::Disconnected { why })),
+        }
+    }
+
+    fn message_event(&self, message: wire::Message) -> Option<Event> {
+        match self.recipe {
+            Recipe::Orchestrator(_) => None,
+            Recipe::Miner(_) => Some(Event::Miner(miner_core::Event::Message(message))),
+            Recipe::Validator(_) => Some(Event::Validator(validator_core::Event::Message(message))),
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            name: self.name.clone(),
+            recipe: self.recipe.clone(),
+            journal: self.journal.clone(),
+            effects: self.effects.clone(),
+            state: self.core.digest(),
+        }
+    }
+}

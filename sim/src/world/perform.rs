@@ -1,0 +1,335 @@
+//! What the shells do: the effects of the three cores, in this world.
+
+use super::faults::{LOST_US, SUSPECTED_US};
+use super::learner::{Learner, Made};
+use super::{Coming, World};
+use crate::trace::Event;
+use miner_core::{Done, Task};
+use orchestrator_core::Report as Said;
+use spec::{Digest, NodeId, Outcome};
+use wire::{Grant, Message, ObjectRef, PayloadHead, Presigned};
+
+/// How long an operation of an engine takes, in microseconds.
+const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
+
+impl World {
+    pub(super) fn perform_orchestrator(&mut self, effect: orchestrator_core::Effect) {
+        use orchestrator_core::{Effect, Event as Happened};
+        match effect {
+            Effect::Send { to, message } => self.tell(to, message),
+            Effect::Grant { to, ask } => {
+                let url = format!("sim://store/{}", ask.object.digest);
+                let answer = Ok(Presigned { verb: ask.verb, url, headers: Vec::new(), expires_ms: u64::MAX });
+                self.tell(to, Message::Grant(Grant { ask, answer }));
+            }
+            Effect::Put { object, bytes } => {
+                let at_us = self.net.store_us(self.clock.now_us(), 0, object.bytes);
+                let stored = self.store.objects.put(bytes);
+                let event = if stored == object {
+                    Happened::Stored { digest: object.digest }
+                } else {
+                    let why = format!("the bytes are those of object {}", stored.digest);
+                    Happened::StoreFailed { what: format!("putting object {}", object.digest), why }
+                };
+                self.orchestrator_at(at_us, event);
+            }
+            Effect::MovePointer { from, to } => {
+                let at_us = self.net.store_us(self.clock.now_us(), 0, 0);
+                let event = match self.store.move_pointer(from, to) {
+                    Ok(()) => Happened::PointerMoved { manifest: to },
+                    Err(why) => Happened::StoreFailed { what: "moving the pointer".into(), why },
+                };
+                self.orchestrator_at(at_us, event);
+            }
+            Effect::KeepEvidence { miner, bytes } => {
+                self.store.objects.put(bytes);
+                self.report.convicted.push(miner);
+            }
+            Effect::Disconnect { peer, why } => self.hang_up(peer, why),
+            Effect::WakeAt(at_ms) => self.wake_at(0, at_ms),
+            Effect::Report(said) => self.note(said),
+            Effect::Finish(ending) => {
+                self.report.ending = Some(ending);
+                self.nodes[0].alive = false;
+                for node in 1..self.nodes.len() {
+                    self.hang_up(self.nodes[node].id, "the orchestrator has ended".into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn perform_miner(&mut self, node: usize, effect: miner_core::Effect) {
+        use miner_core::{Effect, Event as Happened};
+        match effect {
+            Effect::Send(message) => self.say(node, message),
+            Effect::SendPayload { to, head, block } => self.send_payload(node, to, head, block),
+            Effect::Fetch { object, .. } => {
+                let digest = object.digest;
+                let failed = |_, why| Event::Miner(Happened::StoreFailed { digest, why });
+                self.fetch(node, object, Event::Miner(Happened::Fetched { digest }), failed);
+            }
+            Effect::Upload { object, .. } => {
+                let event = match self.nodes[node].table.get(object.digest) {
+                    Some(bytes) => {
+                        self.store.objects.put(bytes.to_vec());
+                        Happened::Uploaded { digest: object.digest }
+                    }
+                    None => Happened::StoreFailed { digest: object.digest, why: missing(object.digest) },
+                };
+                let at_us = self.net.store_us(self.clock.now_us(), node, object.bytes);
+                self.clock.at(at_us, Coming::Event { node, event: Event::Miner(event), objects: Vec::new() });
+            }
+            Effect::Compute { ticket, task } => self.compute(node, ticket, task),
+            Effect::Forget(digest) => self.nodes[node].table.forget(digest),
+            Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
+            Effect::Note(_) => {}
+            Effect::Exit(with) => self.exit(node, with),
+        }
+    }
+
+    pub(super) fn perform_validator(&mut self, node: usize, effect: validator_core::Effect) {
+        use validator_core::{Effect, Event as Happened};
+        match effect {
+            Effect::Send(message) => self.say(node, message),
+            Effect::Fetch { object, .. } => {
+                let digest = object.digest;
+                let failed = |missing, why| Event::Validator(Happened::StoreFailed { digest, missing, why });
+                self.fetch(node, object, Event::Validator(Happened::Fetched { digest }), failed);
+            }
+            Effect::Replay { epoch, state, operations, .. } => {
+                let (results, stopped) = self.replay(node, epoch, state, &operations);
+                let at_us = self.busy_us(node, operations.len() as u64);
+                let event = Event::Validator(Happened::Replayed { results, stopped });
+                self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+            }
+            Effect::Forget(digest) => self.nodes[node].table.forget(digest),
+            Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
+            Effect::Note(_) => {}
+            Effect::Exit(with) => self.exit(node, with),
+        }
+    }
+
+    /// A node stops without a word: silence, suspicion, loss.
+    pub(super) fn kill(&mut self, node: usize) {
+        let dead = &mut self.nodes[node];
+        dead.alive = false;
+        let (peer, now_us) = (dead.id, self.clock.now_us());
+        self.orchestrator_at(now_us + SUSPECTED_US, orchestrator_core::Event::Suspected(peer));
+        let why = "nothing was heard of it any more".into();
+        self.orchestrator_at(now_us + LOST_US, orchestrator_core::Event::Lost { peer, why });
+    }
+
+    /// Orchestrator to node.
+    fn tell(&mut self, to: NodeId, message: Message) {
+        let Some(&node) = self.by_id.get(&to) else { return };
+        let Some(event) = self.nodes[node].message_event(message) else { return };
+        if self.nodes[node].connected {
+            let at_us = self.net.control_us(self.clock.now_us(), 0, node);
+            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+        }
+    }
+
+    /// Node to orchestrator.
+    fn say(&mut self, node: usize, message: Message) {
+        if self.nodes[node].connected {
+            let from = self.nodes[node].id;
+            let at_us = self.net.control_us(self.clock.now_us(), node, 0);
+            self.orchestrator_at(at_us, orchestrator_core::Event::Message { from, message });
+        }
+    }
+
+    fn send_payload(&mut self, from: usize, to: NodeId, head: PayloadHead, block: Digest) {
+        let Some(&node) = self.by_id.get(&to) else { return };
+        if !self.nodes[from].connected || !self.nodes[node].connected {
+            return; // payloads go through the orchestrator's relay
+        }
+        let Some(bytes) = self.nodes[from].table.get(block).map(<[u8]>::to_vec) else {
+            let name = self.nodes[from].name.clone();
+            return self
+                .object("objects_are_there", format!("{name} sends object {}, {}", block, missing(block)));
+        };
+        let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
+        let event = Event::Miner(miner_core::Event::Payload { head, block: ObjectRef::of(&bytes) });
+        self.clock.at(at_us, Coming::Event { node, event, objects: vec![bytes] });
+    }
+
+    fn orchestrator_at(&mut self, at_us: u64, event: orchestrator_core::Event) {
+        self.clock
+            .at(at_us, Coming::Event { node: 0, event: Event::Orchestrator(event), objects: Vec::new() });
+    }
+
+    fn hang_up(&mut self, peer: NodeId, why: String) {
+        let Some(&node) = self.by_id.get(&peer) else { return };
+        if !std::mem::take(&mut self.nodes[node].connected) {
+            return;
+        }
+        if let Some(event) = self.nodes[node].disconnected_event(why) {
+            let at_us = self.net.control_us(self.clock.now_us(), 0, node);
+            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+        }
+    }
+
+    fn exit(&mut self, node: usize, with: Result<String, String>) {
+        let gone = &mut self.nodes[node];
+        gone.alive = false;
+        let (peer, connected) = (gone.id, gone.connected);
+        self.report.exits.push((gone.name.clone(), with));
+        if connected {
+            let at_us = self.net.control_us(self.clock.now_us(), node, 0);
+            let why = "it closed the connection".into();
+            self.orchestrator_at(at_us, orchestrator_core::Event::Lost { peer, why });
+        }
+    }
+
+    fn wake_at(&mut self, node: usize, at_ms: u64) {
+        self.nodes[node].wake_ms = Some(at_ms);
+        self.clock.at(at_ms.saturating_mul(1000), Coming::Alarm { node, at_ms });
+    }
+
+    /// From the store into a node's table. `failed` is told whether there is no such object, and why.
+    fn fetch(
+        &mut self,
+        node: usize,
+        object: ObjectRef,
+        fetched: Event,
+        failed: impl FnOnce(bool, String) -> Event,
+    ) {
+        let (event, objects) = match self.store.objects.get(object.digest) {
+            Some(bytes) if bytes.len() as u64 == object.bytes => (fetched, vec![bytes.to_vec()]),
+            Some(bytes) => {
+                let why = format!("it has {} bytes, expected {}", bytes.len(), object.bytes);
+                (failed(false, why), Vec::new())
+            }
+            None => (failed(true, missing(object.digest)), Vec::new()),
+        };
+        let at_us = self.net.store_us(self.clock.now_us(), node, object.bytes);
+        self.clock.at(at_us, Coming::Event { node, event, objects });
+    }
+
+    /// When an engine that is given so many operations now is done with them.
+    fn busy_us(&mut self, node: usize, operations: u64) -> u64 {
+        let took_us: u64 = (0..operations.max(1)).map(|_| self.tempo.within(FORWARD_US)).sum();
+        let free_at_us = &mut self.nodes[node].free_at_us;
+        *free_at_us = self.clock.now_us().max(*free_at_us) + took_us;
+        *free_at_us
+    }
+
+    fn compute(&mut self, node: usize, ticket: u64, task: Task) {
+        let mut objects = Vec::new();
+        let event = match self.attempt(node, task, &mut objects) {
+            Ok(done) => miner_core::Event::Done { ticket, done },
+            Err(why) => miner_core::Event::TaskFailed { ticket, why },
+        };
+        let at_us = self.busy_us(node, 1);
+        self.clock.at(at_us, Coming::Event { node, event: Event::Miner(event), objects });
+    }
+
+    fn attempt(&mut self, node: usize, task: Task, objects: &mut Vec<Vec<u8>>) -> Result<Done, String> {
+        let mut done = Done {
+            output: None,
+            state: None,
+            weights: None,
+            momentum: None,
+            loss_q32: None,
+            outcome: Outcome::Ok,
+        };
+        let machine = &mut self.nodes[node];
+        let (epoch, operation, inputs, keep_state, keep_weights) = match task {
+            Task::Adopt { stage, weights, .. } => {
+                let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
+                machine.learner = Some(Learner::adopt(stage, bytes)?);
+                return Ok(done);
+            }
+            Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
+                (epoch, operation, inputs, keep_state, keep_weights)
+            }
+        };
+        if let Some(&absent) = inputs.iter().find(|input| machine.table.get(**input).is_none()) {
+            return Err(missing(absent));
+        }
+        let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
+        let mut made = learner.perform(&self.run, epoch, &operation, &inputs)?;
+        if machine
+            .fate
+            .perturbation
+            .is_some_and(|perturbation| perturbation.hits(learner.stage(), &operation))
+        {
+            perturb(&mut made);
+        }
+        let mut keep = |bytes: Vec<u8>| {
+            let object = ObjectRef::of(&bytes);
+            objects.push(bytes);
+            object
+        };
+        done.output = made.output.map(&mut keep);
+        done.loss_q32 = made.loss_q32;
+        if keep_state {
+            done.state = Some(keep(learner.state()));
+        }
+        if keep_weights {
+            done.weights = Some(keep(learner.shard()));
+            done.momentum = Some(learner.momentum());
+        }
+        Ok(done)
+    }
+
+    /// Does again what receipts say, up to the first operation that cannot be done.
+    fn replay(
+        &self,
+        node: usize,
+        epoch: u32,
+        state: Digest,
+        operations: &[validator_core::Replay],
+    ) -> (Vec<validator_core::Replayed>, Option<String>) {
+        let table = &self.nodes[node].table;
+        let mut results = Vec::new();
+        let start = table.get(state).ok_or_else(|| missing(state)).and_then(Learner::from_state);
+        let mut learner = match start {
+            Ok(learner) => learner,
+            Err(why) => return (results, Some(why)),
+        };
+        for replay in operations {
+            let inputs: Vec<Digest> = replay.input.into_iter().collect();
+            let made = match inputs.iter().find(|input| table.get(**input).is_none()) {
+                Some(&absent) => Err(missing(absent)),
+                None => learner.perform(&self.run, epoch, &replay.operation, &inputs),
+            };
+            match made {
+                Ok(Made { output, loss_q32 }) => results.push(validator_core::Replayed {
+                    output: output.map(|bytes| Digest::of(&bytes)),
+                    state: replay.digest_state.then(|| Digest::of(&learner.state())),
+                    loss_q32,
+                    outcome: Outcome::Ok,
+                }),
+                Err(why) => return (results, Some(why)),
+            }
+        }
+        (results, None)
+    }
+
+    fn note(&mut self, said: Said) {
+        match said {
+            Said::Loss { nats, .. } => self.report.losses.push(nats),
+            Said::Committed { .. } => self.report.commits += 1,
+            Said::Audited { miner, finding, .. } => self.report.findings.push((miner, finding)),
+            _ => {}
+        }
+    }
+}
+
+/// The one value that is changed: of the block, or where there is none, the loss.
+fn perturb(made: &mut Made) {
+    match (&mut made.output, &mut made.loss_q32) {
+        (Some(block), _) => {
+            if let Some(last) = block.last_mut() {
+                *last ^= 1;
+            }
+        }
+        (None, Some(loss)) => *loss += 1,
+        (None, None) => {}
+    }
+}
+
+fn missing(digest: Digest) -> String {
+    format!("object {} is not there", digest.short())
+}
