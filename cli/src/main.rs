@@ -1,2 +1,75 @@
-//! One binary, `iota`.
-fn main() {}
+//! One binary, `iota`: a whole swarm on this machine, or one role of it.
+
+mod corpus;
+mod failure;
+mod new;
+mod roles;
+mod screen;
+mod simulate;
+mod summary;
+mod up;
+
+use clap::{Parser, Subcommand};
+use failure::Result;
+use std::process::ExitCode;
+
+/// Pretrain a language model on a swarm of ordinary machines, every step of it verifiable to the bit.
+#[derive(Parser)]
+#[command(name = "iota", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A whole swarm on this machine: orchestrator with embedded S3, one miner a stage, one validator
+    Up(up::Arguments),
+    /// Make a run: text to token shards, initial weights, keys, run.toml
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Lead a run: assign work, keep the store, sign manifests, draw audits
+    Orchestrator(roles::OrchestratorArguments),
+    /// Compute a stage of a run
+    Miner(roles::MinerArguments),
+    /// Replay samples of a run's work and compare every digest
+    Validator(roles::ValidatorArguments),
+    /// Run every role's core in virtual time from a seed, under named checkers
+    Sim(simulate::Arguments),
+}
+
+#[derive(Subcommand)]
+enum RunCommand {
+    /// Make a new run's folder
+    New(new::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("iota: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Up(arguments) => up::run(arguments),
+        Command::Run(RunCommand::New(arguments)) => new::run(arguments),
+        Command::Orchestrator(arguments) => roles::orchestrate(arguments),
+        Command::Miner(arguments) => roles::mine(arguments),
+        Command::Validator(arguments) => roles::validate(arguments),
+        Command::Sim(arguments) => simulate::run(arguments),
+    }
+}
+
+/// The log goes to standard error; `IOTA_LOG` sets what is in it (default: warnings).
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("IOTA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

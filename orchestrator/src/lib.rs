@@ -1,1 +1,16 @@
-//! The orchestrator's shell: journal, peers, presigned URLs, manifests
+//! The orchestrator's shell: journal, peers, presigned URLs, manifests.
+//!
+//! Everything that decides is in `orchestrator-core`; here are the clock, the sockets, the disk and the
+//! store around it. An event is in the journal before the core sees it, and an effect is performed after.
+
+mod folder;
+mod journal;
+mod notice;
+mod shell;
+
+pub use folder::{FolderError, RunFolder, Secrets};
+pub use journal::{Entry, Journal, JournalError};
+pub use notice::Notice;
+pub use orchestrator_core::{Ending, Report};
+pub use wire::Finding;
+pub use shell::{Options, OrchestratorError, run};

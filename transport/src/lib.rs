@@ -35,6 +35,7 @@ mod tls;
 pub mod drive;
 pub mod identity;
 pub mod invitation;
+pub mod node;
 pub mod pack;
 
 pub use config::Config;

@@ -1,1 +1,6 @@
-//! The validator's shell: replay through engine::work
+//! The validator's shell: replay through `engine::work`.
+
+mod replay;
+mod shell;
+
+pub use shell::{Options, ValidatorError, run};

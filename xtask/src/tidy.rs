@@ -29,7 +29,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("validator", &["validator-core", "wire", "transport", "store", "butterfly", "engine"]),
     ("sim", &["orchestrator-core", "miner-core", "validator-core", "plan", "butterfly", "store", "wire"]),
     ("benches", &["kernels", "engine", "butterfly", "transport"]),
-    ("cli", &["orchestrator", "miner", "validator", "sim", "plan", "engine", "bucket"]),
+    // The one place that puts the parts together.
+    (
+        "cli",
+        &["orchestrator", "miner", "validator", "sim", "plan", "engine", "bucket", "store", "transport", "wire"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -57,6 +57,20 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// The finding as a person reads it.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Equal { operations } => format!("{operations} operations replayed, every digest equal"),
+            Self::Unequal { sequence, what, expected, found } => {
+                format!("receipt {sequence}: {what} is {found}, the replay gives {expected}")
+            }
+            Self::Withheld { digest } => format!("object {digest} was not produced"),
+            Self::Inconsistent { why } => format!("the receipts contradict themselves: {why}"),
+        }
+    }
+}
+
 /// A validator's signed word on a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {

@@ -31,6 +31,21 @@ pub struct StageRecord {
     pub miners: Vec<NodeId>,
 }
 
+impl Manifest {
+    /// Manifest 0: the initial weights, one shard a stage.
+    pub fn first(run: Digest, weights: &[ObjectRef]) -> Self {
+        let record =
+            |&weights: &ObjectRef| StageRecord { weights, momentum: Digest::default(), miners: vec![] };
+        Self {
+            run,
+            epoch: 0,
+            previous: Digest::default(),
+            stages: weights.iter().map(record).collect(),
+            loss_q32: None,
+        }
+    }
+}
+
 impl Signable for Manifest {
     const DOMAIN: &'static str = "iota manifest v1";
 }

@@ -83,6 +83,11 @@ impl<T: Signable> Signed<T> {
         self.body.digest()
     }
 
+    /// Statement and signature as they lie in a file or an object.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a signed statement serialises into memory")
+    }
+
     /// The statement, if the signature holds.
     ///
     /// # Errors

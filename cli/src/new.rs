@@ -1,0 +1,210 @@
+//! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
+
+use crate::corpus::{self, Corpus};
+use crate::failure::{Failure, Result};
+use engine::data::{Width, shard_bytes};
+use engine::state::StageState;
+use orchestrator::{RunFolder, Secrets};
+use spec::{
+    Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run, Tokenizer,
+};
+use std::path::PathBuf;
+use wire::{Manifest, ObjectRef, Signed};
+
+/// Of every so many documents, one goes to the validation shard.
+const VALIDATION_EVERY: u64 = 20;
+/// Stands between two documents.
+const SEPARATOR: u8 = 0;
+
+/// What a new run is made of.
+#[derive(clap::Args, Clone)]
+pub struct Recipe {
+    /// Train on these UTF-8 text files instead of the default corpus
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Seed of initial weights and sample order
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Epochs; each ends in a commit
+    #[arg(long, default_value_t = 1)]
+    pub epochs: u32,
+    /// Inner steps of each miner in an epoch
+    #[arg(long, default_value_t = 120)]
+    pub steps: u32,
+    /// Windows of each miner that are audited per epoch
+    #[arg(long, default_value_t = 1)]
+    pub audits: u32,
+}
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The new run's folder
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+    #[command(flatten)]
+    recipe: Recipe,
+}
+
+/// A new run and where its text came from.
+pub struct NewRun {
+    pub folder: RunFolder,
+    pub run: Run,
+    pub source: String,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let new = make(&arguments.folder, &arguments.recipe)?;
+    println!(
+        "made run {} in {}: {} parameters in {} stages, {} tokens of {}",
+        new.run.id().short(),
+        arguments.folder.display(),
+        new.run.model.parameters(),
+        new.run.model.stage_count(),
+        new.run.data.train_tokens,
+        new.source,
+    );
+    println!("lead it with: iota orchestrator --run {}", arguments.folder.display());
+    Ok(())
+}
+
+/// Makes the folder of a new run.
+pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
+    let corpus = if recipe.text.is_empty() {
+        corpus::default(&cache_folder()?)?
+    } else {
+        corpus::from_files(&recipe.text)?
+    };
+    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
+    let folder = RunFolder::create(root).map_err(|e| input(&e))?;
+    let (train, validation) = split(&corpus);
+    let mut shard = |bytes: &[u8]| -> Result<Digest> {
+        let tokens = engine::data::encode(Tokenizer::Bytes, bytes);
+        let file = shard_bytes(&tokens, Width::One).map_err(|e| input(&e))?;
+        folder.write_object(&file).map_err(|e| input(&e))
+    };
+    let run = tiny(
+        recipe,
+        Data {
+            tokenizer: Tokenizer::Bytes,
+            train: shard(&train)?,
+            train_tokens: train.len() as u64,
+            validation: shard(&validation)?,
+            validation_tokens: validation.len() as u64,
+            sequences: 4,
+        },
+    );
+    run.check().map_err(|e| input(&e))?;
+    write_rest(&folder, &run)?;
+    Ok(NewRun { folder, run, source: corpus.source })
+}
+
+/// Initial weights, manifest 0, keys, and last `run.toml`, which makes the folder a run's.
+fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
+    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
+    let key = transport::identity::load_or_create(&folder.key_path("orchestrator")).map_err(|e| input(&e))?;
+    let mut weights = vec![];
+    for stage in 0..run.model.stage_count() {
+        let state = StageState::initial(run, stage).map_err(|e| input(&e))?;
+        let bytes = state.weights_bytes();
+        folder.write_object(&bytes).map_err(|e| input(&e))?;
+        weights.push(ObjectRef::of(&bytes));
+    }
+    let manifest = Signed::new(Manifest::first(run.id(), &weights), &key);
+    let digest = folder.write_object(&manifest.to_bytes()).map_err(|e| input(&e))?;
+    folder.write("manifest-0", digest.to_string().as_bytes(), false).map_err(|e| input(&e))?;
+    let secrets = Secrets::generate().map_err(|e| input(&e))?;
+    let text = serde_json::to_vec_pretty(&secrets).map_err(|e| input(&e))?;
+    folder.write("keys/secrets.json", &text, true).map_err(|e| input(&e))?;
+    folder.write("run.toml", run.to_toml().as_bytes(), false).map_err(|e| input(&e))
+}
+
+/// The default run: a byte-level Llama of three stages that two cores train in a minute.
+fn tiny(recipe: &Recipe, data: Data) -> Run {
+    Run {
+        name: "tiny".into(),
+        mode: Mode::Portable,
+        seed: recipe.seed,
+        model: Model {
+            dim: 128,
+            heads: 4,
+            kv_heads: 2,
+            ffn: 344,
+            vocab: 256,
+            context: 128,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            stages: vec![2, 2, 2],
+        },
+        data,
+        inner: Inner {
+            lr: 4e-3,
+            lr_final: 4e-4,
+            warmup_steps: 10,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+            members: 4,
+            staleness: 0,
+        },
+        // One miner a stage: the outer step takes the merged change as it is.
+        outer: Outer::Nesterov { lr: 1.0, momentum: 0.0, bits: 8 },
+        epoch: Epoch { steps: recipe.steps, count: recipe.epochs, digest_every: 5 },
+        boundary: BoundaryCodec::Int8,
+        audit: Audit { windows: recipe.audits, lag: 2 },
+        admission: Admission::Invitation,
+    }
+}
+
+/// Training and validation text; a document's place depends on its own content alone.
+fn split(corpus: &Corpus) -> (Vec<u8>, Vec<u8>) {
+    let (mut train, mut validation) = (vec![], vec![]);
+    for document in &corpus.documents {
+        let digest = Digest::of(document.as_bytes());
+        let draw = u64::from_le_bytes(digest.0[..8].try_into().unwrap_or_default());
+        let shard = if draw.is_multiple_of(VALIDATION_EVERY) { &mut validation } else { &mut train };
+        shard.extend_from_slice(document.as_bytes());
+        shard.push(SEPARATOR);
+    }
+    // A corpus of one document, or an unlucky draw: the tail of the training text validates.
+    if validation.is_empty() || train.is_empty() {
+        train.append(&mut validation);
+        let at = train.len() - train.len() / VALIDATION_EVERY as usize;
+        validation = train.split_off(at);
+    }
+    (train, validation)
+}
+
+/// `IOTA_CACHE`, else the user's cache folder.
+fn cache_folder() -> Result<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("IOTA_CACHE")
+        .or_else(|| from("XDG_CACHE_HOME").map(|folder| folder.join("iota")))
+        .or_else(|| from("HOME").map(|folder| folder.join(".cache/iota")))
+        .ok_or_else(|| Failure::input("no cache folder: set IOTA_CACHE to a folder that can be written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_goes_to_one_shard_and_none_is_lost() {
+        let documents: Vec<String> = (0..200).map(|i| format!("document {i}")).collect();
+        let size: usize = documents.iter().map(|d| d.len() + 1).sum();
+        let (train, validation) = split(&Corpus { source: String::new(), documents: documents.clone() });
+        assert_eq!(train.len() + validation.len(), size);
+        assert!(!validation.is_empty() && validation.len() < size / 5);
+        // Adding documents moves none of the old ones.
+        let fewer = split(&Corpus { source: String::new(), documents: documents[..100].to_vec() });
+        assert!(validation.starts_with(&fewer.1) && train.starts_with(&fewer.0));
+    }
+
+    #[test]
+    fn one_document_is_cut() {
+        let corpus = Corpus { source: String::new(), documents: vec!["x".repeat(10_000)] };
+        let (train, validation) = split(&corpus);
+        assert_eq!((train.len(), validation.len()), (9_501, 500));
+    }
+}

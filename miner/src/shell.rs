@@ -1,0 +1,143 @@
+//! Clock, connection and engine around the core.
+
+use crate::worker::{self, Perturb, Ticketed};
+use miner_core::{Config, Effect, Event, Miner};
+use std::convert::Infallible;
+use tokio::sync::mpsc;
+use transport::drive::{Clock, Next, Shell, drive};
+use transport::node::{Arrival, JoinError, Node};
+use transport::{Invitation, identity};
+use wire::Key;
+
+/// Events that may wait for the core.
+const EVENT_QUEUE: usize = 1024;
+
+/// How to run a miner.
+pub struct Options {
+    /// The invitation.
+    pub invitation: Invitation,
+    /// The node's key.
+    pub key: Key,
+    /// A deliberate error, for trials.
+    pub perturb: Option<Perturb>,
+}
+
+/// A miner that could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum MinerError {
+    /// The key file.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The orchestrator.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The engine's thread.
+    #[error("the engine's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// What the core ended with.
+    #[error("{0}")]
+    Ended(String),
+}
+
+/// Runs a miner until the run ends or `stop` completes; `tell` gets notes for its owner. Returns why it
+/// ended.
+///
+/// # Errors
+/// When it cannot join, is refused, or loses the orchestrator.
+pub async fn run(
+    options: Options,
+    stop: impl Future<Output = ()> + Send + 'static,
+    tell: impl FnMut(&str) + Send + 'static,
+) -> Result<String, MinerError> {
+    let (events, queue) = mpsc::channel(EVENT_QUEUE);
+    let config = transport::Config::default();
+    let node = Node::join(&options.invitation, &options.key, config, events.clone(), translate).await?;
+    let (tasks, todo) = mpsc::unbounded_channel();
+    std::thread::Builder::new()
+        .name("engine".into())
+        .spawn({
+            let (objects, events) = (node.objects().clone(), events.clone());
+            move || worker::work(todo, objects, events, options.perturb)
+        })
+        .map_err(MinerError::Thread)?;
+    let stopper = tokio::spawn({
+        let events = events.clone();
+        async move {
+            stop.await;
+            let _ = events.send(Event::Leave).await;
+        }
+    });
+    let core = Miner::new(Config::new(
+        options.key,
+        options.invitation.orchestrator,
+        options.invitation.token,
+        concat!("iota ", env!("CARGO_PKG_VERSION")),
+    ));
+    let _ = events.send(Event::Connected).await;
+    let mut shell = MinerShell { node: node.clone(), tasks, tell: Box::new(tell), exit: Ok(String::new()) };
+    let clock = Clock::starting_at(0);
+    let driven = drive(core, queue, &mut shell, clock).await;
+    stopper.abort();
+    node.leave("the miner ended").await;
+    match driven {
+        Ok(_) => shell.exit.map_err(MinerError::Ended),
+        Err(never) => match never {},
+    }
+}
+
+/// What happens to a node, as the core says it.
+fn translate(arrival: Arrival) -> Option<Event> {
+    Some(match arrival {
+        Arrival::Message(message) => Event::Message(message),
+        Arrival::Payload { head, block } => Event::Payload { head, block },
+        Arrival::Fetched(digest) => Event::Fetched { digest },
+        Arrival::Uploaded(digest) => Event::Uploaded { digest },
+        Arrival::StoreFailed { digest, why, .. } => Event::StoreFailed { digest, why },
+        Arrival::Disconnected { why } => Event::Disconnected { why },
+    })
+}
+
+struct MinerShell {
+    node: Node<Event>,
+    tasks: mpsc::UnboundedSender<Ticketed>,
+    tell: Box<dyn FnMut(&str) + Send>,
+    exit: Result<String, String>,
+}
+
+impl Shell<Miner> for MinerShell {
+    type Error = Infallible;
+
+    // A miner's journal is its receipts, which the orchestrator holds; its own comes with restarts.
+    fn journal(&mut self, _now_ms: u64, _event: &Event) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, Infallible> {
+        match effect {
+            Effect::Send(message) => self.node.send(message).await,
+            Effect::SendPayload { to, head, block } => self.node.send_payload(to, head, &block).await,
+            Effect::Fetch { object, request } => self.node.fetch(object, request),
+            Effect::Upload { object, request } => self.node.upload(object, request),
+            Effect::Compute { ticket, task } => {
+                // The queue's other end lives as long as the engine's thread, which only a send can end.
+                let _ = self.tasks.send((ticket, task));
+            }
+            Effect::Forget(digest) => self.node.objects().forget(&digest),
+            Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
+            Effect::Note(text) => (self.tell)(&text),
+            Effect::Exit(exit) => {
+                self.exit = exit;
+                return Ok(Next::Stop);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn woken(&mut self) -> Event {
+        Event::Woke
+    }
+}

@@ -1,0 +1,144 @@
+//! The engine's thread: one task after another, in the order they were given.
+
+use engine::data::TokenShard;
+use engine::state::StageState;
+use engine::work::{self, WorkError};
+use miner_core::{Done, Event, Task};
+use spec::{Digest, Operation, Outcome, Run};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tokio::sync::mpsc;
+use transport::node::Objects;
+
+/// A deliberate error in one kind of operation, to see it caught. Only for trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Perturb {
+    /// One bit of a forward's output.
+    Forward,
+    /// One bit of a backward's output.
+    Backward,
+    /// The last bit of one weight after a step.
+    Step,
+}
+
+/// A ticket and its task.
+pub type Ticketed = (u64, Task);
+
+/// Does tasks until the queue's senders are gone. Runs on a thread of its own.
+pub fn work(
+    mut tasks: mpsc::UnboundedReceiver<Ticketed>,
+    objects: Objects,
+    events: mpsc::Sender<Event>,
+    perturb: Option<Perturb>,
+) {
+    let mut worker = Worker { objects, perturb, stage: None };
+    while let Some((ticket, task)) = tasks.blocking_recv() {
+        // A panic is a bug of ours; the swarm must still hear that this work will not come.
+        let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
+            Ok(Ok(done)) => Event::Done { ticket, done },
+            Ok(Err(why)) => Event::TaskFailed { ticket, why: why.to_string() },
+            Err(_) => Event::TaskFailed { ticket, why: "the engine panicked: this is a bug, see the log".into() },
+        };
+        if events.blocking_send(event).is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a task could not be done.
+#[derive(Debug, thiserror::Error)]
+enum TaskError {
+    #[error("object {0} is not in this node's table of objects")]
+    Missing(Digest),
+    #[error("work before the first `Adopt`")]
+    NoStage,
+    #[error(transparent)]
+    Checkpoint(#[from] engine::checkpoint::CheckpointError),
+    #[error(transparent)]
+    Data(#[from] engine::data::DataError),
+    #[error(transparent)]
+    Work(#[from] WorkError),
+}
+
+struct Worker {
+    objects: Objects,
+    perturb: Option<Perturb>,
+    stage: Option<(StageState, Option<TokenShard>)>,
+}
+
+impl Worker {
+    fn perform(&mut self, task: Task) -> Result<Done, TaskError> {
+        match task {
+            Task::Adopt { run, stage, weights } => self.adopt(&run, stage, &weights),
+            Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
+                self.operate(epoch, &operation, &inputs, keep_state, keep_weights)
+            }
+        }
+    }
+
+    fn object(&self, digest: &Digest) -> Result<bytes::Bytes, TaskError> {
+        self.objects.get(digest).ok_or(TaskError::Missing(*digest))
+    }
+
+    /// Takes on a stage, or newer weights of the stage it has, which keeps its optimizer.
+    fn adopt(&mut self, run: &Run, stage: u16, weights: &Digest) -> Result<Done, TaskError> {
+        let (weights, stage) = (self.object(weights)?, usize::from(stage));
+        if let Some((state, _)) =
+            self.stage.as_mut().filter(|(state, _)| state.run() == run && state.stage().shape().index == stage)
+        {
+            state.adopt(&weights)?;
+            return Ok(nothing());
+        }
+        let state = StageState::from_weights(run, stage, &weights)?;
+        let kind = state.stage().shape().kind;
+        let data = if kind.embeds() || kind.judges() {
+            Some(TokenShard::from_bytes(self.object(&run.data.train)?.into())?)
+        } else {
+            None
+        };
+        self.stage = Some((state, data));
+        Ok(nothing())
+    }
+
+    fn operate(
+        &mut self,
+        epoch: u32,
+        operation: &Operation,
+        inputs: &[Digest],
+        keep_state: bool,
+        keep_weights: bool,
+    ) -> Result<Done, TaskError> {
+        let inputs = inputs.iter().map(|digest| self.object(digest)).collect::<Result<Vec<_>, _>>()?;
+        let (state, data) = self.stage.as_mut().ok_or(TaskError::NoStage)?;
+        let inputs: Vec<&[u8]> = inputs.iter().map(|bytes| &bytes[..]).collect();
+        let mut done = work::perform(state, data.as_ref(), epoch, operation, &inputs)?;
+        match (self.perturb, operation) {
+            (Some(Perturb::Forward), Operation::Forward(_))
+            | (Some(Perturb::Backward), Operation::Backward(_)) => flip_last_bit(done.output.as_mut()),
+            (Some(Perturb::Step), Operation::Step { .. }) => {
+                let weight = &mut state.weights_mut()[0];
+                *weight = f32::from_bits(weight.to_bits() ^ 1);
+            }
+            _ => {}
+        }
+        let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
+        let weights = keep_weights.then(|| state.weights_bytes());
+        Ok(Done {
+            output: done.output.take().map(&mut keep),
+            state: keep_state.then(|| keep(state.state_bytes())),
+            weights: weights.map(&mut keep),
+            momentum: keep_weights.then(|| state.momentum_digest()),
+            loss_q32: done.loss_q32,
+            outcome: done.outcome,
+        })
+    }
+}
+
+fn nothing() -> Done {
+    Done { output: None, state: None, weights: None, momentum: None, loss_q32: None, outcome: Outcome::Ok }
+}
+
+fn flip_last_bit(output: Option<&mut Vec<u8>>) {
+    if let Some(last) = output.and_then(|bytes| bytes.last_mut()) {
+        *last ^= 1;
+    }
+}

@@ -1,0 +1,83 @@
+//! What an orchestrator tells its owner while it runs.
+
+use orchestrator_core::{Ending, Report};
+use serde::{Deserialize, Serialize};
+
+/// One line of the orchestrator's output: JSON with `--json`, else a sentence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "kebab-case")]
+pub enum Notice {
+    /// Nodes may come.
+    Listening {
+        /// What a miner or validator needs to join.
+        invitation: String,
+        /// Where the store is.
+        store: String,
+    },
+    /// The core has something to tell.
+    Report {
+        /// Milliseconds since the orchestrator started.
+        ms: u64,
+        /// What.
+        #[serde(flatten)]
+        report: Report,
+    },
+    /// What the relay carried so far, payload bytes.
+    Wire {
+        /// Frames passed on.
+        frames: u64,
+        /// Bytes of their blocks, before lossless packing.
+        bytes_plain: u64,
+        /// Bytes of their blocks, as they travelled.
+        bytes_sent: u64,
+    },
+    /// The run ended.
+    Ended {
+        /// How.
+        #[serde(flatten)]
+        ending: Ending,
+    },
+}
+
+impl Notice {
+    /// The notice as a sentence, or `None` where a person is better served by the screen.
+    pub fn sentence(&self) -> Option<String> {
+        match self {
+            Self::Listening { invitation, store } => {
+                Some(format!("listening; join with {invitation}; store at {store}"))
+            }
+            Self::Report { report, .. } => sentence_of(report),
+            Self::Wire { .. } => None,
+            Self::Ended { ending: Ending::Complete } => Some("the run is complete".into()),
+            Self::Ended { ending: Ending::Stopped } => Some("stopped as asked".into()),
+            Self::Ended { ending: Ending::Failed { why } } => Some(format!("the run ended: {why}")),
+        }
+    }
+}
+
+fn sentence_of(report: &Report) -> Option<String> {
+    Some(match report {
+        Report::Joined { node, role, stage: Some(stage) } => {
+            format!("{role:?} {} joined and holds stage {stage}", node.short())
+        }
+        Report::Joined { node, role, stage: None } => format!("{role:?} {} joined", node.short()),
+        Report::Gone { node, why } => format!("{} is gone: {why}", node.short()),
+        Report::Opened { epoch } => format!("epoch {epoch} opened"),
+        Report::Loss { .. } | Report::Stepped { .. } => return None,
+        Report::Committed { epoch, manifest, nats } => {
+            format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())
+        }
+        Report::Audited { miner, stage, window, finding } => format!(
+            "audit of {} (stage {stage}, epoch {}, step {}): {}",
+            miner.short(),
+            window.epoch,
+            window.step,
+            finding.sentence()
+        ),
+        Report::Suspected { node, suspected: true } => {
+            format!("nothing heard from {}: suspected", node.short())
+        }
+        Report::Suspected { node, suspected: false } => format!("{} is heard again", node.short()),
+        Report::Note { text } => text.clone(),
+    })
+}

@@ -1,0 +1,371 @@
+//! Clock, sockets, disk and store around the core.
+
+use crate::folder::{FolderError, RunFolder};
+use crate::journal::{Journal, JournalError};
+use crate::notice::Notice;
+use bytes::Bytes;
+use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Report, Timeouts};
+use spec::{Digest, NodeId, Run};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Presign, S3, S3Config, Store};
+use tokio::sync::mpsc;
+use transport::drive::{Clock, Next, Shell, drive};
+use transport::{Hub, HubEvent, Invitation};
+use wire::{Ask, Frame, Grant, Message, Verb};
+
+/// Prefix of every content-addressed object.
+const OBJECTS: &str = "objects";
+/// How long a presigned request holds.
+const GRANT_VALID: Duration = Duration::from_secs(300);
+/// Events that may wait for the core.
+const EVENT_QUEUE: usize = 1024;
+
+/// How to run an orchestrator.
+pub struct Options {
+    /// The run's folder.
+    pub folder: RunFolder,
+    /// Where to listen for nodes (UDP).
+    pub listen: SocketAddr,
+    /// The host that invitations name; the listening address when `None`.
+    pub advertise: Option<String>,
+    /// The store.
+    pub store: S3Config,
+    /// Miners in each stage.
+    pub miners_per_stage: u16,
+    /// Validators that must be there before work begins.
+    pub validators: u16,
+}
+
+/// An orchestrator that could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum OrchestratorError {
+    /// The run's folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store.
+    #[error("the store at {endpoint}: {source}")]
+    Store {
+        /// Where.
+        endpoint: String,
+        /// What it said.
+        source: store::Error,
+    },
+    /// The node's key.
+    #[error(transparent)]
+    Identity(#[from] transport::identity::IdentityError),
+    /// The socket.
+    #[error(transparent)]
+    Transport(#[from] transport::TransportError),
+    /// A run that was begun before.
+    #[error("{path}: this run was begun before and has {entries} journal entries; make a new one with `iota run new`")]
+    Begun {
+        /// The journal.
+        path: PathBuf,
+        /// How many entries it holds.
+        entries: usize,
+    },
+    /// A secret that cannot be read.
+    #[error("{path}: {what} is no hexadecimal number of the right length")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Which secret.
+        what: &'static str,
+    },
+    /// A run that this version cannot do.
+    #[error("{0}")]
+    Run(String),
+    /// The metrics file.
+    #[error("{path}: {source}")]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs an orchestrator until the run ends or `stop` completes; `tell` gets every notice.
+///
+/// # Errors
+/// When it cannot start, or its journal can no longer be written.
+pub async fn run(
+    options: Options,
+    stop: impl Future<Output = ()> + Send + 'static,
+    tell: impl FnMut(&Notice) + Send + 'static,
+) -> Result<Ending, OrchestratorError> {
+    let folder = options.folder;
+    let run = folder.run()?;
+    let key = transport::identity::load(&folder.key_path("orchestrator"))?;
+    let secrets = folder.secrets()?;
+    let secret = |what: &'static str, text: &str| {
+        hex::decode(text)
+            .map_err(|_| OrchestratorError::Secret { path: folder.path("keys/secrets.json"), what })
+    };
+    let token = secret("token", &secrets.token)?;
+    let audit: [u8; 32] = secret("audit", &secrets.audit)?
+        .try_into()
+        .map_err(|_| OrchestratorError::Secret { path: folder.path("keys/secrets.json"), what: "audit" })?;
+
+    let journal_path = folder.path("journal.redb");
+    let (journal, entries) = Journal::open(&journal_path)?;
+    if !entries.is_empty() {
+        return Err(OrchestratorError::Begun { path: journal_path, entries: entries.len() });
+    }
+
+    let manifest = folder.manifest()?;
+    let core = Orchestrator::new(Config {
+        run: run.clone(),
+        key: key.clone(),
+        manifest: manifest.clone(),
+        token: token.clone(),
+        secret: audit,
+        validators: options.validators,
+        miners_per_stage: options.miners_per_stage,
+        timeouts: Timeouts::default(),
+    })
+    .map_err(|error| OrchestratorError::Run(error.to_string()))?;
+
+    // The store comes before the socket: whoever joins can be served.
+    let endpoint = options.store.endpoint.clone();
+    let needed = manifest.body.stages.iter().map(|stage| stage.weights.digest);
+    let needed: Vec<Digest> = needed.chain([run.data.train, run.data.validation]).collect();
+    let objects = folder.objects(&needed)?;
+    let store = open_store(options.store, objects, &run)
+        .await
+        .map_err(|source| OrchestratorError::Store { endpoint: endpoint.clone(), source })?;
+    let hub = Arc::new(Hub::listen(options.listen, &key, transport::Config::default())?);
+    let address = hub.local_addr();
+    let invitation = Invitation {
+        host: options.advertise.unwrap_or_else(|| address.ip().to_string()),
+        port: address.port(),
+        orchestrator: key.id(),
+        token,
+    };
+
+    let metrics_path = folder.path("metrics.jsonl");
+    let metrics = std::fs::File::create(&metrics_path)
+        .map_err(|source| OrchestratorError::Metrics { path: metrics_path, source })?;
+    let (events, queue) = mpsc::channel(EVENT_QUEUE);
+    let clock = Clock::starting_at(0);
+    let mut shell = OrchestratorShell {
+        hub: hub.clone(),
+        store: Arc::new(store),
+        pointer: format!("runs/{}/latest", run.id()),
+        folder,
+        journal,
+        events: events.clone(),
+        clock,
+        metrics,
+        tell: Box::new(tell),
+        ending: Ending::Stopped,
+    };
+    shell.notice(Notice::Listening { invitation: invitation.to_string(), store: endpoint });
+
+    // The pumps end with the drive: they hold the queue's senders and are aborted below.
+    let pump = tokio::spawn(pump(hub.clone(), events.clone()));
+    let stopper = tokio::spawn({
+        let events = events.clone();
+        async move {
+            stop.await;
+            let _ = events.send(Event::Stop).await;
+        }
+    });
+    let _ = events.send(Event::Started).await;
+    let driven = drive(core, queue, &mut shell, clock).await;
+    pump.abort();
+    stopper.abort();
+    hub.shut_down("the run ended").await;
+    driven?;
+    let ending = shell.ending.clone();
+    shell.notice(Notice::Ended { ending: ending.clone() });
+    Ok(ending)
+}
+
+/// Connects to the store, makes the bucket and puts the initial objects.
+async fn open_store(config: S3Config, objects: Vec<Vec<u8>>, run: &Run) -> Result<S3, store::Error> {
+    let store = S3::new(config)?;
+    store.create_bucket().await?;
+    for bytes in objects {
+        store.put(OBJECTS, bytes.into()).await?;
+    }
+    // What the run is lies beside its objects, for whoever has only the bucket.
+    store.put("runs", run.to_toml().into_bytes().into()).await?;
+    Ok(store)
+}
+
+/// Turns what happens on the hub into events.
+async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
+    while let Some(happened) = hub.next().await {
+        let event = match happened {
+            // A connection is nobody until it says hello.
+            HubEvent::Joined(_) => continue,
+            HubEvent::Frame { from, frame } => Event::Message { from, message: frame.message },
+            HubEvent::Suspected(node) => Event::Suspected(node),
+            HubEvent::Recovered(node) => Event::Recovered(node),
+            HubEvent::Lost { peer, why } => Event::Lost { peer, why: why.to_string() },
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct OrchestratorShell {
+    hub: Arc<Hub>,
+    store: Arc<S3>,
+    pointer: String,
+    folder: RunFolder,
+    journal: Journal,
+    events: mpsc::Sender<Event>,
+    clock: Clock,
+    metrics: std::fs::File,
+    tell: Box<dyn FnMut(&Notice) + Send>,
+    ending: Ending,
+}
+
+impl Shell<Orchestrator> for OrchestratorShell {
+    type Error = OrchestratorError;
+
+    fn journal(&mut self, now_ms: u64, event: &Event) -> Result<(), OrchestratorError> {
+        Ok(self.journal.append(now_ms, event)?)
+    }
+
+    fn commit(&mut self) -> Result<(), OrchestratorError> {
+        Ok(self.journal.commit()?)
+    }
+
+    async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, OrchestratorError> {
+        match effect {
+            Effect::Send { to, message } => send(&self.hub, to, message).await,
+            Effect::Grant { to, ask } => self.grant(to, ask),
+            Effect::Put { object, bytes } => self.put(object.digest, bytes.into()),
+            Effect::MovePointer { from, to } => self.move_pointer(from, to),
+            Effect::KeepEvidence { miner, bytes } => self.keep_evidence(miner, bytes)?,
+            Effect::Disconnect { peer, why } => {
+                // In the background: closing waits for the peer to take what was sent.
+                let hub = self.hub.clone();
+                tokio::spawn(async move { hub.close(peer, &why).await });
+            }
+            Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
+            Effect::Report(report) => self.report(report),
+            Effect::Finish(ending) => {
+                self.ending = ending;
+                return Ok(Next::Stop);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn woken(&mut self) -> Event {
+        Event::Woke
+    }
+}
+
+impl OrchestratorShell {
+
+    fn grant(&self, to: NodeId, ask: Ask) {
+        let (hub, store) = (self.hub.clone(), self.store.clone());
+        tokio::spawn(async move {
+            let presigned = match ask.verb {
+                Verb::Get => store.presign_get(OBJECTS, &ask.object.digest, GRANT_VALID).await,
+                Verb::Put => store.presign_put(OBJECTS, &ask.object, GRANT_VALID).await,
+            };
+            let answer = presigned.map_err(|error| error.to_string());
+            send(&hub, to, Message::Grant(Grant { ask, answer })).await;
+        });
+    }
+
+    fn put(&self, digest: Digest, bytes: Bytes) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let event = match store.put(OBJECTS, bytes).await {
+                Ok(stored) if stored.digest == digest => Event::Stored { digest },
+                Ok(stored) => Event::StoreFailed {
+                    what: format!("put of {digest}"),
+                    why: format!("the bytes given for it are {}", stored.digest),
+                },
+                Err(error) => {
+                    Event::StoreFailed { what: format!("put of {digest}"), why: error.to_string() }
+                }
+            };
+            let _ = events.send(event).await;
+        });
+    }
+
+    fn move_pointer(&self, from: Option<Digest>, to: Digest) {
+        let (store, events, name) = (self.store.clone(), self.events.clone(), self.pointer.clone());
+        tokio::spawn(async move {
+            let event = match move_pointer(&store, &name, from, to).await {
+                Ok(()) => Event::PointerMoved { manifest: to },
+                Err(why) => Event::StoreFailed { what: format!("move of the pointer {name}"), why },
+            };
+            let _ = events.send(event).await;
+        });
+    }
+
+    fn keep_evidence(&self, miner: NodeId, bytes: Vec<u8>) -> Result<(), OrchestratorError> {
+        self.folder.write(&format!("evidence/{miner}.evidence"), &bytes, false)?;
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.put("evidence", bytes.into()).await {
+                tracing::warn!(%error, "the evidence is on disk but not in the store");
+            }
+        });
+        Ok(())
+    }
+
+    fn report(&mut self, report: Report) {
+        let stepped = matches!(report, Report::Stepped { .. });
+        self.notice(Notice::Report { ms: self.clock.now_ms(), report });
+        if stepped {
+            let relay = self.hub.relay_statistics();
+            self.notice(Notice::Wire {
+                frames: relay.frames_forwarded,
+                bytes_plain: relay.body_bytes_forwarded,
+                bytes_sent: relay.packed_bytes_forwarded,
+            });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        // A full disk must not end a run for the sake of its metrics.
+        let line = serde_json::to_string(&notice).unwrap_or_default();
+        if let Err(error) = writeln!(self.metrics, "{line}") {
+            tracing::warn!(%error, "metrics.jsonl cannot be written");
+        }
+        (self.tell)(&notice);
+    }
+}
+
+/// Sends a message. A failure is told by the hub as the node's loss, and the core decides what that means.
+async fn send(hub: &Hub, to: NodeId, message: Message) {
+    if let Err(error) = hub.send(Frame::new(to, message)).await {
+        tracing::debug!(to = %to.short(), %error, "message not sent");
+    }
+}
+
+/// Moves the pointer from one manifest to another by conditional write.
+async fn move_pointer(store: &S3, name: &str, from: Option<Digest>, to: Digest) -> Result<(), String> {
+    let now = store.pointer(name).await.map_err(|error| error.to_string())?;
+    let found = now.as_ref().map(|pointer| String::from_utf8_lossy(&pointer.value).into_owned());
+    if found == Some(to.to_string()) {
+        return Ok(());
+    }
+    if found != from.map(|digest| digest.to_string()) {
+        return Err(format!("it names {found:?}, expected {from:?}: another orchestrator wrote it"));
+    }
+    let version = now.map(|pointer| pointer.version);
+    store
+        .advance(name, version.as_ref(), to.to_string().into())
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,240 @@
+//! A node's side of the swarm: its connection to the orchestrator and its table of objects.
+//!
+//! Miner and validator share it. What happens comes as [`Arrival`]s, which each role's core takes as its
+//! own events; objects lie in the table under their digests until their owner drops them.
+
+use crate::invitation::InvitationError;
+use crate::{Config, Connection, Invitation, Received, TransportError};
+use bytes::Bytes;
+use spec::{Digest, NodeId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use store::presigned::Client;
+use tokio::sync::mpsc;
+use wire::{Frame, Key, Message, ObjectRef, PayloadHead, Presigned};
+
+/// How long a fetch or an upload may take, retries included.
+const STORE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Why a node could not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The invitation's host.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    /// The connection.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // moved, not stored by the thousand
+pub enum Arrival {
+    /// The orchestrator said something.
+    Message(Message),
+    /// A payload lies in the table.
+    Payload {
+        /// What came with it.
+        head: PayloadHead,
+        /// Its block, named by its own bytes.
+        block: ObjectRef,
+    },
+    /// An object was fetched, verified, and lies in the table.
+    Fetched(Digest),
+    /// An object is in the store.
+    Uploaded(Digest),
+    /// A fetch or an upload failed, after its retries.
+    StoreFailed {
+        /// Which object.
+        digest: Digest,
+        /// Whether the store answered that it holds no such object.
+        missing: bool,
+        /// Why.
+        why: String,
+    },
+    /// The connection is gone.
+    Disconnected {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Bytes by digest, shared by a shell and its workers.
+#[derive(Debug, Clone, Default)]
+pub struct Objects(Arc<Mutex<BTreeMap<Digest, Bytes>>>);
+
+impl Objects {
+    /// The object's bytes, if they are here.
+    pub fn get(&self, digest: &Digest) -> Option<Bytes> {
+        self.table().get(digest).cloned()
+    }
+
+    /// Puts bytes under their digest.
+    pub fn put(&self, bytes: Bytes) -> ObjectRef {
+        let object = ObjectRef::of(&bytes);
+        self.table().insert(object.digest, bytes);
+        object
+    }
+
+    /// Drops an object.
+    pub fn forget(&self, digest: &Digest) {
+        self.table().remove(digest);
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Bytes>> {
+        // A table is whole after every call, so one left by a panic elsewhere is still good.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node that joined.
+pub struct Node<E> {
+    connection: Connection,
+    objects: Objects,
+    client: Client,
+    events: mpsc::Sender<E>,
+    translate: fn(Arrival) -> Option<E>,
+}
+
+// By hand: a node may be cloned whatever its events are.
+impl<E> Clone for Node<E> {
+    fn clone(&self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            objects: self.objects.clone(),
+            client: self.client.clone(),
+            events: self.events.clone(),
+            translate: self.translate,
+        }
+    }
+}
+
+impl<E: Send + 'static> Node<E> {
+    /// Calls the orchestrator of an invitation; from then on `events` gets what happens, as `translate`
+    /// says it (`None`: of no interest to this role).
+    ///
+    /// # Errors
+    /// When the host has no address, does not answer, or proves another key.
+    pub async fn join(
+        invitation: &Invitation,
+        key: &Key,
+        config: Config,
+        events: mpsc::Sender<E>,
+        translate: fn(Arrival) -> Option<E>,
+    ) -> Result<Self, JoinError> {
+        let address = invitation.resolve().await?;
+        let connection = crate::Endpoint::connect(address, invitation.orchestrator, key, config).await?;
+        let (objects, client) = (Objects::default(), Client::new());
+        let node = Self { connection, objects, client, events, translate };
+        tokio::spawn(node.clone().listen());
+        Ok(node)
+    }
+
+    /// The node's objects.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The connection, for its statistics and its end.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Sends a message to the orchestrator. A failure is told as `Disconnected`, by whoever listens.
+    pub async fn send(&self, message: Message) {
+        let to = self.connection.peer();
+        if let Err(error) = self.connection.send(Frame::new(to, message)).await {
+            tracing::debug!(%error, "message not sent");
+        }
+    }
+
+    /// Sends a payload block to another node. A block that is not in the table is a bug of the caller,
+    /// told as a failed object.
+    pub async fn send_payload(&self, to: NodeId, head: PayloadHead, block: &Digest) {
+        let Some(body) = self.objects.get(block) else {
+            self.tell(missing(block)).await;
+            return;
+        };
+        if let Err(error) = self.connection.send(Frame { to, message: Message::Payload(head), body }).await {
+            tracing::debug!(%error, "payload not sent");
+        }
+    }
+
+    /// Fetches an object in the background.
+    pub fn fetch(&self, object: ObjectRef, request: Presigned) {
+        let node = self.clone();
+        tokio::spawn(async move {
+            let got = node.client.get(&request, &object, STORE_DEADLINE).await;
+            let arrival = match got {
+                Ok(bytes) => {
+                    node.objects.put(bytes);
+                    Arrival::Fetched(object.digest)
+                }
+                Err(error) => failed(object.digest, &error),
+            };
+            node.tell(arrival).await;
+        });
+    }
+
+    /// Uploads an object of the table in the background.
+    pub fn upload(&self, object: ObjectRef, request: Presigned) {
+        let node = self.clone();
+        tokio::spawn(async move {
+            let digest = object.digest;
+            let Some(bytes) = node.objects.get(&digest) else {
+                node.tell(missing(&digest)).await;
+                return;
+            };
+            let arrival = match node.client.put(&request, bytes, STORE_DEADLINE).await {
+                Ok(_) => Arrival::Uploaded(digest),
+                Err(error) => failed(digest, &error),
+            };
+            node.tell(arrival).await;
+        });
+    }
+
+    /// Says goodbye and closes the connection.
+    pub async fn leave(&self, why: &str) {
+        self.connection.close(why).await;
+    }
+
+    /// Tells the role; whether somebody still listens.
+    async fn tell(&self, arrival: Arrival) -> bool {
+        match (self.translate)(arrival) {
+            Some(event) => self.events.send(event).await.is_ok(),
+            None => true,
+        }
+    }
+
+    async fn listen(self) {
+        loop {
+            let arrival = match self.connection.recv().await {
+                Ok(Received::Frame(Frame { message: Message::Payload(head), body, .. })) => {
+                    Arrival::Payload { head, block: self.objects.put(body) }
+                }
+                Ok(Received::Frame(frame)) => Arrival::Message(frame.message),
+                Ok(Received::Suspected | Received::Recovered) => continue,
+                Err(error) => {
+                    self.tell(Arrival::Disconnected { why: error.to_string() }).await;
+                    return;
+                }
+            };
+            if !self.tell(arrival).await {
+                return;
+            }
+        }
+    }
+}
+
+fn failed(digest: Digest, error: &store::Error) -> Arrival {
+    let missing = matches!(error, store::Error::Missing { .. });
+    Arrival::StoreFailed { digest, missing, why: error.to_string() }
+}
+
+/// What was to be sent is not here.
+fn missing(digest: &Digest) -> Arrival {
+    let why = "it is not in this node's table of objects".into();
+    Arrival::StoreFailed { digest: *digest, missing: false, why }
+}
