@@ -5,9 +5,7 @@ use crate::failure::{Failure, Result};
 use engine::data::{Width, shard_bytes};
 use engine::state::StageState;
 use orchestrator::{RunFolder, Secrets};
-use spec::{
-    Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run, Tokenizer,
-};
+use spec::{Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run, Tokenizer};
 use std::path::PathBuf;
 use wire::{Manifest, ObjectRef, Signed};
 
@@ -77,7 +75,7 @@ pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
     let folder = RunFolder::create(root).map_err(|e| input(&e))?;
     let (train, validation) = split(&corpus);
-    let mut shard = |bytes: &[u8]| -> Result<Digest> {
+    let shard = |bytes: &[u8]| -> Result<Digest> {
         let tokens = engine::data::encode(Tokenizer::Bytes, bytes);
         let file = shard_bytes(&tokens, Width::One).map_err(|e| input(&e))?;
         folder.write_object(&file).map_err(|e| input(&e))

@@ -108,10 +108,8 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
     let secrets = folder.secrets().map_err(input)?;
     let json = arguments.json;
     runtime()?.block_on(async move {
-        let credentials = Credentials {
-            access_key: secrets.access_key.clone(),
-            secret_key: secrets.secret_key.clone(),
-        };
+        let credentials =
+            Credentials { access_key: secrets.access_key.clone(), secret_key: secrets.secret_key.clone() };
         let server = bucket::serve(&folder.path("bucket"), arguments.store_listen, credentials)
             .await
             .map_err(input)?;

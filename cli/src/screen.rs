@@ -19,8 +19,7 @@ impl Screen {
     /// A screen on standard error.
     pub fn new(steps_total: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let target =
-            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps_total), target);
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} steps\n{msg}") {
             bar.set_style(style);
@@ -35,7 +34,12 @@ impl Screen {
             self.bar.set_message(lines(summary).join("\n"));
         } else if self.drawn.is_none_or(|at| at.elapsed() >= QUIET) {
             self.drawn = Some(Instant::now());
-            self.say(&format!("{}/{} steps; {}", summary.steps, summary.steps_total, lines(summary).join("; ")));
+            self.say(&format!(
+                "{}/{} steps; {}",
+                summary.steps,
+                summary.steps_total,
+                lines(summary).join("; ")
+            ));
         }
     }
 

@@ -41,7 +41,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .map_err(|error| Failure::input(error.to_string()))?;
         println!("{report}");
         if !report.passed() {
-            return Err(Failure::run(format!("seed {seed} breaches its checkers; again with: {}", report.command())));
+            return Err(Failure::run(format!(
+                "seed {seed} breaches its checkers; again with: {}",
+                report.command()
+            )));
         }
     }
     Ok(())

@@ -48,7 +48,9 @@ async fn swarm(arguments: Arguments) -> Result<()> {
     let new = new::make(&root, &arguments.recipe)?;
     let stages = new.run.model.stage_count();
     if let Some((stage, _)) = arguments.test_perturb.as_ref().filter(|(stage, _)| *stage >= stages) {
-        return Err(Failure::input(format!("--test-perturb: stage {stage}, but the run has {stages} stages")));
+        return Err(Failure::input(format!(
+            "--test-perturb: stage {stage}, but the run has {stages} stages"
+        )));
     }
     eprintln!(
         "run {} in {}: byte-level Llama of {} parameters in {stages} stages, {} tokens of {}",
@@ -77,9 +79,10 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
     let mut notices = BufReader::new(output).lines();
     processes.push(leader);
     let outcome = async {
-        let invitation = tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
-            .await
-            .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
+        let invitation =
+            tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
+                .await
+                .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
         for stage in 0..new.run.model.stage_count() {
             let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == stage);
             let perturb = perturb.map(|(_, operation)| operation.as_str());
@@ -213,13 +216,7 @@ fn fresh_folder(runs: &Path) -> Result<PathBuf> {
 }
 
 /// The summary, in words and as a file, and the exit code.
-fn conclude(
-    new: &NewRun,
-    root: &Path,
-    summary: &Summary,
-    began: Instant,
-    outcome: Result<()>,
-) -> Result<()> {
+fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcome: Result<()>) -> Result<()> {
     let text = serde_json::to_vec_pretty(summary).map_err(|e| Failure::run(e.to_string()))?;
     new.folder.write("summary.json", &text, false).map_err(|e| Failure::run(e.to_string()))?;
     let seconds = began.elapsed().as_secs();
@@ -235,7 +232,9 @@ fn conclude(
     );
     if let (Some(first), Some(last)) = (summary.first_nats, summary.last_nats) {
         let bits = last / std::f64::consts::LN_2;
-        println!("  loss     {first:.3} -> {last:.3} nats per token ({bits:.3} bits per byte, training text)");
+        println!(
+            "  loss     {first:.3} -> {last:.3} nats per token ({bits:.3} bits per byte, training text)"
+        );
     }
     for (epoch, manifest) in &summary.commits {
         println!("  commit   epoch {epoch}: manifest {manifest} in the store, the pointer names it");

@@ -1,4 +1,5 @@
 //! The whole swarm as a user meets it: real processes, QUIC and S3, and what goes wrong.
+#![allow(clippy::unwrap_used)] // a trial that cannot go on has failed
 
 use assert_cmd::Command;
 use std::net::UdpSocket;
@@ -18,7 +19,8 @@ fn iota(arguments: &[&str]) -> Command {
 /// What a command said and its exit code.
 fn outcome(mut command: Command) -> (i32, String) {
     let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code().unwrap_or(-1), said)
 }
 
@@ -225,7 +227,10 @@ fn a_missing_object_is_named() {
     std::fs::remove_file(&shard).unwrap();
     let (code, said) = outcome(iota(&["orchestrator", "--run", &folder]));
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains(&*shard.file_name().unwrap().to_string_lossy()) && said.contains("missing"), "{said}");
+    assert!(
+        said.contains(&*shard.file_name().unwrap().to_string_lossy()) && said.contains("missing"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -36,7 +36,9 @@ pub fn work(
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
             Ok(Ok(done)) => Event::Done { ticket, done },
             Ok(Err(why)) => Event::TaskFailed { ticket, why: why.to_string() },
-            Err(_) => Event::TaskFailed { ticket, why: "the engine panicked: this is a bug, see the log".into() },
+            Err(_) => {
+                Event::TaskFailed { ticket, why: "the engine panicked: this is a bug, see the log".into() }
+            }
         };
         if events.blocking_send(event).is_err() {
             return;
@@ -82,8 +84,10 @@ impl Worker {
     /// Takes on a stage, or newer weights of the stage it has, which keeps its optimizer.
     fn adopt(&mut self, run: &Run, stage: u16, weights: &Digest) -> Result<Done, TaskError> {
         let (weights, stage) = (self.object(weights)?, usize::from(stage));
-        if let Some((state, _)) =
-            self.stage.as_mut().filter(|(state, _)| state.run() == run && state.stage().shape().index == stage)
+        if let Some((state, _)) = self
+            .stage
+            .as_mut()
+            .filter(|(state, _)| state.run() == run && state.stage().shape().index == stage)
         {
             state.adopt(&weights)?;
             return Ok(nothing());

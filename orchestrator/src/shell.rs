@@ -64,7 +64,9 @@ pub enum OrchestratorError {
     #[error(transparent)]
     Transport(#[from] transport::TransportError),
     /// A run that was begun before.
-    #[error("{path}: this run was begun before and has {entries} journal entries; make a new one with `iota run new`")]
+    #[error(
+        "{path}: this run was begun before and has {entries} journal entries; make a new one with `iota run new`"
+    )]
     Begun {
         /// The journal.
         path: PathBuf,
@@ -270,7 +272,6 @@ impl Shell<Orchestrator> for OrchestratorShell {
 }
 
 impl OrchestratorShell {
-
     fn grant(&self, to: NodeId, ask: Ask) {
         let (hub, store) = (self.hub.clone(), self.store.clone());
         tokio::spawn(async move {
@@ -292,9 +293,7 @@ impl OrchestratorShell {
                     what: format!("put of {digest}"),
                     why: format!("the bytes given for it are {}", stored.digest),
                 },
-                Err(error) => {
-                    Event::StoreFailed { what: format!("put of {digest}"), why: error.to_string() }
-                }
+                Err(error) => Event::StoreFailed { what: format!("put of {digest}"), why: error.to_string() },
             };
             let _ = events.send(event).await;
         });

@@ -58,7 +58,8 @@ pub async fn run(
         concat!("iota ", env!("CARGO_PKG_VERSION")),
     ));
     let _ = events.send(Event::Connected).await;
-    let mut shell = ValidatorShell { node: node.clone(), events, tell: Box::new(tell), exit: Ok(String::new()) };
+    let mut shell =
+        ValidatorShell { node: node.clone(), events, tell: Box::new(tell), exit: Ok(String::new()) };
     let driven = drive(core, queue, &mut shell, Clock::starting_at(0)).await;
     stopper.abort();
     node.leave("the validator ended").await;
@@ -106,9 +107,14 @@ impl Shell<Validator> for ValidatorShell {
             Effect::Replay { run, stage, epoch, state, operations } => {
                 let (objects, events) = (self.node.objects().clone(), self.events.clone());
                 let window = Window { run, stage, epoch, state, operations };
-                // Off the runtime's threads, which keep heartbeats going.
-                tokio::task::spawn_blocking(move || {
-                    let _ = events.blocking_send(replay(&window, &objects));
+                tokio::spawn(async move {
+                    // Off the runtime's threads, which other tasks need.
+                    let replayed = tokio::task::spawn_blocking(move || replay(&window, &objects)).await;
+                    let event = replayed.unwrap_or_else(|panic| {
+                        let why = format!("the replay panicked, which is a bug: {panic}");
+                        Event::StoreFailed { digest: state, missing: false, why }
+                    });
+                    let _ = events.send(event).await;
                 });
             }
             Effect::Forget(digest) => self.node.objects().forget(&digest),

@@ -50,11 +50,14 @@ pub fn lay_emulator() -> Result<PathBuf> {
     let built = target.join("release/libcuda_emulator.so");
     let place = target.join("emulated");
     std::fs::create_dir_all(&place)?;
-    for name in ["libcuda.so", "libcuda.so.1"] {
-        // A new file moved over the old one: a running process keeps what it has mapped.
-        let fresh = place.join(format!("{name}.fresh"));
-        std::fs::copy(&built, &fresh).with_context(|| format!("{} is missing", built.display()))?;
-        std::fs::rename(&fresh, place.join(name))?;
+    // A new file moved over the old one: a running process keeps what it has mapped.
+    let fresh = place.join("fresh");
+    std::fs::copy(&built, &fresh).with_context(|| format!("{} is missing", built.display()))?;
+    std::fs::rename(&fresh, place.join("libcuda.so.1"))?;
+    // One file under both names, so that a process which opens both has one device.
+    let second = place.join("libcuda.so");
+    if !second.is_symlink() {
+        std::os::unix::fs::symlink("libcuda.so.1", &second)?;
     }
     Ok(place)
 }

@@ -32,7 +32,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The one place that puts the parts together.
     (
         "cli",
-        &["orchestrator", "miner", "validator", "sim", "plan", "engine", "bucket", "store", "transport", "wire"],
+        &[
+            "orchestrator",
+            "miner",
+            "validator",
+            "sim",
+            "plan",
+            "engine",
+            "bucket",
+            "store",
+            "transport",
+            "wire",
+        ],
     ),
     ("xtask", &[]),
 ];

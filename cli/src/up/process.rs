@@ -45,7 +45,12 @@ impl Process {
         // Appended to, as the child's output is: the two never write over each other.
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .kill_on_drop(true);
         // A Ctrl-C in the terminal is for the parent, which ends its children in order.
         #[cfg(unix)]
         command.process_group(0);
