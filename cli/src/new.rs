@@ -27,7 +27,7 @@ pub struct Recipe {
     #[arg(long, default_value_t = 1)]
     pub epochs: u32,
     /// Inner steps of each miner in an epoch
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 300)]
     pub steps: u32,
     /// Windows of each miner that are audited per epoch
     #[arg(long, default_value_t = 1)]
@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder of a new run.
+/// Makes the folder of a new run, or leaves nothing behind.
 pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
     let corpus = if recipe.text.is_empty() {
         corpus::default(&cache_folder()?)?
@@ -74,7 +74,16 @@ pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
     };
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
     let folder = RunFolder::create(root).map_err(|e| input(&e))?;
-    let (train, validation) = split(&corpus);
+    fill(&folder, recipe, &corpus)
+        .map(|run| NewRun { folder, run, source: corpus.source })
+        // The folder was empty or not there before.
+        .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
+}
+
+/// Writes everything of a new run into its folder.
+fn fill(folder: &RunFolder, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
+    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
+    let (train, validation) = split(corpus);
     let shard = |bytes: &[u8]| -> Result<Digest> {
         let tokens = engine::data::encode(Tokenizer::Bytes, bytes);
         let file = shard_bytes(&tokens, Width::One).map_err(|e| input(&e))?;
@@ -92,8 +101,8 @@ pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
         },
     );
     run.check().map_err(|e| input(&e))?;
-    write_rest(&folder, &run)?;
-    Ok(NewRun { folder, run, source: corpus.source })
+    write_rest(folder, &run)?;
+    Ok(run)
 }
 
 /// Initial weights, manifest 0, keys, and last `run.toml`, which makes the folder a run's.
@@ -148,7 +157,7 @@ fn tiny(recipe: &Recipe, data: Data) -> Run {
         },
         // One miner a stage: the outer step takes the merged change as it is.
         outer: Outer::Nesterov { lr: 1.0, momentum: 0.0, bits: 8 },
-        epoch: Epoch { steps: recipe.steps, count: recipe.epochs, digest_every: 5 },
+        epoch: Epoch { steps: recipe.steps, count: recipe.epochs, digest_every: (recipe.steps / 6).max(1) },
         boundary: BoundaryCodec::Int8,
         audit: Audit { windows: recipe.audits, lag: 2 },
         admission: Admission::Invitation,

@@ -142,7 +142,10 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let options = miner::Options { invitation, key, perturb: arguments.test_perturb };
     let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
-    outcome.map(|why| say(&why)).map_err(|error| Failure::run(error.to_string()))
+    outcome.map(|why| say(&why)).map_err(|error| match error {
+        miner::MinerError::Join(_) => input(error),
+        _ => Failure::run(error.to_string()),
+    })
 }
 
 pub fn validate(arguments: ValidatorArguments) -> Result<()> {
@@ -150,7 +153,10 @@ pub fn validate(arguments: ValidatorArguments) -> Result<()> {
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let options = validator::Options { invitation, key };
     let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
-    outcome.map(|why| say(&why)).map_err(|error| Failure::run(error.to_string()))
+    outcome.map(|why| say(&why)).map_err(|error| match error {
+        validator::ValidatorError::Join(_) => input(error),
+        validator::ValidatorError::Ended(_) => Failure::run(error.to_string()),
+    })
 }
 
 fn say(text: &str) {

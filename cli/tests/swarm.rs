@@ -201,7 +201,7 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
         (&["miner", "--join", "http://x", "--key", &key], &["iota://"]),
         (&["miner", "--join", &nobody, "--key", &key], &["did not answer"]),
         (&["up", "--text", &path("none.txt"), "--runs", &path("r")], &["none.txt", "cannot be read"]),
-        (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "3"], &["epoch.digest_every"]),
+        (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "1"], &["epoch.digest_every"]),
         (&["sim", "--scenario", "nonsense"], &["nonsense"]),
     ];
     for (arguments, expected) in cases {

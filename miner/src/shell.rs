@@ -4,9 +4,9 @@ use crate::worker::{self, Perturb, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
 use std::convert::Infallible;
 use tokio::sync::mpsc;
+use transport::Invitation;
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::node::{Arrival, JoinError, Node};
-use transport::{Invitation, identity};
 use wire::Key;
 
 /// Events that may wait for the core.
@@ -25,9 +25,6 @@ pub struct Options {
 /// A miner that could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum MinerError {
-    /// The key file.
-    #[error(transparent)]
-    Identity(#[from] identity::IdentityError),
     /// The orchestrator.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -351,20 +351,29 @@ async fn send(hub: &Hub, to: NodeId, message: Message) {
     }
 }
 
-/// Moves the pointer from one manifest to another by conditional write.
+/// Moves the pointer from one manifest to another by conditional write. Its value counts its moves, so that
+/// none ever returns: a writer who saw an older one always loses.
 async fn move_pointer(store: &S3, name: &str, from: Option<Digest>, to: Digest) -> Result<(), String> {
     let now = store.pointer(name).await.map_err(|error| error.to_string())?;
-    let found = now.as_ref().map(|pointer| String::from_utf8_lossy(&pointer.value).into_owned());
-    if found == Some(to.to_string()) {
+    let value = now.as_ref().map(|pointer| String::from_utf8_lossy(&pointer.value).into_owned());
+    let (moves, found) = match value.as_deref().map(parse_pointer) {
+        None => (0, None),
+        Some(Some((moves, digest))) => (moves, Some(digest)),
+        Some(None) => return Err(format!("it holds {value:?}, expected a number and a digest")),
+    };
+    if found == Some(to) {
         return Ok(());
     }
-    if found != from.map(|digest| digest.to_string()) {
+    if found != from {
         return Err(format!("it names {found:?}, expected {from:?}: another orchestrator wrote it"));
     }
     let version = now.map(|pointer| pointer.version);
-    store
-        .advance(name, version.as_ref(), to.to_string().into())
-        .await
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    let value = format!("{} {to}", moves + 1);
+    store.advance(name, version.as_ref(), value.into()).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// A pointer's value: the number of its moves, and the manifest it names.
+fn parse_pointer(value: &str) -> Option<(u64, Digest)> {
+    let (moves, digest) = value.split_once(' ')?;
+    Some((moves.parse().ok()?, digest.parse().ok()?))
 }

@@ -231,6 +231,12 @@ impl Run {
         step > 0 && step < self.epoch.steps && step.is_multiple_of(self.epoch.digest_every)
     }
 
+    /// Whether the receipt of inner step `step` binds the state after it: before a window that an audit may
+    /// draw, and at the end of one.
+    pub fn digests_after(&self, step: u32) -> bool {
+        self.digests_before(step) || self.digests_before(step.saturating_add(1))
+    }
+
     /// The inner steps of an epoch that an audit may draw, in order.
     pub fn audit_candidates(&self) -> Vec<u32> {
         if self.audit.windows == 0 {
@@ -425,5 +431,7 @@ mod tests {
         assert_eq!(starts, [5, 10, 15]);
         assert_eq!(run.audit_candidates(), starts);
         assert_eq!(run.audit_draws(), 1);
+        let bound: Vec<u32> = (0..20).filter(|&s| run.digests_after(s)).collect();
+        assert_eq!(bound, [4, 5, 9, 10, 14, 15]);
     }
 }

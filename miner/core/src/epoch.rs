@@ -30,7 +30,7 @@ pub(crate) struct Work {
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
         let keep_state = match self.operation {
-            Operation::Step { step, .. } => seat.run.digests_before(step.saturating_add(1)),
+            Operation::Step { step, .. } => seat.run.digests_after(step),
             _ => false,
         };
         Task::Perform {

@@ -120,7 +120,7 @@ fn check_shape(run: &Run, body: &Receipt) -> Result<(), Fault> {
     let (input, output, loss, state) = match &body.operation {
         Operation::Forward(_) => (!kind.embeds(), !kind.judges() && ok, kind.judges() && ok, false),
         Operation::Backward(_) => (!kind.judges(), !kind.embeds() && ok, false, false),
-        Operation::Step { step, .. } => (false, false, false, run.digests_before(step.saturating_add(1))),
+        Operation::Step { step, .. } => (false, false, false, run.digests_after(*step)),
         Operation::Encode => (false, ok, false, false),
         Operation::Reduce { .. } => (true, ok, false, false),
         Operation::Apply => (matches!(run.outer, spec::Outer::Nesterov { .. }), ok, false, false),

@@ -115,7 +115,7 @@ fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), String
     let (input, state) = match &body.operation {
         Operation::Forward(_) => (!kind.embeds(), false),
         Operation::Backward(_) => (!kind.judges(), false),
-        Operation::Step { step, .. } => (false, run.digests_before(step.saturating_add(1))),
+        Operation::Step { step, .. } => (false, run.digests_after(*step)),
         Operation::Encode | Operation::Reduce { .. } | Operation::Apply => (false, false),
     };
     for (what, found, expected) in

@@ -219,7 +219,7 @@ impl World {
             let of_step =
                 |assignment: &Assignment| assignment.member(stage).filter(|member| member.step == step);
             let members: Vec<Member> = self.assignments().iter().filter_map(of_step).collect();
-            let state = self.config.run.digests_before(step + 1).then(|| state(stage, step).digest);
+            let state = self.config.run.digests_after(step).then(|| state(stage, step).digest);
             self.works(stage, Operation::Step { step, members }, |receipt| receipt.state = state);
         }
     }

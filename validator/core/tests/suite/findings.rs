@@ -22,7 +22,7 @@ fn the_first_difference_is_named() {
             Some(honest)
         }),
         (9, "state", |at, mut honest| {
-            honest.state = (at == 4).then_some(Digest([1; 32]));
+            honest.state = honest.state.map(|_| Digest([at as u8; 32]));
             Some(honest)
         }),
         (7, "outcome", |at, mut honest| {

@@ -72,7 +72,7 @@ pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
             previous: chain.last,
             stage: 1,
             operation,
-            state: (at == 0).then_some(state.digest),
+            state: if at == 0 { Some(state.digest) } else { replayed.state },
             input_receipt: input.map(|_| Digest([5; 32])),
             input: input.map(|input| input.digest),
             output: replayed.output,
@@ -106,7 +106,7 @@ fn honest(at: usize, operation: &Operation) -> Replayed {
     let forward = matches!(operation, Operation::Forward(_));
     Replayed {
         output: backward.then(|| object(&format!("output {at}")).digest),
-        state: None,
+        state: matches!(operation, Operation::Step { .. }).then(|| object("state after").digest),
         loss_q32: forward.then_some(5 << 32),
         outcome: Outcome::Ok,
     }
