@@ -102,16 +102,8 @@ struct MinerShell {
 }
 
 impl Shell<Miner> for MinerShell {
+    // No journal: a miner's journal is its receipts, which the orchestrator holds; its own comes with restarts.
     type Error = Infallible;
-
-    // A miner's journal is its receipts, which the orchestrator holds; its own comes with restarts.
-    fn journal(&mut self, _now_ms: u64, _event: &Event) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
 
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, Infallible> {
         match effect {

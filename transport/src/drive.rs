@@ -13,17 +13,21 @@ pub trait Shell<M: Machine> {
     /// What stops the drive.
     type Error;
 
-    /// Appends an event to the journal, before the machine sees it.
+    /// Appends an event to the journal, before the machine sees it. By default there is no journal.
     ///
     /// # Errors
     /// When it cannot be written; the drive stops and the event is not handled.
-    fn journal(&mut self, now_ms: u64, event: &M::Event) -> Result<(), Self::Error>;
+    fn journal(&mut self, _now_ms: u64, _event: &M::Event) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// Makes everything appended durable; called once a batch, before the batch is handled.
     ///
     /// # Errors
     /// When it cannot be made durable; the drive stops and the batch is not handled.
-    fn commit(&mut self) -> Result<(), Self::Error>;
+    fn commit(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// Performs one effect. What takes long is started here and told as an event when it is done; waiting
     /// here for room in the machine's own queue would wait for ever.

@@ -89,16 +89,8 @@ struct ValidatorShell {
 }
 
 impl Shell<Validator> for ValidatorShell {
+    // No journal: what a validator found is signed and with the orchestrator; nothing of it must outlive the process.
     type Error = Infallible;
-
-    // What a validator found is signed and with the orchestrator; nothing of it must outlive the process.
-    fn journal(&mut self, _now_ms: u64, _event: &Event) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
 
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, Infallible> {
         match effect {
