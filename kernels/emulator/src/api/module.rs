@@ -146,12 +146,12 @@ unsafe fn load_image(module: *mut Handle, image: *const c_void, log: &mut dyn Fn
     };
     let source = match std::str::from_utf8(image) {
         Ok(source) if source.contains(".version") => source,
-        _ => {
-            return complain(
-                "the module is not PTX text; machine code cannot run here",
-                Status::NoBinaryForGpu,
-            );
+        // A caller that offers machine code first, as it should, meets an answer and no noise.
+        _ if image.starts_with(b"\x7fELF") => {
+            log("machine code cannot run here, offer PTX");
+            return Err(Status::NoBinaryForGpu);
         }
+        _ => return complain("the module is no PTX text", Status::NoBinaryForGpu),
     };
     let loaded = match load(source) {
         Ok(loaded) => loaded,
