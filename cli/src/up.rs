@@ -73,6 +73,7 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
     let (leader, output) = Process::start(
         "orchestrator",
         &["orchestrator", "--run", &run, "--json", "--until-stdin-closes"],
+        1,
         &new.folder.path("logs/orchestrator.log"),
         exits.clone(),
     )?;
@@ -83,14 +84,15 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
             tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
                 .await
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
-        for stage in 0..new.run.model.stage_count() {
+        let stages = new.run.model.stage_count();
+        for stage in 0..stages {
             let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == stage);
             let perturb = perturb.map(|(_, operation)| operation.as_str());
-            processes.push(start_node(&new.folder, "miner", stage, &invitation, perturb, &exits)?);
+            processes.push(start_node(&new.folder, "miner", stage, stages, &invitation, perturb, &exits)?);
             // Seats are given in the order of arrival; one after another, miner k holds stage k.
             await_seat(&mut notices, summary, stage, &new.folder).await?;
         }
-        processes.push(start_node(&new.folder, "validator", 0, &invitation, None, &exits)?);
+        processes.push(start_node(&new.folder, "validator", 0, stages, &invitation, None, &exits)?);
         follow(&mut notices, &mut exited, summary, &new.folder).await
     }
     .await;
@@ -178,6 +180,7 @@ fn start_node(
     folder: &RunFolder,
     role: &str,
     index: usize,
+    stages: usize,
     invitation: &str,
     perturb: Option<&str>,
     exits: &mpsc::Sender<Exited>,
@@ -189,7 +192,10 @@ fn start_node(
         arguments.extend(["--test-perturb", operation]);
     }
     let log = folder.path(&format!("logs/{name}.log"));
-    let (process, output) = Process::start(&name, &arguments, &log, exits.clone())?;
+    // The stages of a pipeline share the machine.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if role == "miner" { cores.div_ceil(stages) } else { cores };
+    let (process, output) = Process::start(&name, &arguments, threads, &log, exits.clone())?;
     process::to_log(output, &log);
     Ok(process)
 }

@@ -10,6 +10,9 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// Sets the size of a process's compute pool; the user's own setting stands.
+const THREADS: &str = "RAYON_NUM_THREADS";
+
 /// A role's process. Its standard input is a rope: when it is let go, even by a parent's death, the child
 /// ends in good order.
 pub struct Process {
@@ -33,10 +36,12 @@ impl fmt::Display for Exited {
 }
 
 impl Process {
-    /// Starts this program again with other arguments; its standard error goes to `log`.
+    /// Starts this program again with other arguments, on so many compute threads; its standard error goes
+    /// to `log`.
     pub fn start(
         name: &str,
         arguments: &[&str],
+        threads: usize,
         log: &Path,
         exits: mpsc::Sender<Exited>,
     ) -> Result<(Self, ChildStdout)> {
@@ -51,6 +56,9 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(errors)
             .kill_on_drop(true);
+        if std::env::var_os(THREADS).is_none() {
+            command.env(THREADS, threads.to_string());
+        }
         // A Ctrl-C in the terminal is for the parent, which ends its children in order.
         #[cfg(unix)]
         command.process_group(0);
