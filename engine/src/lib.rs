@@ -12,6 +12,8 @@
 //! | [`checkpoint`] | weights and full state as files |
 //! | [`state`] | what a miner holds of one stage |
 //! | [`work`] | [`perform`]: the one function that a miner performs and a validator replays |
+//! | [`train`] | a run in one process: all stages, step by step, checkpoints |
+//! | [`generate`] | text, token by token |
 //! | [`evaluate`] | logits and loss of a whole model |
 //! | [`cost`] | FLOPs and bytes of a stage |
 
@@ -24,6 +26,7 @@ pub mod contribution;
 pub mod cost;
 pub mod data;
 pub mod evaluate;
+pub mod generate;
 pub mod model;
 pub mod optim;
 pub mod payload;
@@ -31,6 +34,7 @@ pub mod state;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
+pub mod train;
 pub mod work;
 
 pub use state::StageState;

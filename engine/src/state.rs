@@ -180,6 +180,21 @@ impl StageState {
         self.anchor.digest
     }
 
+    /// The weights at the last merge as a file, whose digest [`StageState::anchor`] is; `None` without an outer optimizer,
+    /// and where they are not at hand.
+    pub fn anchor_bytes(&self) -> Option<Vec<u8>> {
+        let section = Section { prefix: "", values: self.anchor.weights.as_deref()? };
+        let mut bytes = Vec::new();
+        let sink = |piece: &[u8]| bytes.extend_from_slice(piece);
+        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
+        Some(bytes)
+    }
+
+    /// Whether merging needs [`StageState::restore_anchor`] first.
+    pub fn anchor_is_missing(&self) -> bool {
+        self.outer.is_some() && self.anchor.weights.is_none()
+    }
+
     /// The run.
     pub fn run(&self) -> &Run {
         &self.run

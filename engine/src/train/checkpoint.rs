@@ -1,0 +1,186 @@
+//! A run between two steps, as named bytes.
+
+use super::{Progress, TrainError};
+use crate::state::StageState;
+use spec::{Digest, Run};
+
+/// Everything that a run's continuation depends on, besides run and shard.
+///
+/// | file | holds |
+/// |---|---|
+/// | `state-<stage>.safetensors` | weights, moments, step count; with an outer optimizer also residual and momentum |
+/// | `anchor-<stage>.safetensors` | weights at the last merge: only with an outer optimizer, within an epoch |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The run's id.
+    pub run: Digest,
+    /// How far it is.
+    pub progress: Progress,
+    /// What the files must be, one record a stage, head first.
+    pub stages: Vec<StageRecord>,
+    /// The files.
+    pub files: Vec<CheckpointFile>,
+}
+
+/// Digests of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageRecord {
+    /// Of the state file.
+    pub state: Digest,
+    /// Of the weights as a file of their own, as a manifest names them.
+    pub weights: Digest,
+    /// Of the outer momentum, as a manifest names it.
+    pub momentum: Digest,
+    /// Of the weights at the last merge.
+    pub anchor: Digest,
+}
+
+/// One file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointFile {
+    /// Its name.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// A checkpoint that is not one of this run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Of another run.
+    #[error("the checkpoint belongs to run {found}, expected run {expected}; resume the folder it came from")]
+    OtherRun {
+        /// This run.
+        expected: Digest,
+        /// The checkpoint's.
+        found: Digest,
+    },
+    /// Another number of stages.
+    #[error("the checkpoint records {found} stages, the run has {expected}")]
+    Stages {
+        /// The run's.
+        expected: usize,
+        /// The checkpoint's.
+        found: usize,
+    },
+    /// A point beyond the run.
+    #[error("the checkpoint stands at epoch {}, step {}, beyond the run's {epochs} epochs of {steps} steps", found.epoch, found.step)]
+    Beyond {
+        /// Where it stands.
+        found: Progress,
+        /// The run's epochs.
+        epochs: u32,
+        /// Steps of each.
+        steps: u32,
+    },
+    /// A file is not there.
+    #[error("the checkpoint lacks {name}; restore it, or resume from another checkpoint")]
+    Missing {
+        /// The file.
+        name: String,
+    },
+    /// A file is another than recorded.
+    #[error(
+        "{name}: its BLAKE3 is {found}, the manifest says {expected}; restore it, or resume from another checkpoint"
+    )]
+    Damaged {
+        /// The file.
+        name: String,
+        /// Recorded.
+        expected: Digest,
+        /// Found.
+        found: Digest,
+    },
+}
+
+impl Checkpoint {
+    /// Name of the state file of `stage`.
+    pub fn state_name(stage: usize) -> String {
+        format!("state-{stage}.safetensors")
+    }
+
+    /// Name of the file of the weights of `stage` at the last merge.
+    pub fn anchor_name(stage: usize) -> String {
+        format!("anchor-{stage}.safetensors")
+    }
+
+    /// The names of the files that stages with these records need.
+    pub fn names(stages: &[StageRecord]) -> Vec<String> {
+        let of_stage = |(stage, record): (usize, &StageRecord)| {
+            [Some(Self::state_name(stage)), record.needs_anchor().then(|| Self::anchor_name(stage))]
+        };
+        stages.iter().enumerate().flat_map(of_stage).flatten().collect()
+    }
+
+    pub(super) fn of(run: &Run, stages: &[StageState], progress: Progress) -> Self {
+        let (mut records, mut files) = (Vec::new(), Vec::new());
+        for (stage, state) in stages.iter().enumerate() {
+            let bytes = state.state_bytes();
+            let record = StageRecord {
+                state: Digest::of(&bytes),
+                weights: state.weights_digest(),
+                momentum: state.momentum_digest(),
+                anchor: state.anchor(),
+            };
+            files.push(CheckpointFile { name: Self::state_name(stage), bytes });
+            if let Some(bytes) = state.anchor_bytes().filter(|_| record.needs_anchor()) {
+                files.push(CheckpointFile { name: Self::anchor_name(stage), bytes });
+            }
+            records.push(record);
+        }
+        Self { run: run.id(), progress, stages: records, files }
+    }
+
+    /// Every file against its record, and every state against the run.
+    ///
+    /// # Errors
+    /// The first thing that is not as it should be, by name.
+    pub fn read_stages(&self, run: &Run) -> Result<Vec<StageState>, TrainError> {
+        self.check(run)?;
+        let mut stages = Vec::new();
+        for (stage, record) in self.stages.iter().enumerate() {
+            let bytes = self.file(Self::state_name(stage), record.state)?;
+            let mut state = StageState::from_state(run, stage, bytes)?;
+            if state.anchor_is_missing() {
+                state.restore_anchor(self.file(Self::anchor_name(stage), record.anchor)?)?;
+            }
+            stages.push(state);
+        }
+        Ok(stages)
+    }
+
+    fn check(&self, run: &Run) -> Result<(), RecordError> {
+        let (expected, found) = (run.id(), self.run);
+        if expected != found {
+            return Err(RecordError::OtherRun { expected, found });
+        }
+        let (expected, found) = (run.model.stage_count(), self.stages.len());
+        if expected != found {
+            return Err(RecordError::Stages { expected, found });
+        }
+        let (epochs, steps) = (run.epoch.count, run.epoch.steps);
+        let at = self.progress;
+        if at.step >= steps || at > (Progress { epoch: epochs, step: 0 }) {
+            return Err(RecordError::Beyond { found: at, epochs, steps });
+        }
+        Ok(())
+    }
+
+    fn file(&self, name: String, expected: Digest) -> Result<&[u8], RecordError> {
+        let Some(file) = self.files.iter().find(|file| file.name == name) else {
+            return Err(RecordError::Missing { name });
+        };
+        let found = Digest::of(&file.bytes);
+        if found != expected {
+            return Err(RecordError::Damaged { name, expected, found });
+        }
+        Ok(&file.bytes)
+    }
+}
+
+impl StageRecord {
+    /// Whether the weights of the last merge are other than the state's: a file of their own then.
+    fn needs_anchor(&self) -> bool {
+        self.anchor != self.weights && self.momentum != Digest::default()
+    }
+}

@@ -1,0 +1,298 @@
+//! A run in one process: every stage of the cut, driven through the same [`perform`] that a swarm is driven through.
+//!
+//! ```text
+//! epoch e, step s:   for position p = 0 .. members:  microbatch s * members + p:
+//!                        forward   head -> tail, payloads through the boundary codec
+//!                        backward  tail -> head, payloads through the boundary codec
+//!                    step, in every stage
+//! end of the epoch:  outer = nesterov: encode, reduce (of the one contribution), apply, in every stage
+//!                    outer = none:     apply, in every stage
+//! ```
+//!
+//! A miner forwards several members before it folds the first, because it waits for its neighbours. Weights stand still
+//! within a step and gradients are folded in ascending position either way, so the operations commute and weights,
+//! moments and every digest are those of the swarm with one miner a stage. Here one microbatch is in flight at a time.
+//!
+//! There is no clock and no file: who drives a [`Trainer`] hands in run, shard and checkpoints as bytes, and decides
+//! when to stop. What a checkpoint holds, and that resuming from it is exact, is in [`Checkpoint`].
+
+mod checkpoint;
+
+pub use checkpoint::{Checkpoint, CheckpointFile, RecordError, StageRecord};
+
+use crate::checkpoint::CheckpointError;
+use crate::data::TokenShard;
+use crate::optim::learning_rate;
+use crate::state::StageState;
+use crate::work::{Done, WorkError, perform};
+use kernels::reduce;
+use rayon::prelude::*;
+use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run};
+
+/// How far a run is: `step` inner steps of epoch `epoch` are done. At an epoch's end it is merged at once, so `step` is
+/// below the epoch's steps; a complete run stands at (number of epochs, 0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    /// The epoch in hand.
+    pub epoch: u32,
+    /// Inner steps of it that are done.
+    pub step: u32,
+}
+
+impl Progress {
+    /// Inner steps done since the run began.
+    pub fn steps(&self, run: &Run) -> u64 {
+        u64::from(self.epoch) * u64::from(run.epoch.steps) + u64::from(self.step)
+    }
+}
+
+/// What one inner step yielded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// The epoch it belongs to.
+    pub epoch: u32,
+    /// Its number within the epoch.
+    pub step: u32,
+    /// Inner steps done since the run began, this one included.
+    pub steps_done: u64,
+    /// Mean loss over its members, in units of 2^-32 nats per token.
+    pub loss_q32: i64,
+    /// Learning rate.
+    pub lr: f32,
+    /// Norm of the mean gradient over all stages, before the clip.
+    pub gradient_norm: f64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// The step was the epoch's last, and the epoch is merged.
+    pub merged: bool,
+}
+
+/// A run that cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A stage's state cannot be made or read.
+    #[error(transparent)]
+    State(#[from] CheckpointError),
+    /// A checkpoint is not one of this run.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An operation was impossible.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// Another shard than the run's.
+    #[error("the token shard is {found}, this run trains on {expected}")]
+    WrongShard {
+        /// Digest of the run's shard.
+        expected: Digest,
+        /// Digest of the shard passed.
+        found: Digest,
+    },
+    /// A NaN or an infinity.
+    #[error(
+        "{operation} in stage {stage}, epoch {epoch}, gave a NaN or an infinity, expected finite values; lower inner.lr, \
+         or resume from an earlier checkpoint"
+    )]
+    NonFinite {
+        /// What was done.
+        operation: String,
+        /// Where.
+        stage: usize,
+        /// When.
+        epoch: u32,
+    },
+    /// An error broke off a step before.
+    #[error("an earlier error broke off this step: resume from the last checkpoint")]
+    BrokenOff,
+}
+
+/// Everything a run in one process holds.
+#[derive(Debug)]
+pub struct Trainer {
+    run: Run,
+    shard: TokenShard,
+    stages: Vec<StageState>,
+    progress: Progress,
+    broken_off: bool,
+}
+
+impl Trainer {
+    /// The beginning of a run. `shard` is its training shard.
+    ///
+    /// # Errors
+    /// Another shard than the run's.
+    pub fn new(run: &Run, shard: TokenShard) -> Result<Self, TrainError> {
+        let stages = (0..run.model.stage_count())
+            .map(|stage| StageState::initial(run, stage))
+            .collect::<Result<_, _>>()?;
+        Self::with(run, shard, stages, Progress { epoch: 0, step: 0 })
+    }
+
+    /// The run as it stood when `checkpoint` was taken: what follows is, to the bit, what followed there.
+    ///
+    /// # Errors
+    /// Another shard than the run's, or a checkpoint that is incomplete, damaged or of another run; the error names the
+    /// file, what it should be, and what it is.
+    pub fn resume(run: &Run, shard: TokenShard, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
+        let stages = checkpoint.read_stages(run)?;
+        Self::with(run, shard, stages, checkpoint.progress)
+    }
+
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Whether every epoch is done.
+    pub fn is_complete(&self) -> bool {
+        self.progress.epoch >= self.run.epoch.count
+    }
+
+    /// All stages, head first: what [`crate::evaluate`] takes.
+    pub fn stages(&self) -> Vec<&StageState> {
+        self.stages.iter().collect()
+    }
+
+    /// The state between two steps, as files.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::of(&self.run, &self.stages, self.progress)
+    }
+
+    /// The next inner step, and the merge if it ends an epoch; `None` once the run is complete.
+    ///
+    /// # Errors
+    /// Tokens that cannot be read, or a value that is not finite. The trainer is of no use then.
+    pub fn step(&mut self) -> Result<Option<StepReport>, TrainError> {
+        if self.is_complete() {
+            return Ok(None);
+        }
+        if std::mem::replace(&mut self.broken_off, true) {
+            return Err(TrainError::BrokenOff);
+        }
+        let report = self.inner_step()?;
+        self.broken_off = false;
+        Ok(Some(report))
+    }
+
+    fn with(
+        run: &Run,
+        shard: TokenShard,
+        stages: Vec<StageState>,
+        progress: Progress,
+    ) -> Result<Self, TrainError> {
+        let (expected, found) = (run.data.train, shard.digest());
+        if expected != found {
+            return Err(TrainError::WrongShard { expected, found });
+        }
+        Ok(Self { run: run.clone(), shard, stages, progress, broken_off: false })
+    }
+
+    fn inner_step(&mut self) -> Result<StepReport, TrainError> {
+        let Progress { epoch, step } = self.progress;
+        let count = self.run.inner.members;
+        let mut members = Vec::new();
+        let mut loss_sum = 0;
+        for position in 0..count {
+            let microbatch = u64::from(step) * u64::from(count) + u64::from(position);
+            let member = Member { assignment: microbatch, attempt: 0, step, position, microbatch };
+            loss_sum += i128::from(self.forward(member)?);
+            self.backward(member)?;
+            members.push(member);
+        }
+        let gradient_norm = self.gradient_norm();
+        let operation = Operation::Step { step, members };
+        for stage in 0..self.stages.len() {
+            self.perform(stage, &operation, &[])?;
+        }
+        let merged = step + 1 == self.run.epoch.steps;
+        if merged {
+            self.merge()?;
+        }
+        self.progress =
+            if merged { Progress { epoch: epoch + 1, step: 0 } } else { Progress { epoch, step: step + 1 } };
+        Ok(StepReport {
+            epoch,
+            step,
+            steps_done: self.progress.steps(&self.run),
+            // A mean of i64 values is one.
+            loss_q32: (loss_sum / i128::from(count)) as i64,
+            lr: learning_rate(&self.run, epoch, step),
+            gradient_norm,
+            tokens: self.run.microbatch_tokens() * u64::from(count),
+            merged,
+        })
+    }
+
+    /// Head to tail; the loss.
+    fn forward(&mut self, member: Member) -> Result<i64, TrainError> {
+        let operation = Operation::Forward(member);
+        let (mut payload, mut loss) = (None, None);
+        for stage in 0..self.stages.len() {
+            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
+            let done = self.perform(stage, &operation, &inputs)?;
+            (payload, loss) = (done.output, done.loss_q32);
+        }
+        Ok(loss.unwrap_or_default())
+    }
+
+    /// Tail to head.
+    fn backward(&mut self, member: Member) -> Result<(), TrainError> {
+        let operation = Operation::Backward(member);
+        let mut payload: Option<Vec<u8>> = None;
+        for stage in (0..self.stages.len()).rev() {
+            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
+            payload = self.perform(stage, &operation, &inputs)?.output;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self) -> Result<(), TrainError> {
+        for stage in 0..self.stages.len() {
+            let mut sum = None;
+            if self.run.outer != Outer::None {
+                let contribution = self.perform(stage, &Operation::Encode, &[])?.output.unwrap_or_default();
+                // Contributions are summed as integers: whose they are shows in no bit of the sum.
+                let reduce = Operation::Reduce { shard: 0, contributors: vec![NodeId::default()] };
+                sum = self.perform(stage, &reduce, &[&contribution])?.output;
+            }
+            let inputs: Vec<&[u8]> = sum.as_deref().into_iter().collect();
+            self.perform(stage, &Operation::Apply, &inputs)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, stage: usize, operation: &Operation, inputs: &[&[u8]]) -> Result<Done, TrainError> {
+        let epoch = self.progress.epoch;
+        let done = perform(&mut self.stages[stage], Some(&self.shard), epoch, operation, inputs)?;
+        match done.outcome {
+            Outcome::Ok => Ok(done),
+            Outcome::NonFinite => {
+                Err(TrainError::NonFinite { operation: operation.to_string(), stage, epoch })
+            }
+        }
+    }
+
+    /// Of what is folded, over all stages; for people, no step depends on it.
+    fn gradient_norm(&self) -> f64 {
+        let squares: f64 = self
+            .stages
+            .iter()
+            .map(|state| {
+                let entries = state.stage.layout().entries();
+                let of_tensor: Vec<f64> = entries
+                    .par_iter()
+                    .map(|entry| reduce::sum_squares(&state.flight.gradients[entry.range.clone()]))
+                    .collect();
+                of_tensor.iter().sum::<f64>()
+            })
+            .sum();
+        squares.sqrt() / f64::from(self.run.inner.members)
+    }
+}
+
+#[cfg(test)]
+mod tests;
