@@ -24,9 +24,14 @@ impl Failure {
         Self { code: 1, sentence: sentence.into() }
     }
 
+    /// Ctrl-C, and how to go on.
+    pub fn stopped(sentence: impl Into<String>) -> Self {
+        Self { code: 130, sentence: sentence.into() }
+    }
+
     /// Ctrl-C: what was committed stays.
     pub fn interrupted() -> Self {
-        Self { code: 130, sentence: "interrupted; what was committed stays in the run's folder".into() }
+        Self::stopped("interrupted; what was committed stays in the run's folder")
     }
 }
 

@@ -1,12 +1,17 @@
 //! One binary, `iota`: a whole swarm on this machine, or one role of it.
 
 mod corpus;
+mod doctor;
+mod eval;
 mod failure;
+mod model;
 mod new;
 mod roles;
 mod screen;
+mod shards;
 mod simulate;
 mod summary;
+mod train;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +28,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train a Llama on text in this process; stop and go on at any step, to the same bits
+    Train(Box<train::Arguments>),
+    /// Loss and bits per byte of a model on a text
+    Eval(eval::EvalArguments),
+    /// Text from a model
+    Generate(eval::GenerateArguments),
+    /// What this machine has, and whether its arithmetic keeps the contract
+    Doctor,
     /// A whole swarm on this machine: orchestrator with embedded S3, one miner a stage, one validator
     Up(up::Arguments),
     /// Make a run: text to token shards, initial weights, keys, run.toml
@@ -58,6 +71,10 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
+        Command::Train(arguments) => train::run(*arguments),
+        Command::Eval(arguments) => eval::eval(arguments),
+        Command::Generate(arguments) => eval::write(arguments),
+        Command::Doctor => doctor::run(),
         Command::Up(arguments) => up::run(arguments),
         Command::Run(RunCommand::New(arguments)) => new::run(arguments),
         Command::Orchestrator(arguments) => roles::orchestrate(arguments),

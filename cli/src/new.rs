@@ -1,18 +1,12 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
-use crate::corpus::{self, Corpus};
 use crate::failure::{Failure, Result};
-use engine::data::{Width, shard_bytes};
+use crate::shards::{self, Shards};
 use engine::state::StageState;
 use orchestrator::{RunFolder, Secrets};
-use spec::{Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run, Tokenizer};
+use spec::{Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Model, Outer, Run};
 use std::path::PathBuf;
 use wire::{Manifest, ObjectRef, Signed};
-
-/// Of every so many documents, one goes to the validation shard.
-const VALIDATION_EVERY: u64 = 20;
-/// Stands between two documents.
-const SEPARATOR: u8 = 0;
 
 /// What a new run is made of.
 #[derive(clap::Args, Clone)]
@@ -67,39 +61,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Makes the folder of a new run, or leaves nothing behind.
 pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
-    let corpus = if recipe.text.is_empty() {
-        corpus::default(&cache_folder()?)?
-    } else {
-        corpus::from_files(&recipe.text)?
-    };
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
+    let shards = shards::prepare(&recipe.text)?;
     let folder = RunFolder::create(root).map_err(|e| input(&e))?;
-    fill(&folder, recipe, &corpus)
-        .map(|run| NewRun { folder, run, source: corpus.source })
+    fill(&folder, recipe, &shards)
+        .map(|run| NewRun { folder, run, source: shards.source })
         // The folder was empty or not there before.
         .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
 }
 
 /// Writes everything of a new run into its folder.
-fn fill(folder: &RunFolder, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
+fn fill(folder: &RunFolder, recipe: &Recipe, shards: &Shards) -> Result<Run> {
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
-    let (train, validation) = split(corpus);
-    let shard = |bytes: &[u8]| -> Result<Digest> {
-        let tokens = engine::data::encode(Tokenizer::Bytes, bytes);
-        let file = shard_bytes(&tokens, Width::One).map_err(|e| input(&e))?;
-        folder.write_object(&file).map_err(|e| input(&e))
-    };
-    let run = tiny(
-        recipe,
-        Data {
-            tokenizer: Tokenizer::Bytes,
-            train: shard(&train)?,
-            train_tokens: train.len() as u64,
-            validation: shard(&validation)?,
-            validation_tokens: validation.len() as u64,
-            sequences: 4,
-        },
-    );
+    for file in [&shards.train, &shards.validation] {
+        folder.write_object(file).map_err(|e| input(&e))?;
+    }
+    let run = tiny(recipe, shards.data(4));
     run.check().map_err(|e| input(&e))?;
     write_rest(folder, &run)?;
     Ok(run)
@@ -161,57 +138,5 @@ fn tiny(recipe: &Recipe, data: Data) -> Run {
         boundary: BoundaryCodec::Int8,
         audit: Audit { windows: recipe.audits, lag: 2 },
         admission: Admission::Invitation,
-    }
-}
-
-/// Training and validation text; a document's place depends on its own content alone.
-fn split(corpus: &Corpus) -> (Vec<u8>, Vec<u8>) {
-    let (mut train, mut validation) = (vec![], vec![]);
-    for document in &corpus.documents {
-        let digest = Digest::of(document.as_bytes());
-        let draw = u64::from_le_bytes(digest.0[..8].try_into().unwrap_or_default());
-        let shard = if draw.is_multiple_of(VALIDATION_EVERY) { &mut validation } else { &mut train };
-        shard.extend_from_slice(document.as_bytes());
-        shard.push(SEPARATOR);
-    }
-    // A corpus of one document, or an unlucky draw: the tail of the training text validates.
-    if validation.is_empty() || train.is_empty() {
-        train.append(&mut validation);
-        let at = train.len() - train.len() / VALIDATION_EVERY as usize;
-        validation = train.split_off(at);
-    }
-    (train, validation)
-}
-
-/// `IOTA_CACHE`, else the user's cache folder.
-fn cache_folder() -> Result<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    from("IOTA_CACHE")
-        .or_else(|| from("XDG_CACHE_HOME").map(|folder| folder.join("iota")))
-        .or_else(|| from("HOME").map(|folder| folder.join(".cache/iota")))
-        .ok_or_else(|| Failure::input("no cache folder: set IOTA_CACHE to a folder that can be written"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_goes_to_one_shard_and_none_is_lost() {
-        let documents: Vec<String> = (0..200).map(|i| format!("document {i}")).collect();
-        let size: usize = documents.iter().map(|d| d.len() + 1).sum();
-        let (train, validation) = split(&Corpus { source: String::new(), documents: documents.clone() });
-        assert_eq!(train.len() + validation.len(), size);
-        assert!(!validation.is_empty() && validation.len() < size / 5);
-        // Adding documents moves none of the old ones.
-        let fewer = split(&Corpus { source: String::new(), documents: documents[..100].to_vec() });
-        assert!(validation.starts_with(&fewer.1) && train.starts_with(&fewer.0));
-    }
-
-    #[test]
-    fn one_document_is_cut() {
-        let corpus = Corpus { source: String::new(), documents: vec!["x".repeat(10_000)] };
-        let (train, validation) = split(&corpus);
-        assert_eq!((train.len(), validation.len()), (9_501, 500));
     }
 }

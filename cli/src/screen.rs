@@ -1,4 +1,4 @@
-//! The live screen of `iota up`: a few lines in a terminal, one line now and then elsewhere.
+//! The live screen of `iota up` and `iota train`: a few lines in a terminal, one line now and then elsewhere.
 
 use crate::summary::Summary;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -27,19 +27,20 @@ impl Screen {
         Self { bar, terminal, drawn: None }
     }
 
-    /// Draws.
+    /// Draws a swarm's summary.
     pub fn draw(&mut self, summary: &Summary) {
+        self.show(summary.steps, || lines(summary));
+    }
+
+    /// Draws how many steps are done and `lines` below.
+    pub fn show(&mut self, steps: u64, lines: impl FnOnce() -> Vec<String>) {
         if self.terminal {
-            self.bar.set_position(summary.steps);
-            self.bar.set_message(lines(summary).join("\n"));
+            self.bar.set_position(steps);
+            self.bar.set_message(lines().join("\n"));
         } else if self.drawn.is_none_or(|at| at.elapsed() >= QUIET) {
             self.drawn = Some(Instant::now());
-            self.say(&format!(
-                "{}/{} steps; {}",
-                summary.steps,
-                summary.steps_total,
-                lines(summary).join("; ")
-            ));
+            let total = self.bar.length().unwrap_or_default();
+            self.say(&format!("{steps}/{total} steps; {}", lines().join("; ")));
         }
     }
 

@@ -23,8 +23,7 @@ pub struct Shards {
 
 /// Shards of the user's files, or of the default corpus if there are none.
 pub fn prepare(text: &[PathBuf]) -> Result<Shards> {
-    let corpus =
-        if text.is_empty() { corpus::default(&cache_folder()?)? } else { corpus::from_files(text)? };
+    let corpus = if text.is_empty() { corpus::default(&cache_folder()?)? } else { corpus::from_files(text)? };
     let (train, validation) = split(&corpus);
     let shard = |bytes: &[u8]| {
         let tokens = engine::data::encode(Tokenizer::Bytes, bytes);
@@ -50,6 +49,23 @@ impl Shards {
             validation_tokens: self.validation_tokens,
             sequences,
         }
+    }
+}
+
+/// Text to tokens.
+pub fn encode(tokenizer: Tokenizer, text: &[u8]) -> Vec<u32> {
+    engine::data::encode(tokenizer, text)
+}
+
+/// Tokens to text.
+pub fn decode(tokenizer: Tokenizer, tokens: &[u32]) -> Vec<u8> {
+    engine::data::decode(tokenizer, tokens)
+}
+
+/// A loss in nats per token as bits per byte of text.
+pub fn bits_per_byte(tokenizer: Tokenizer, nats: f64) -> f64 {
+    match tokenizer {
+        Tokenizer::Bytes => nats / std::f64::consts::LN_2,
     }
 }
 

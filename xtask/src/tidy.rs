@@ -39,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "sim",
             "plan",
             "engine",
+            "kernels",
             "bucket",
             "store",
             "transport",

@@ -1,0 +1,147 @@
+//! `iota doctor`: what this machine has, and whether its arithmetic keeps the contract.
+
+use crate::failure::{Failure, Result};
+use blake3::Hash;
+use kernels::SimdPath;
+use kernels::catalogue::{conformance, find};
+use kernels::device::{CudaDevice, library, trials};
+use kernels::matmul::{self, Matmul};
+use std::cell::Cell;
+use std::process::Command;
+use std::time::Instant;
+
+/// Rounds of a measurement; the best counts, for a neighbour's burst is not the machine's limit.
+const ROUNDS: usize = 8;
+
+pub fn run() -> Result<()> {
+    machine();
+    let mut broken = cpu_conformance();
+    broken += cuda();
+    match broken {
+        0 => Ok(()),
+        1 => Err(Failure::run("one device does not keep the arithmetic: do not train on it")),
+        more => Err(Failure::run(format!("{more} devices do not keep the arithmetic: do not train on them"))),
+    }
+}
+
+fn machine() {
+    let cores = std::thread::available_parallelism().map_or("unknown".into(), |n| n.to_string());
+    let paths: Vec<String> = SimdPath::available().iter().map(|path| format!("{path:?}")).collect();
+    line("cores", &format!("{cores}, {} worker threads", rayon::current_num_threads()));
+    line("SIMD path", &format!("{:?} (of {})", SimdPath::best(), paths.join(", ")));
+    line("matmul", &format!("{:.1} GFLOP/s on products of 1024 x 1024 x 1024", matmul_gflops()));
+    line("memory", &memory().unwrap_or_else(|| "unknown: /proc/meminfo cannot be read".into()));
+    line("disk free", &disk().unwrap_or_else(|| "unknown: `df -Pk .` gave no answer".into()));
+}
+
+fn matmul_gflops() -> f64 {
+    const N: usize = 1024;
+    let (a, b, mut c) = (vec![0.5f32; N * N], vec![0.25f32; N * N], vec![0.0f32; N * N]);
+    let rates = (0..ROUNDS).map(|_| {
+        let begin = Instant::now();
+        matmul::nn(&Matmul { m: N, n: N, k: N, a: &a, b: &b }, &mut c);
+        2.0 * (N as f64).powi(3) / begin.elapsed().as_secs_f64() / 1e9
+    });
+    rates.fold(0.0, f64::max)
+}
+
+/// Total and available, where the system says it in the way of Linux.
+fn memory() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |key: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let gib = |kib: f64| kib / (1 << 20) as f64;
+    Some(format!("{:.1} GiB, {:.1} GiB available", gib(kib("MemTotal:")?), gib(kib("MemAvailable:")?)))
+}
+
+/// Of the folder in which the command runs.
+fn disk() -> Option<String> {
+    let output = Command::new("df").args(["-Pk", "."]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let kib: f64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(format!("{:.1} GiB here", kib / (1 << 20) as f64))
+}
+
+/// 1 if this CPU deviates.
+fn cpu_conformance() -> usize {
+    verdict("CPU", &conformance::conformance())
+}
+
+/// Number of CUDA devices that deviate or cannot compute.
+fn cuda() -> usize {
+    let missing = |e: &dyn std::fmt::Display| format!("not found: {e}");
+    line("CUDA driver", &library::require_driver().map_or_else(|e| missing(&e), |()| "found".into()));
+    line("NVRTC", &library::require_nvrtc().map_or_else(|e| missing(&e), |()| "found".into()));
+    let Ok(count) = CudaDevice::count() else { return 0 };
+    (0..count).map(device).sum()
+}
+
+fn device(ordinal: usize) -> usize {
+    let name = format!("CUDA {ordinal}");
+    let opened = CudaDevice::open(ordinal).and_then(|device| Ok((device.report()?, device)));
+    let (report, device) = match opened {
+        Ok(both) => both,
+        Err(error) => {
+            line(&name, &format!("cannot be used: {error}"));
+            return 1;
+        }
+    };
+    line(
+        &name,
+        &format!(
+            "{}, compute capability {}.{}, {} multiprocessors, {:.1} GiB, driver for CUDA {}.{}, NVRTC {}",
+            report.name,
+            report.capability.0,
+            report.capability.1,
+            report.multiprocessors,
+            report.memory_bytes as f64 / (1u64 << 30) as f64,
+            report.driver.0,
+            report.driver.1,
+            report.nvrtc.map_or("none".into(), |(major, minor)| format!("{major}.{minor}")),
+        ),
+    );
+    match device_hashes(&device) {
+        Ok(hashes) => verdict(&name, &hashes),
+        Err(error) => {
+            line(&name, &format!("cannot compute: {error}"));
+            1
+        }
+    }
+}
+
+/// The conformance hashes of every op that has kernels.
+fn device_hashes(device: &CudaDevice) -> std::result::Result<Vec<(&'static str, Hash)>, String> {
+    let mut hashes = vec![];
+    for trial in trials::TRIALS {
+        let Some(op) = find(trial.op) else { continue };
+        let trouble = Cell::new(None);
+        let hash = conformance::hash(op, |case, inputs, outputs| {
+            match trial.run(device, 0, 0, case, inputs, outputs) {
+                Ok(found) => *outputs = found,
+                Err(error) => trouble.set(Some(error)),
+            }
+        });
+        match trouble.take() {
+            None => hashes.push((op.name(), hash)),
+            Some(error) => return Err(error),
+        }
+    }
+    Ok(hashes)
+}
+
+fn verdict(device: &str, hashes: &[(&'static str, Hash)]) -> usize {
+    let deviations = conformance::deviations(hashes);
+    for deviation in &deviations {
+        line(device, &deviation.to_string());
+    }
+    if deviations.is_empty() {
+        line(device, &format!("keeps the arithmetic: {} ops, every hash as committed", hashes.len()));
+    }
+    usize::from(!deviations.is_empty())
+}
+
+fn line(what: &str, says: &str) {
+    println!("{what:<12} {says}");
+}

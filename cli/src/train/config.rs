@@ -1,0 +1,242 @@
+//! What a training run is: the default, and over it whatever the user's TOML says.
+
+use crate::failure::{Failure, Result};
+use spec::{Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Model, Outer, Run};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Keys whose value may be a word or a table, so that their inside is left to `spec`.
+const CHOICES: [&str; 3] = ["outer", "admission", "data.tokenizer"];
+
+/// A configuration over the default, still without its text.
+pub struct Config {
+    given: Table,
+    name: String,
+}
+
+impl Config {
+    /// Of the file at `path`, or nothing but the default.
+    pub fn read(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self { given: Table::new(), name: "run.toml".into() }) };
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::input(format!("--config {name}: cannot be read ({e})")))?;
+        let given = text.parse::<Table>().map_err(|e| {
+            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
+            Failure::input(format!("{name}: line {}: {}", line.max(1), e.message().replace('\n', " ")))
+        })?;
+        let config = Self { given, name };
+        let known = table(&default(placeholder()))?;
+        config.check_keys(&known, &config.given, "")?;
+        Ok(config)
+    }
+
+    /// Whether the file sets this dotted key.
+    pub fn sets(&self, section: &str, key: &str) -> bool {
+        self.given.get(section).and_then(|value| value.get(key)).is_some()
+    }
+
+    /// Sequences of a microbatch.
+    pub fn sequences(&self) -> Result<u32> {
+        Ok(self.over(default(placeholder()))?.data.sequences)
+    }
+
+    /// The run with this text.
+    pub fn run(&self, data: Data) -> Result<Run> {
+        let run = self.over(default(data.clone()))?;
+        for (key, expected, found) in
+            [("train", run.data.train, data.train), ("validation", run.data.validation, data.validation)]
+        {
+            if expected != found {
+                return Err(Failure::input(format!(
+                    "{}: data.{key} is {expected}, the text gives {found}; give the text that the run was made of, \
+                     or leave [data] out",
+                    self.name
+                )));
+            }
+        }
+        Ok(run)
+    }
+
+    fn over(&self, default: Run) -> Result<Run> {
+        let mut merged = table(&default)?;
+        overlay(&mut merged, &self.given);
+        let run: Run = merged.try_into().map_err(|e: toml::de::Error| {
+            Failure::input(format!("{}: {}", self.name, e.message().replace('\n', " ")))
+        })?;
+        Ok(run)
+    }
+
+    /// Every key must be known, and its value of the kind that stands in the default.
+    fn check_keys(&self, known: &Table, given: &Table, prefix: &str) -> Result<()> {
+        for (key, value) in given {
+            let dotted = format!("{prefix}{key}");
+            let Some(expected) = known.get(key) else {
+                let nearest = known.keys().min_by_key(|name| distance(name, key));
+                let hint = nearest.map(|name| format!("; did you mean `{prefix}{name}`?"));
+                return Err(Failure::input(format!(
+                    "{}: unknown key `{dotted}`{}",
+                    self.name,
+                    hint.unwrap_or_default()
+                )));
+            };
+            if CHOICES.contains(&dotted.as_str()) {
+                continue;
+            }
+            match (expected, value) {
+                (Value::Table(known), Value::Table(given)) => {
+                    self.check_keys(known, given, &format!("{dotted}."))?;
+                }
+                (Value::Float(_), Value::Integer(_)) => {}
+                (expected, found) if !expected.same_type(found) => {
+                    return Err(Failure::input(format!(
+                        "{}: {dotted} is {found} ({}), expected a value of type {}, such as {expected}",
+                        self.name,
+                        found.type_str(),
+                        expected.type_str()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A byte-level Llama of 3 million parameters in one stage.
+fn default(data: Data) -> Run {
+    Run {
+        name: "llama".into(),
+        mode: Mode::Portable,
+        seed: 1,
+        model: Model {
+            dim: 256,
+            heads: 4,
+            kv_heads: 4,
+            ffn: 688,
+            vocab: 256,
+            context: 256,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            stages: vec![4],
+        },
+        data,
+        inner: Inner {
+            lr: 3e-3,
+            lr_final: 3e-4,
+            warmup_steps: 20,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+            members: 1,
+            staleness: 0,
+        },
+        outer: Outer::None,
+        epoch: Epoch { steps: 400, count: 1, digest_every: 50 },
+        boundary: BoundaryCodec::F32,
+        audit: Audit { windows: 0, lag: 2 },
+        admission: Admission::Invitation,
+    }
+}
+
+/// Blocks dealt to `stages` stages, the first ones taking what does not divide.
+pub fn cut(blocks: u32, stages: u32) -> Result<Vec<u32>> {
+    if stages == 0 || stages > blocks {
+        return Err(Failure::input(format!(
+            "--stages is {stages}, expected 1 to {blocks}: a stage holds at least one of the model's {blocks} blocks"
+        )));
+    }
+    Ok((0..stages).map(|stage| blocks / stages + u32::from(stage < blocks % stages)).collect())
+}
+
+fn placeholder() -> Data {
+    Data {
+        tokenizer: spec::Tokenizer::Bytes,
+        train: spec::Digest::default(),
+        train_tokens: 0,
+        validation: spec::Digest::default(),
+        validation_tokens: 0,
+        sequences: 8,
+    }
+}
+
+fn table(run: &Run) -> Result<Table> {
+    Table::try_from(run).map_err(|e| Failure::run(format!("the default run cannot be written as TOML: {e}")))
+}
+
+fn overlay(base: &mut Table, given: &Table) {
+    for (key, value) in given {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(base)), Value::Table(given)) => overlay(base, given),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Edits between two words: insertions, deletions, replacements.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for j in 0..b.len() {
+            let replaced = diagonal + usize::from(letter != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(Some(&path))
+    }
+
+    fn refusal(text: &str) -> String {
+        config(text).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_given_stands_and_the_rest_is_the_default() {
+        let run =
+            config("seed = 7\n[model]\ndim = 64\n[inner]\nlr = 1\n").unwrap().run(placeholder()).unwrap();
+        assert_eq!((run.seed, run.model.dim, run.model.heads, run.inner.lr), (7, 64, 4, 1.0));
+        let outer = config("[outer.nesterov]\nlr = 0.7\nmomentum = 0.9\nbits = 8\n").unwrap();
+        assert!(matches!(outer.run(placeholder()).unwrap().outer, Outer::Nesterov { bits: 8, .. }));
+    }
+
+    #[test]
+    fn a_run_toml_is_a_configuration_of_its_own_text_alone() {
+        let mut run = default(placeholder());
+        run.data.train = spec::Digest([1; 32]);
+        let again = config(&run.to_toml()).unwrap();
+        let said = again.run(placeholder()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains("data.train is 0101") && said.contains("the text gives 0000"), "{said}");
+        assert_eq!(again.run(run.data.clone()).unwrap(), run);
+    }
+
+    #[test]
+    fn unknown_and_ill_typed_keys_are_named() {
+        assert!(
+            refusal("[model]\ndimm = 64\n").ends_with("unknown key `model.dimm`; did you mean `model.dim`?")
+        );
+        assert!(refusal("sead = 1").ends_with("unknown key `sead`; did you mean `seed`?"));
+        let said = refusal("[model]\ndim = \"wide\"\n");
+        assert!(said.contains("model.dim is \"wide\" (string), expected a value of type integer"), "{said}");
+        assert!(refusal("seed = 1\n[model\n").contains("line 2"), "{}", refusal("seed = 1\n[model\n"));
+        assert_eq!(cut(5, 2).unwrap(), [3, 2]);
+        assert!(cut(2, 3).err().is_some_and(|e| e.to_string().contains("--stages is 3, expected 1 to 2")));
+    }
+}
