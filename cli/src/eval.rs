@@ -32,7 +32,7 @@ pub struct GenerateArguments {
     #[arg(long, default_value_t = 200)]
     tokens: usize,
     /// 0 takes the likeliest token, 1 draws from the model's distribution
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f64,
     /// Seed of the draws: one seed, one text, on every machine
     #[arg(long, default_value_t = 1)]

@@ -67,6 +67,10 @@ impl Metrics {
 
     /// The loss on the validation shard after `steps` steps.
     pub fn held_out(&mut self, steps: u64, loss: f64, bits_per_byte: f64) -> Result<()> {
+        // A complete run that is resumed says nothing new.
+        if self.held_out.last().is_some_and(|(last, _)| *last == steps) {
+            return Ok(());
+        }
         self.held_out.push((steps, loss));
         self.line(&json!({ "step": steps, "held_out": loss, "bits_per_byte": bits_per_byte }))?;
         self.event(steps, &[("loss/held_out", loss), ("bits_per_byte", bits_per_byte)])

@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", conflicts_with_all = ["resume", "minutes"])]
     steps: Option<u32>,
     /// Length of the run in minutes on this machine [default: 2]
-    #[arg(long, value_name = "M", conflicts_with = "resume")]
+    #[arg(long, value_name = "M", conflicts_with = "resume", allow_negative_numbers = true)]
     minutes: Option<f64>,
     /// Seed of initial weights and sample order
     #[arg(long, conflicts_with = "resume")]
