@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::train::folder::TrainFolder;
 use engine::StageState;
+use kernels::SimdPath;
 use spec::Run;
 use std::path::PathBuf;
 
@@ -72,6 +73,17 @@ impl Model {
     pub fn stages(&self) -> Vec<&StageState> {
         self.stages.iter().collect()
     }
+}
+
+/// The name of a SIMD path as an option says it.
+pub fn parse_simd(name: &str) -> std::result::Result<SimdPath, String> {
+    let path = match name {
+        "portable" => SimdPath::Portable,
+        "avx2" => SimdPath::Avx2,
+        "avx512" => SimdPath::Avx512,
+        _ => return Err("expected portable, avx2 or avx512".into()),
+    };
+    if path.is_available() { Ok(path) } else { Err("this CPU does not have it; see `iota doctor`".into()) }
 }
 
 /// Sets how many threads compute; `None` is every core.

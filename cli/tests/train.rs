@@ -111,6 +111,62 @@ fn twenty_steps_are_ten_and_ten_more_whatever_the_threads() {
 }
 
 #[test]
+fn every_simd_path_gives_the_same_bits() {
+    let place = Place::new(TINY);
+    let through = place.train("through", &["--steps", "6"]);
+    let (_, said) = place.iota(&["doctor"]);
+    for path in ["portable", "avx2", "avx512"] {
+        let known = said.lines().find(|line| line.starts_with("SIMD path")).unwrap().to_lowercase();
+        if !known.contains(path) {
+            println!("not run: this CPU has no {path}");
+            continue;
+        }
+        // Begun on the best path, ended on this one.
+        let run = place.train(path, &["--steps", "6", "--stop-at", "2"]);
+        let (code, said) = place.resume(&run, &["--simd", path]);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(manifest(&run, 6), manifest(&through, 6), "{path}");
+    }
+}
+
+/// The bytes of every file below a folder.
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let inside =
+        |path: PathBuf| if path.is_dir() { files(&path) } else { vec![std::fs::read(path).unwrap()] };
+    entries.flat_map(inside).collect()
+}
+
+#[test]
+fn a_live_swarm_makes_the_same_weights() {
+    let place = Place::new(TINY);
+    let arguments =
+        ["up", "--text", "text.txt", "--runs", "swarm", "--steps", "3", "--epochs", "2", "--audits", "0"];
+    let (code, said) = place.iota(&arguments);
+    assert_eq!(code, 0, "{said}");
+    let swarm = only(&place.path("swarm"));
+    std::fs::copy(swarm.join("run.toml"), place.path("c.toml")).unwrap();
+    let alone = manifest(&place.train("alone", &[]), 6);
+    let digests: Vec<Vec<u8>> = alone["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|stage| ["weights", "momentum"].map(|key| bytes_of(stage[key].as_str().unwrap())))
+        .collect();
+    assert_eq!(digests.len(), 6);
+    // The last manifest in the swarm's store names exactly these.
+    let names_all = |file: &Vec<u8>| digests.iter().all(|digest| file.windows(32).any(|w| w == digest));
+    assert!(files(&swarm.join("bucket")).iter().any(names_all), "no manifest names {alone}");
+}
+
+fn bytes_of(hexadecimal: &str) -> Vec<u8> {
+    (0..hexadecimal.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+#[test]
 fn a_finished_run_toml_makes_the_same_run_again() {
     let place = Place::new(TINY);
     let first = place.train("first", &["--steps", "4"]);

@@ -15,6 +15,7 @@ use engine::data::TokenShard;
 use engine::generate::{Sampling, generate};
 use engine::train::{TrainError, Trainer};
 use folder::TrainFolder;
+use kernels::SimdPath;
 use metrics::{Metrics, nats};
 use spec::Run;
 use std::path::PathBuf;
@@ -62,6 +63,9 @@ pub struct Arguments {
     /// Threads to compute on [default: all cores]; shows in no bit of the result
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Compute with portable, avx2 or avx512 instructions [default: the CPU's best]; shows in no bit either
+    #[arg(long, value_name = "PATH", value_parser = crate::model::parse_simd)]
+    simd: Option<SimdPath>,
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
@@ -69,6 +73,9 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     crate::model::use_threads(arguments.threads)?;
+    if let Some(path) = arguments.simd {
+        path.limit();
+    }
     let interrupted = watch_interrupt()?;
     let (folder, mut trainer) = match &arguments.resume {
         Some(root) => resume(root)?,

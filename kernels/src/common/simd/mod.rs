@@ -11,6 +11,10 @@ pub(crate) mod x86;
 pub(crate) use portable::Portable;
 
 use super::scalar;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The highest path that [`SimdPath::best`] may choose.
+static CEILING: AtomicU8 = AtomicU8::new(SimdPath::Avx512 as u8);
 
 /// One way of running a kernel on this CPU. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,15 +33,16 @@ impl SimdPath {
         [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|path| path.is_available()).collect()
     }
 
-    /// The fastest path this CPU has.
+    /// The fastest path this CPU has, up to [`SimdPath::limit`].
     pub fn best() -> Self {
-        if Self::Avx512.is_available() {
-            Self::Avx512
-        } else if Self::Avx2.is_available() {
-            Self::Avx2
-        } else {
-            Self::Portable
-        }
+        let ceiling = CEILING.load(Ordering::Relaxed);
+        let usable = |path: &Self| *path as u8 <= ceiling && path.is_available();
+        [Self::Avx512, Self::Avx2].into_iter().find(usable).unwrap_or(Self::Portable)
+    }
+
+    /// From now on this process takes no path beyond this one: to see that the bits stay the same.
+    pub fn limit(self) {
+        CEILING.store(self as u8, Ordering::Relaxed);
     }
 
     /// Whether this CPU has the path.
