@@ -141,12 +141,12 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
 fn a_live_swarm_makes_the_same_weights() {
     let place = Place::new(TINY);
     let arguments =
-        ["up", "--text", "text.txt", "--runs", "swarm", "--steps", "3", "--epochs", "2", "--audits", "0"];
+        ["up", "--text", "text.txt", "--runs", "swarm", "--steps", "5", "--epochs", "2", "--audits", "0"];
     let (code, said) = place.iota(&arguments);
     assert_eq!(code, 0, "{said}");
     let swarm = only(&place.path("swarm"));
     std::fs::copy(swarm.join("run.toml"), place.path("c.toml")).unwrap();
-    let alone = manifest(&place.train("alone", &[]), 6);
+    let alone = manifest(&place.train("alone", &[]), 10);
     let digests: Vec<Vec<u8>> = alone["stages"]
         .as_array()
         .unwrap()
