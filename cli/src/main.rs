@@ -1,5 +1,6 @@
 //! One binary, `iota`: a whole swarm on this machine, or one role of it.
 
+mod bench;
 mod corpus;
 mod doctor;
 mod eval;
@@ -49,6 +50,9 @@ enum Command {
     Validator(roles::ValidatorArguments),
     /// Run every role's core in virtual time from a seed, under named checkers
     Sim(simulate::Arguments),
+    /// Time this machine's training
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 #[derive(Subcommand)]
@@ -81,6 +85,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Miner(arguments) => roles::mine(arguments),
         Command::Validator(arguments) => roles::validate(arguments),
         Command::Sim(arguments) => simulate::run(arguments),
+        Command::Bench(command) => bench::run(command),
     }
 }
 

@@ -16,6 +16,7 @@
 //! | [`generate`] | text, token by token |
 //! | [`evaluate`] | logits and loss of a whole model |
 //! | [`cost`] | FLOPs and bytes of a stage |
+//! | [`synthetic`] | a whole model on random tokens, to be timed |
 
 #[cfg(target_endian = "big")]
 compile_error!("files and payloads are little-endian and are read and written in place");
@@ -31,6 +32,7 @@ pub mod model;
 pub mod optim;
 pub mod payload;
 pub mod state;
+pub mod synthetic;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

@@ -36,6 +36,7 @@ pub mod embedding;
 pub mod matmul;
 pub mod merge;
 pub mod philox;
+pub mod probe;
 pub mod reduce;
 pub mod residual;
 pub mod rms_norm;
