@@ -28,9 +28,8 @@ pub struct Arguments {
 
 pub fn run(Command::Step(arguments): Command) -> Result<()> {
     let names = || SIZES.map(|size| size.name).join(" or ");
-    let size = Size::named(&arguments.config).ok_or_else(|| {
-        Failure::input(format!("--config is {}, expected {}", arguments.config, names()))
-    })?;
+    let size = Size::named(&arguments.config)
+        .ok_or_else(|| Failure::input(format!("--config is {}, expected {}", arguments.config, names())))?;
     if !(1..=1024).contains(&arguments.threads) || !arguments.seconds.is_finite() {
         return Err(Failure::input(format!(
             "--threads is {}, --seconds {}: expected 1 to 1024, and a number",

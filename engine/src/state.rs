@@ -3,7 +3,7 @@
 use crate::autograd::Tape;
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
 use crate::model::Stage;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, clear};
 use kernels::adamw::BiasCorrection;
 use spec::{Digest, Member, Outer, Run};
 use std::collections::BTreeMap;
@@ -247,7 +247,7 @@ impl StageState {
     pub(crate) fn land(&mut self) {
         self.flight.saved.clear();
         self.flight.folded.clear();
-        self.flight.gradients.fill(0.0);
+        clear(&mut self.flight.gradients);
     }
 
     fn fresh(run: &Run, stage: Stage, weights: Vec<f32>) -> Self {

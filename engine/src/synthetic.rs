@@ -154,7 +154,11 @@ impl Synthetic {
 
     fn perform(&mut self, operation: &Operation) -> Result<Done, SyntheticError> {
         let done = perform(&mut self.state, Some(&self.shard), 0, operation, &[])?;
-        if done.outcome == Outcome::Ok { Ok(done) } else { Err(SyntheticError::NonFinite { step: self.step }) }
+        if done.outcome == Outcome::Ok {
+            Ok(done)
+        } else {
+            Err(SyntheticError::NonFinite { step: self.step })
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! AdamW, whose bias corrections are f64 running products.
 
 use crate::model::Stage;
-use crate::tensor::all_finite;
+use crate::tensor::{all_finite, copy};
 use kernels::adamw::{self, BiasCorrection, Constants, Hyper};
 use kernels::common::host;
 use kernels::reduce;
@@ -93,12 +93,12 @@ pub fn step(
     };
     moving.bias.advance(&hyper);
     let constants = Constants::new(&hyper, moving.bias, scale);
-    spare.copy_from_slice(moving.weights);
+    copy(spare, moving.weights);
     adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
     if all_finite(moving.weights) {
         return Outcome::Ok;
     }
-    moving.weights.copy_from_slice(spare);
+    copy(moving.weights, spare);
     Outcome::NonFinite
 }
 

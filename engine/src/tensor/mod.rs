@@ -5,6 +5,12 @@
 
 mod pool;
 
+use rayon::prelude::*;
+
+/// Values of one piece of work when a pass over an array is shared among threads; elementwise, so any cut gives the same
+/// bits.
+const PIECE: usize = 1 << 16;
+
 /// Values of a shape, owned.
 #[derive(Debug, PartialEq)]
 pub struct Tensor {
@@ -93,7 +99,19 @@ impl Drop for Tensor {
 
 /// Whether no value is a NaN or an infinity.
 pub fn all_finite(values: &[f32]) -> bool {
-    // An exponent of all ones, and nothing else, is NaN or infinite. No early exit: the loop becomes vector code.
+    // An exponent of all ones, and nothing else, is NaN or infinite. No early exit in a piece: it becomes vector code.
     const EXPONENT: u32 = 0x7F80_0000;
-    !values.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT))
+    values
+        .par_chunks(PIECE)
+        .all(|piece| !piece.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
+}
+
+/// Overwrites all of `to` with `from`, which is as long.
+pub fn copy(to: &mut [f32], from: &[f32]) {
+    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// Overwrites all values with +0.
+pub fn clear(values: &mut [f32]) {
+    values.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
 }

@@ -7,7 +7,7 @@ use crate::evaluate::mean_q32;
 use crate::model::{Goal, Input, Stage};
 use crate::payload::{self, Expected, Kind};
 use crate::state::{Saved, StageState};
-use crate::tensor::{Tensor, all_finite};
+use crate::tensor::{Tensor, all_finite, clear, copy};
 use spec::{Member, Outcome};
 
 pub fn forward(
@@ -65,7 +65,10 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
         None => return Err(WorkError::NotForwarded { member: *member }),
     };
     let flight = &mut state.flight;
-    flight.spare.copy_from_slice(&flight.gradients);
+    // Before the first fold there is nothing but zeros to take back.
+    if !flight.folded.is_empty() {
+        copy(&mut flight.spare, &flight.gradients);
+    }
     let of_input = tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients);
     let done = match of_input {
         // A head's gradient ends in its table.
@@ -78,7 +81,11 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
             Ok(done)
         }
         _ => {
-            std::mem::swap(&mut flight.gradients, &mut flight.spare);
+            if flight.folded.is_empty() {
+                clear(&mut flight.gradients);
+            } else {
+                std::mem::swap(&mut flight.gradients, &mut flight.spare);
+            }
             Ok(Done::new(Outcome::NonFinite))
         }
     }

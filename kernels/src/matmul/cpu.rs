@@ -30,6 +30,8 @@ thread_local! {
     static PACKED_B: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     /// Packed A of a worker.
     static PACKED_A: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Unfinished chains of the calling thread.
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// As [`super::nn`], on the path asked for.
@@ -109,8 +111,10 @@ impl Product<'_> {
     fn accumulate(&self) {
         // Unfinished chains, in the layout of C. One block of k per chunk needs none.
         let kept = if self.a.k > BLOCK_DEPTH { self.a.lanes * self.b.lanes } else { 0 };
-        let mut kept = vec![0.0f32; kept];
-        let kept = Target(kept.as_mut_ptr());
+        let mut buffer = KEPT.take();
+        // Never shorter than it was, and never cleared: a chunk's first block writes before the next one reads.
+        buffer.resize(kept.max(buffer.len()), 0.0);
+        let kept = Target(buffer.as_mut_ptr());
         for columns in steps(self.b.lanes, BLOCK_COLUMNS) {
             for chunk in steps(self.a.k, GRADIENT_TOKENS) {
                 for depth in steps(chunk.1, BLOCK_DEPTH) {
@@ -120,6 +124,7 @@ impl Product<'_> {
                 }
             }
         }
+        KEPT.set(buffer);
     }
 
     /// All rows, some columns, some k.
@@ -129,8 +134,10 @@ impl Product<'_> {
         let (tile_rows, tile_columns) = tile_shape(self.path);
         let panels_b = columns.1.div_ceil(tile_columns);
         let mut packed_b = PACKED_B.take();
-        packed_b.resize(panels_b * tile_columns * depth.1, 0.0);
-        let panels = packed_b.chunks_mut(tile_columns * depth.1).enumerate();
+        let needed = panels_b * tile_columns * depth.1;
+        // Growing clears what is new: what was grown once stays.
+        packed_b.resize(needed.max(packed_b.len()), 0.0);
+        let panels = packed_b[..needed].chunks_mut(tile_columns * depth.1).enumerate();
         parallel::run(columns.1 * depth.1, panels, |(panel, out)| {
             let first = columns.0 + panel * tile_columns;
             self.b.pack_panel(first, tile_columns, depth.0, depth.1, out);
@@ -143,7 +150,7 @@ impl Product<'_> {
         let cut_panels = panels_b.div_ceil(cuts);
         let tasks = steps(rows, TASK_PANELS * tile_rows)
             .flat_map(|rows| steps(panels_b, cut_panels).map(move |panels| (rows, panels)));
-        let packed = packed_b.as_slice();
+        let packed = &packed_b[..needed];
         parallel::run(work, tasks, |(rows, panels)| {
             dispatch!(self.path, |s| self.task(s, rows, columns, panels, depth, packed, flow));
         });
@@ -165,15 +172,16 @@ impl Product<'_> {
         let (tile_rows, tile_columns) = (S::TILE_ROWS, TILE_VECTORS * S::LANES);
         let n = self.b.lanes;
         let mut packed_a = PACKED_A.take();
-        packed_a.resize(rows.1.div_ceil(tile_rows) * tile_rows * depth.1, 0.0);
-        for (panel, out) in packed_a.chunks_mut(tile_rows * depth.1).enumerate() {
+        let needed = rows.1.div_ceil(tile_rows) * tile_rows * depth.1;
+        packed_a.resize(needed.max(packed_a.len()), 0.0);
+        for (panel, out) in packed_a[..needed].chunks_mut(tile_rows * depth.1).enumerate() {
             self.a.pack_panel(rows.0 + panel * tile_rows, tile_rows, depth.0, depth.1, out);
         }
         for panel_b in panels.0..panels.0 + panels.1 {
             let b = &packed_b[panel_b * tile_columns * depth.1..][..tile_columns * depth.1];
             let first_column = columns.0 + panel_b * tile_columns;
             let width = tile_columns.min(columns.0 + columns.1 - first_column);
-            for (panel_a, a) in packed_a.chunks_exact(tile_rows * depth.1).enumerate() {
+            for (panel_a, a) in packed_a[..needed].chunks_exact(tile_rows * depth.1).enumerate() {
                 let first_row = rows.0 + panel_a * tile_rows;
                 let height = tile_rows.min(rows.0 + rows.1 - first_row);
                 let offset = first_row * n + first_column;
