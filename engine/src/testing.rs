@@ -11,7 +11,7 @@ use spec::{
 /// Text with enough regularity to be learned in a few steps.
 pub fn shard() -> TokenShard {
     let text = "the quick brown fox jumps over the lazy dog; ".repeat(12);
-    let tokens = data::encode(Tokenizer::Bytes, text.as_bytes());
+    let tokens = data::TextTokenizer::bytes().encode(&text).unwrap();
     TokenShard::from_bytes(data::shard_bytes(&tokens, Width::One).unwrap()).unwrap()
 }
 

@@ -45,13 +45,30 @@ pub enum Mode {
 pub enum Tokenizer {
     /// One token per byte.
     Bytes,
+    /// The tokenizer of a `tokenizer.json`, such as byte-level BPE.
+    Bpe {
+        /// Digest of the `tokenizer.json`.
+        file: Digest,
+        /// Number of its token ids.
+        vocab: u32,
+    },
 }
 
 impl Tokenizer {
-    /// Bytes of one token in a token shard's file.
-    pub fn bytes_per_token(self) -> u64 {
+    /// Number of token ids.
+    pub fn vocab(self) -> u32 {
         match self {
-            Self::Bytes => 1,
+            Self::Bytes => 256,
+            Self::Bpe { vocab, .. } => vocab,
+        }
+    }
+
+    /// Bytes of one token in a token shard's file: the fewest of 1, 2 and 4 that hold every id.
+    pub fn bytes_per_token(self) -> u64 {
+        match self.vocab() {
+            0..=0x100 => 1,
+            0x101..=0x1_0000 => 2,
+            _ => 4,
         }
     }
 }
@@ -272,10 +289,17 @@ impl Run {
         require(m.ffn > 0, "model.ffn", m.ffn, "a positive number")?;
         require(m.context > 0, "model.context", m.context, "a positive number")?;
         require(
-            m.vocab >= 2 && (self.data.tokenizer != Tokenizer::Bytes || m.vocab == 256),
+            match self.data.tokenizer {
+                Tokenizer::Bytes => m.vocab == 256,
+                // A few ids more are legal: tables are padded to a round number.
+                Tokenizer::Bpe { vocab, .. } => vocab >= 2 && m.vocab >= vocab,
+            },
             "model.vocab",
             m.vocab,
-            "256 with the tokenizer `bytes`, else at least 2",
+            match self.data.tokenizer {
+                Tokenizer::Bytes => "256, the ids of the tokenizer `bytes`".into(),
+                Tokenizer::Bpe { vocab, .. } => format!("at least the {} ids of data.tokenizer", vocab.max(2)),
+            },
         )?;
         require(
             m.norm_eps.is_finite() && m.norm_eps > 0.0,
@@ -422,6 +446,22 @@ mod tests {
         assert_eq!(text, "run.toml: model.kv_heads is 3, expected a divisor of model.heads");
         let unknown = run().to_toml() + "\n[surprise]\nx = 1\n";
         assert!(Run::from_toml(&unknown).unwrap_err().to_string().contains("surprise"));
+    }
+
+    #[test]
+    fn a_tokenizer_file_is_named_by_its_digest_and_its_ids_must_fit() {
+        let mut run = run();
+        run.data.tokenizer = Tokenizer::Bpe { file: Digest([3; 32]), vocab: 4096 };
+        assert_eq!(
+            run.check().unwrap_err().to_string(),
+            "run.toml: model.vocab is 256, expected at least the 4096 ids of data.tokenizer"
+        );
+        run.model.vocab = 4096;
+        assert_eq!(Run::from_toml(&run.to_toml()).unwrap(), run);
+        assert_eq!(run.data.shard_bytes(10), 16 + 2 * 10);
+        let widths = [256, 257, 65_536, 65_537]
+            .map(|vocab| Tokenizer::Bpe { file: Digest::default(), vocab }.bytes_per_token());
+        assert_eq!(widths, [1, 2, 2, 4]);
     }
 
     #[test]

@@ -18,9 +18,11 @@
 
 mod order;
 mod tokenizer;
+mod writer;
 
 pub use order::Permutation;
-pub use tokenizer::{decode, encode};
+pub use tokenizer::{TextTokenizer, TokenizerError};
+pub use writer::{ShardFile, ShardWriter};
 
 use memmap2::Mmap;
 use spec::{Digest, Run};
@@ -60,12 +62,31 @@ pub enum Width {
     Four = 4,
 }
 
+impl Width {
+    /// The width in which a tokenizer's shards are written.
+    pub fn of(tokenizer: spec::Tokenizer) -> Self {
+        match tokenizer.bytes_per_token() {
+            1 => Self::One,
+            2 => Self::Two,
+            _ => Self::Four,
+        }
+    }
+}
+
 /// A shard that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be read.
     #[error("token shard {path}: {source}")]
     Read {
+        /// Where it should lie.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file cannot be written.
+    #[error("token shard {path}: cannot be written ({source}); free the disk or choose another folder")]
+    Write {
         /// Where it should lie.
         path: PathBuf,
         /// What the system says.
@@ -197,7 +218,11 @@ impl TokenShard {
         Ok(())
     }
 
-    fn token(&self, position: u64) -> u32 {
+    /// The token at `position`, below [`TokenShard::count`].
+    ///
+    /// # Panics
+    /// Beyond the end.
+    pub fn token(&self, position: u64) -> u32 {
         let width = self.width as usize;
         let bytes = &self.bytes.as_slice()[HEADER_LEN + position as usize * width..][..width];
         bytes.iter().rev().fold(0, |token, &byte| token << 8 | u32::from(byte))
@@ -247,9 +272,20 @@ impl TokenShard {
 /// A token does not fit `width`.
 pub fn shard_bytes(tokens: &[u32], width: Width) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::with_capacity(HEADER_LEN + tokens.len() * width as usize);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[VERSION, width as u8, 0, 0]);
-    bytes.extend_from_slice(&(tokens.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&header(tokens.len() as u64, width));
+    append_tokens(&mut bytes, tokens, width)?;
+    Ok(bytes)
+}
+
+fn header(count: u64, width: Width) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[..4].copy_from_slice(&MAGIC);
+    header[4..6].copy_from_slice(&[VERSION, width as u8]);
+    header[8..].copy_from_slice(&count.to_le_bytes());
+    header
+}
+
+fn append_tokens(bytes: &mut Vec<u8>, tokens: &[u32], width: Width) -> Result<(), DataError> {
     for token in tokens {
         let le = token.to_le_bytes();
         let (kept, dropped) = le.split_at(width as usize);
@@ -262,7 +298,7 @@ pub fn shard_bytes(tokens: &[u32], width: Width) -> Result<Vec<u8>, DataError> {
         }
         bytes.extend_from_slice(kept);
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[derive(Debug)]
