@@ -5,6 +5,7 @@ mod parquet;
 pub mod prepare;
 
 use crate::failure::{Failure, Result};
+use crate::whole;
 use documents::Files;
 use indicatif::{ProgressBar, ProgressStyle};
 use prepare::Choice;
@@ -35,25 +36,14 @@ pub struct Arguments {
 pub fn run(command: Command) -> Result<()> {
     let Command::Prepare(arguments) = command;
     let out = &arguments.out;
-    if out.exists() {
-        return Err(Failure::input(format!("--out {}: exists already; choose a new folder", out.display())));
-    }
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref());
-    let cannot = |e: std::io::Error| Failure::input(format!("--out {}: cannot be made ({e})", out.display()));
     let files = Files { files: arguments.files, field: arguments.field };
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{msg:12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")
             .map_err(|e| Failure::input(e.to_string()))?,
     );
-    std::fs::create_dir_all(parent).map_err(cannot)?;
-    // Whole or not at all: made beside its place, and moved in at the end.
-    let fresh = tempfile::Builder::new().prefix(".iota-data-").tempdir_in(parent).map_err(cannot)?;
-    let outcome = prepare::prepare(&files, &arguments.tokenizer, fresh.path(), &bar);
+    let outcome = whole::folder(out, |folder| prepare::prepare(&files, &arguments.tokenizer, folder, &bar));
     bar.finish_and_clear();
     let prepared = outcome?;
-    std::fs::rename(fresh.path(), out).map_err(cannot)?;
-    // It is no longer where it would be removed.
-    let _ = fresh.keep();
     println!("{}: {} ids in the tokenizer", out.display(), prepared.vocab);
     for (name, part) in [("train", &prepared.train), ("validation", &prepared.validation)] {
         println!(

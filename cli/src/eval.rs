@@ -47,7 +47,7 @@ pub fn eval(arguments: EvalArguments) -> Result<()> {
         .map_err(|e| wrong(&format!("not UTF-8 text (byte {}); convert it first", e.valid_up_to())))?;
     let model = arguments.model.load()?;
     let context = model.run.model.context;
-    let tokens = shards::encode(model.run.data.tokenizer, text.as_bytes());
+    let tokens = shards::encode(model.run.data.tokenizer, text)?;
     if tokens.len() <= context as usize {
         let found = tokens.len();
         return Err(wrong(&format!("{found} tokens, expected more than the model's context of {context}")));
@@ -59,7 +59,7 @@ pub fn eval(arguments: EvalArguments) -> Result<()> {
     if let Some(path) = &arguments.dump_logits {
         let prompt = &tokens[..context as usize];
         let logits = engine::evaluate::logits(&model.stages(), prompt).map_err(|e| wrong(&e))?;
-        let prompt_text = shards::decode(model.run.data.tokenizer, prompt);
+        let prompt_text = shards::decode(model.run.data.tokenizer, prompt)?;
         let dump = serde_json::json!({
             "prompt": String::from_utf8_lossy(&prompt_text),
             "token_ids": prompt,
@@ -83,12 +83,13 @@ pub fn write(arguments: GenerateArguments) -> Result<()> {
     }
     let model = arguments.model.load()?;
     let tokenizer = model.run.data.tokenizer;
-    let mut tokens = shards::encode(tokenizer, arguments.prompt.as_bytes());
+    let mut tokens = shards::encode(tokenizer, &arguments.prompt)?;
     let mut out = std::io::stdout();
     // A reader that closes its end has had enough.
     let mut say = |bytes: &[u8]| drop(out.write_all(bytes).and_then(|()| out.flush()));
     say(arguments.prompt.as_bytes());
-    let each = |token| say(&shards::decode(tokenizer, &[token]));
+    // What could be encoded can be decoded.
+    let each = |token| say(&shards::decode(tokenizer, &[token]).unwrap_or_default());
     generate(&model.stages(), &mut tokens, arguments.tokens, Sampling { temperature, seed }, each)
         .map_err(|e| Failure::input(e.to_string()))?;
     println!();

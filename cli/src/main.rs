@@ -2,8 +2,10 @@
 
 mod bench;
 mod corpus;
+mod data;
 mod doctor;
 mod eval;
+mod export;
 mod failure;
 mod model;
 mod new;
@@ -14,6 +16,8 @@ mod simulate;
 mod summary;
 mod train;
 mod up;
+mod weights;
+mod whole;
 
 use clap::{Parser, Subcommand};
 use failure::Result;
@@ -42,6 +46,11 @@ enum Command {
     /// Make a run: text to token shards, initial weights, keys, run.toml
     #[command(subcommand)]
     Run(RunCommand),
+    /// Text to tokens
+    #[command(subcommand)]
+    Data(data::Command),
+    /// A run's model as a Hugging Face directory or a GGUF file
+    Export(export::Arguments),
     /// Lead a run: assign work, keep the store, sign manifests, draw audits
     Orchestrator(roles::OrchestratorArguments),
     /// Compute a stage of a run
@@ -81,6 +90,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Doctor => doctor::run(),
         Command::Up(arguments) => up::run(arguments),
         Command::Run(RunCommand::New(arguments)) => new::run(arguments),
+        Command::Data(command) => data::run(command),
+        Command::Export(arguments) => export::run(arguments),
         Command::Orchestrator(arguments) => roles::orchestrate(arguments),
         Command::Miner(arguments) => roles::mine(arguments),
         Command::Validator(arguments) => roles::validate(arguments),

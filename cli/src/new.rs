@@ -1,10 +1,13 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
+use crate::corpus::Corpus;
+use crate::data::prepare::{self, Choice, Prepared};
 use crate::failure::{Failure, Result};
-use crate::shards::{self, Shards};
+use crate::shards;
 use engine::state::StageState;
+use indicatif::ProgressBar;
 use orchestrator::{RunFolder, Secrets};
-use spec::{Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Model, Outer, Run};
+use spec::{Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run};
 use std::path::PathBuf;
 use wire::{Manifest, ObjectRef, Signed};
 
@@ -33,6 +36,9 @@ pub struct Arguments {
     /// The new run's folder
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
+    /// `bytes`, `bpe:IDS` to train byte-level BPE, or a tokenizer.json
+    #[arg(long, default_value = "bytes")]
+    tokenizer: Choice,
     #[command(flatten)]
     recipe: Recipe,
 }
@@ -45,7 +51,7 @@ pub struct NewRun {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let new = make(&arguments.folder, &arguments.recipe)?;
+    let new = make(&arguments.folder, &arguments.recipe, &arguments.tokenizer)?;
     println!(
         "made run {} in {}: {} parameters in {} stages, {} tokens of {}",
         new.run.id().short(),
@@ -60,23 +66,31 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Makes the folder of a new run, or leaves nothing behind.
-pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
+pub fn make(root: &std::path::Path, recipe: &Recipe, tokenizer: &Choice) -> Result<NewRun> {
+    let corpus = shards::corpus(&recipe.text)?;
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
-    let shards = shards::prepare(&recipe.text)?;
     let folder = RunFolder::create(root).map_err(|e| input(&e))?;
-    fill(&folder, recipe, &shards)
-        .map(|run| NewRun { folder, run, source: shards.source })
+    fill(&folder, recipe, tokenizer, &corpus)
+        .map(|run| NewRun { folder, run, source: corpus.source })
         // The folder was empty or not there before.
         .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
 }
 
 /// Writes everything of a new run into its folder.
-fn fill(folder: &RunFolder, recipe: &Recipe, shards: &Shards) -> Result<Run> {
+fn fill(folder: &RunFolder, recipe: &Recipe, tokenizer: &Choice, corpus: &Corpus) -> Result<Run> {
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
-    for file in [&shards.train, &shards.validation] {
-        folder.write_object(file).map_err(|e| input(&e))?;
+    let place = tempfile::tempdir_in(folder.path("")).map_err(|e| input(&e))?;
+    let data = prepare::prepare(&corpus.documents[..], tokenizer, place.path(), &ProgressBar::hidden())?;
+    let keep = |name: &str, digest: Digest| {
+        let object = folder.path(&format!("objects/{digest}"));
+        std::fs::rename(place.path().join(name), object).map_err(|e| input(&e))
+    };
+    keep(prepare::TRAIN, data.train.digest)?;
+    keep(prepare::VALIDATION, data.validation.digest)?;
+    if let spec::Tokenizer::Bpe { file, .. } = data.tokenizer {
+        keep("tokenizer.json", file)?;
     }
-    let run = tiny(recipe, shards.data(4));
+    let run = tiny(recipe, &data);
     run.check().map_err(|e| input(&e))?;
     write_rest(folder, &run)?;
     Ok(run)
@@ -102,8 +116,8 @@ fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
     folder.write("run.toml", run.to_toml().as_bytes(), false).map_err(|e| input(&e))
 }
 
-/// The default run: a byte-level Llama of three stages that two cores train in a minute.
-fn tiny(recipe: &Recipe, data: Data) -> Run {
+/// The default run: a Llama of three stages that two cores train in a minute.
+fn tiny(recipe: &Recipe, data: &Prepared) -> Run {
     Run {
         name: "tiny".into(),
         mode: Mode::Portable,
@@ -113,13 +127,20 @@ fn tiny(recipe: &Recipe, data: Data) -> Run {
             heads: 4,
             kv_heads: 2,
             ffn: 344,
-            vocab: 256,
+            vocab: data.vocab,
             context: 128,
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![2, 2, 2],
         },
-        data,
+        data: Data {
+            tokenizer: data.tokenizer,
+            train: data.train.digest,
+            train_tokens: data.train.tokens,
+            validation: data.validation.digest,
+            validation_tokens: data.validation.tokens,
+            sequences: 4,
+        },
         inner: Inner {
             lr: 4e-3,
             lr_final: 4e-4,

@@ -10,7 +10,7 @@ use store::S3Config;
 use tokio::io::AsyncReadExt;
 
 /// Name of the bucket in the embedded store.
-const BUCKET: &str = "iota";
+pub const BUCKET: &str = "iota";
 
 #[derive(clap::Args)]
 pub struct OrchestratorArguments {

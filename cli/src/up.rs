@@ -2,6 +2,7 @@
 
 mod process;
 
+use crate::data::prepare::Choice;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
 use crate::screen::Screen;
@@ -45,7 +46,7 @@ async fn swarm(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
     eprintln!("making a run: text, token shards, initial weights");
     let root = fresh_folder(&arguments.runs)?;
-    let new = new::make(&root, &arguments.recipe)?;
+    let new = new::make(&root, &arguments.recipe, &Choice::Bytes)?;
     let stages = new.run.model.stage_count();
     if let Some((stage, _)) = arguments.test_perturb.as_ref().filter(|(stage, _)| *stage >= stages) {
         return Err(Failure::input(format!(

@@ -1,6 +1,7 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
 mod cuda;
+mod peers;
 mod test;
 mod tidy;
 
@@ -24,6 +25,8 @@ enum Task {
     Tidy,
     /// Install NVRTC into target/nvrtc with pip, for machines without a CUDA toolkit
     Nvrtc,
+    /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
+    Peers,
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
     Emulated {
         /// The command and its arguments
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
             println!("NVRTC is in {}", place.display());
             true
         }),
+        Task::Peers => peers::run(),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };
     match outcome {

@@ -167,7 +167,9 @@ mod tests {
         let of_file = shown(&Files { files: vec![path], field: String::new() }).unwrap();
         let of_text = shown(&[text.clone()][..]).unwrap();
         assert_eq!(of_file, of_text);
-        assert!(of_file.len() > 2 && of_file.iter().all(|(piece, _)| piece.len() <= PIECE_BYTES + CHAR_BYTES));
+        assert!(
+            of_file.len() > 2 && of_file.iter().all(|(piece, _)| piece.len() <= PIECE_BYTES + CHAR_BYTES)
+        );
         assert_eq!(of_file.iter().filter(|(_, last)| *last).count(), 1);
         assert_eq!(of_file.into_iter().map(|(piece, _)| piece).collect::<String>(), text);
     }
@@ -184,7 +186,10 @@ mod tests {
         let long = [vec![b'a'; PIECE_BYTES + 9], vec![0xff]].concat();
         assert!(said("a.txt", &long).contains(&format!("a.txt: not UTF-8 text (byte {})", PIECE_BYTES + 9)));
         assert!(said("b.txt", b"ab\xc3").contains("(byte 2)"), "a character cut off by the end");
-        assert!(said("a.jsonl", b"{\"text\":\"x\"}\n\n{\"body\":\"y\"}\n").contains("line 3: no text in the field"));
+        assert!(
+            said("a.jsonl", b"{\"text\":\"x\"}\n\n{\"body\":\"y\"}\n")
+                .contains("line 3: no text in the field")
+        );
         assert!(said("b.jsonl", b"{\"text\":\n").contains("line 1: not JSON"));
         assert!(said("c.jsonl", b"{\"text\":\"x\"}\n\xff\n").contains("not UTF-8 text (line 2)"));
         assert!(said("a.parquet", b"PAR1 and no more").contains("a.parquet: not a Parquet file"));

@@ -11,6 +11,7 @@
 
 use super::documents::Documents;
 use crate::failure::{Failure, Result};
+use crate::whole::write;
 use engine::data::{ShardWriter, TextTokenizer, Width};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -97,26 +98,25 @@ pub fn prepare(
     let tokenizer = tokenizer(documents, choice, &split, bar)?;
     bar.set_message("encoding");
     let width = Width::of(tokenizer.spec());
-    let mut parts = [Shard::create(&folder.join(TRAIN), width)?, Shard::create(&folder.join(VALIDATION), width)?];
+    let mut parts =
+        [Shard::create(&folder.join(TRAIN), width)?, Shard::create(&folder.join(VALIDATION), width)?];
     split.route(documents, &mut |validates, piece, last| {
         bar.inc(piece.len() as u64);
         parts[usize::from(validates)].push(&tokenizer, piece, last)
     })?;
     let [train, validation] = parts.map(Shard::finish);
-    let prepared =
-        Prepared { vocab: tokenizer.vocab(), tokenizer: tokenizer.spec(), train: train?, validation: validation? };
+    let prepared = Prepared {
+        vocab: tokenizer.vocab(),
+        tokenizer: tokenizer.spec(),
+        train: train?,
+        validation: validation?,
+    };
     let text = toml::to_string_pretty(&prepared).map_err(|e| Failure::input(e.to_string()))?;
     write(&folder.join("data.toml"), text.as_bytes())?;
     if let Some(json) = tokenizer.json() {
         write(&folder.join("tokenizer.json"), json)?;
     }
     Ok(prepared)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes)
-        .and_then(|()| std::fs::File::open(path)?.sync_all())
-        .map_err(|e| Failure::input(format!("{}: cannot be written ({e})", path.display())))
 }
 
 /// Makes the tokenizer of a choice.
@@ -129,7 +129,8 @@ fn tokenizer(
     let ids = match choice {
         Choice::Bytes => return Ok(TextTokenizer::bytes()),
         Choice::File(path) => {
-            let named = |e: &dyn std::fmt::Display| Failure::input(format!("--tokenizer {}: {e}", path.display()));
+            let named =
+                |e: &dyn std::fmt::Display| Failure::input(format!("--tokenizer {}: {e}", path.display()));
             let json = std::fs::read(path).map_err(|e| named(&e))?;
             return TextTokenizer::from_json(&json).map_err(|e| named(&e));
         }
@@ -166,7 +167,8 @@ struct Split {
 impl Split {
     /// Reads all documents.
     fn draw(documents: &(impl Documents + ?Sized), bar: &ProgressBar) -> Result<Self> {
-        let (mut split, mut hasher) = (Self { validates: vec![], bytes: 0, tail: None }, blake3::Hasher::new());
+        let (mut split, mut hasher) =
+            (Self { validates: vec![], bytes: 0, tail: None }, blake3::Hasher::new());
         documents.pieces(&mut |piece, last| {
             bar.inc(piece.len() as u64);
             split.bytes += piece.len() as u64;
@@ -194,7 +196,9 @@ impl Split {
         documents: &(impl Documents + ?Sized),
         take: &mut dyn FnMut(bool, &str, bool) -> Result<()>,
     ) -> Result<()> {
-        let changed = || Failure::input("the documents changed while they were read: leave the files alone and try again");
+        let changed = || {
+            Failure::input("the documents changed while they were read: leave the files alone and try again")
+        };
         let (mut document, mut at) = (0, 0u64);
         documents.pieces(&mut |piece, last| {
             let &validates = self.validates.get(document).ok_or_else(changed)?;

@@ -252,7 +252,7 @@ fn judge(trainer: &Trainer, metrics: &mut Metrics, validation: &TokenShard) -> R
     let loss = engine::evaluate::loss_q32(&trainer.stages(), validation, JUDGED_WINDOWS)
         .map_err(|e| Failure::input(format!("validation shard: {e}")))?;
     let run = trainer.run();
-    let bits = shards::bits_per_byte(run.data.tokenizer, nats(loss));
+    let bits = shards::bits_per_byte(nats(loss));
     metrics.held_out(trainer.progress().steps(run), nats(loss), bits)?;
     Ok((nats(loss), bits))
 }
@@ -268,11 +268,11 @@ fn conclude(
     metrics.draw(folder)?;
     let tokenizer = folder.run().data.tokenizer;
     let prompt = "The ";
-    let mut tokens = shards::encode(tokenizer, prompt.as_bytes());
+    let mut tokens = shards::encode(tokenizer, prompt)?;
     let sampling = Sampling { temperature: 0.8, seed: folder.run().seed };
     generate(&trainer.stages(), &mut tokens, SAMPLE_TOKENS, sampling, |_| {})
         .map_err(|e| Failure::run(e.to_string()))?;
-    let sample = String::from_utf8_lossy(&shards::decode(tokenizer, &tokens)).into_owned();
+    let sample = String::from_utf8_lossy(&shards::decode(tokenizer, &tokens)?).into_owned();
     folder::replace(&folder.path("sample.txt"), sample.as_bytes())?;
     println!("loss        {:.3} nats per token in training, {held_out:.3} held out", recent(&metrics.losses));
     println!("held out    {bits:.3} bits per byte");

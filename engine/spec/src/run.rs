@@ -298,7 +298,9 @@ impl Run {
             m.vocab,
             match self.data.tokenizer {
                 Tokenizer::Bytes => "256, the ids of the tokenizer `bytes`".into(),
-                Tokenizer::Bpe { vocab, .. } => format!("at least the {} ids of data.tokenizer", vocab.max(2)),
+                Tokenizer::Bpe { vocab, .. } => {
+                    format!("at least the {} ids of data.tokenizer", vocab.max(2))
+                }
             },
         )?;
         require(

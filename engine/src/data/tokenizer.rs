@@ -68,8 +68,7 @@ impl TextTokenizer {
     /// # Errors
     /// The bytes are none.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
-        let mut tokenizer =
-            Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Format(e.to_string()))?;
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Format(e.to_string()))?;
         // What a document says is text, also where it spells a special token.
         tokenizer.set_encode_special_tokens(true);
         let Some(last) = tokenizer.get_vocab(true).into_values().max() else {
@@ -87,8 +86,7 @@ impl TextTokenizer {
     pub fn of_run(named: spec::Tokenizer, json: Option<&[u8]>) -> Result<Self, TokenizerError> {
         let spec::Tokenizer::Bpe { file, vocab } = named else { return Ok(Self::bytes()) };
         let describe = |digest: Digest, vocab: u32| format!("{digest} with {vocab} ids");
-        let other =
-            |found: String| Err(TokenizerError::Other { expected: describe(file, vocab), found });
+        let other = |found: String| Err(TokenizerError::Other { expected: describe(file, vocab), found });
         let Some(json) = json else { return other("nothing".into()) };
         if Digest::of(json) != file {
             return other(Digest::of(json).to_string());
@@ -130,9 +128,7 @@ impl TextTokenizer {
     pub fn spec(&self) -> spec::Tokenizer {
         match &self.kind {
             Kind::Bytes => spec::Tokenizer::Bytes,
-            Kind::File { json, vocab, .. } => {
-                spec::Tokenizer::Bpe { file: Digest::of(json), vocab: *vocab }
-            }
+            Kind::File { json, vocab, .. } => spec::Tokenizer::Bpe { file: Digest::of(json), vocab: *vocab },
         }
     }
 
