@@ -1,7 +1,7 @@
 """Makes PyTorch's CUDA wheel importable on a machine without CUDA, so that its CPU side can be compared with.
 
-For every shared library or function that the loader misses, a stand-in is built into FOLDER; a stand-in ends the process
-if it is ever called, which the CPU side never does. Put FOLDER into LD_LIBRARY_PATH afterwards.
+For every shared library or function that the loader misses, a stand-in is built into FOLDER. Its functions end the process
+if they are ever called, which the CPU side never does. Put FOLDER into LD_LIBRARY_PATH afterwards.
 
 usage: stand_ins.py SITE_PACKAGES FOLDER
 """
@@ -16,7 +16,10 @@ PATIENCE = 200
 
 
 def build(folder, library, functions):
-    source = "extern void abort(void);\n" + "".join(f"void {name}(void) {{ abort(); }}\n" for name in sorted(functions))
+    # Functions that begin with two underscores register kernels while a library is loaded: they may be called.
+    source = "extern void abort(void);\n"
+    for name in sorted(functions):
+        source += f"void *{name}(void) {{ {'return 0' if name.startswith('__') else 'abort()'}; }}\n"
     command = ["cc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{library}", "-x", "c", "-", "-o", str(folder / library)]
     subprocess.run(command, input=source, text=True, check=True)
 
@@ -26,7 +29,7 @@ def load(site, folder):
     environment = dict(os.environ, LD_LIBRARY_PATH=str(folder), LD_BIND_NOW="1", PYTHONPATH=str(site))
     command = [sys.executable, "-c", "import torch; print('torch', torch.__version__)"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    return "" if done.returncode == 0 else done.stderr
+    return "" if done.returncode == 0 else done.stderr or f"import torch ended with {done.returncode}"
 
 
 def undefined(site):
