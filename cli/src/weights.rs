@@ -106,12 +106,15 @@ fn of_bucket(folder: &RunFolder, run: &Run) -> Result<(String, Vec<Vec<u8>>)> {
             S3Config::new(server.endpoint(), crate::roles::BUCKET, secrets.access_key, secrets.secret_key);
         let store = S3::new(config).map_err(input)?;
         let outcome = async {
-            let pointer = format!("runs/{}/latest", run.id());
+            let pointer = orchestrator::pointer_name(&run.id());
             let named = match store.pointer(&pointer).await.map_err(input)? {
                 Some(pointer) => String::from_utf8_lossy(&pointer.value).into_owned(),
                 None => return Err(Failure::input(format!("the store has no pointer {pointer}"))),
             };
-            let digest: Digest = named.trim().parse().map_err(input)?;
+            let (_, digest) = orchestrator::parse_pointer(&named).ok_or_else(|| {
+                let expected = "expected the number of its moves and a digest";
+                Failure::input(format!("the pointer {pointer} holds {named:?}, {expected}"))
+            })?;
             let bytes = store.get("objects", &digest).await.map_err(input)?;
             let manifest = postcard::from_bytes::<Signed<Manifest>>(&bytes).map_err(input)?;
             manifest.verify().map_err(input)?;

@@ -64,6 +64,12 @@ fn a_swarm_trains_commits_and_is_audited() {
     // The last manifest is in the store, signed, and says what the summary says.
     let digest = summary["commits"][1][1].as_str().unwrap();
     assert!(said.contains(digest), "{said}");
+    // What the pointer names can be exported, once the swarm is gone.
+    let (from, out) = (run.to_string_lossy(), place.path().join("model"));
+    let (code, said) =
+        outcome(iota(&["export", "--to", "hf", "--run", &from, "--out", &out.to_string_lossy()]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(digest) && out.join("model.safetensors.index.json").is_file(), "{said}");
 }
 
 #[test]

@@ -12,5 +12,5 @@ pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
 pub use notice::Notice;
 pub use orchestrator_core::{Ending, Report};
-pub use shell::{Options, OrchestratorError, run};
+pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};
 pub use wire::Finding;

@@ -160,7 +160,7 @@ pub async fn run(
     let mut shell = OrchestratorShell {
         hub: hub.clone(),
         store: Arc::new(store),
-        pointer: format!("runs/{}/latest", run.id()),
+        pointer: pointer_name(&run.id()),
         folder,
         journal,
         events: events.clone(),
@@ -372,8 +372,13 @@ async fn move_pointer(store: &S3, name: &str, from: Option<Digest>, to: Digest) 
     store.advance(name, version.as_ref(), value.into()).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// A pointer's value: the number of its moves, and the manifest it names.
-fn parse_pointer(value: &str) -> Option<(u64, Digest)> {
+/// Name of a run's pointer in the store.
+pub fn pointer_name(run: &Digest) -> String {
+    format!("runs/{run}/latest")
+}
+
+/// A pointer's value: the number of its moves, and the manifest object that it names.
+pub fn parse_pointer(value: &str) -> Option<(u64, Digest)> {
     let (moves, digest) = value.split_once(' ')?;
     Some((moves.parse().ok()?, digest.parse().ok()?))
 }
