@@ -24,7 +24,7 @@ pub struct Recipe {
     #[arg(long, default_value_t = 1)]
     pub epochs: u32,
     /// Inner steps of each miner in an epoch
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 500)]
     pub steps: u32,
     /// Windows of each miner that are audited per epoch
     #[arg(long, default_value_t = 1)]
