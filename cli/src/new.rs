@@ -26,6 +26,9 @@ pub struct Recipe {
     /// Inner steps of each miner in an epoch
     #[arg(long, default_value_t = 500)]
     pub steps: u32,
+    /// Miners that hold each stage
+    #[arg(long, default_value_t = 1)]
+    pub miners_per_stage: u16,
     /// Windows of each miner that are audited per epoch
     #[arg(long, default_value_t = 1)]
     pub audits: u32,
@@ -122,6 +125,7 @@ fn tiny(recipe: &Recipe, data: &Prepared) -> Run {
         name: "tiny".into(),
         mode: Mode::Portable,
         seed: recipe.seed,
+        miners_per_stage: recipe.miners_per_stage,
         model: Model {
             dim: 128,
             heads: 4,

@@ -119,7 +119,6 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             listen: arguments.listen,
             advertise: arguments.advertise,
             store,
-            miners_per_stage: 1,
             validators: arguments.validators,
         };
         let tell = move |notice: &Notice| {

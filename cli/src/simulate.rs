@@ -14,9 +14,12 @@ pub struct Arguments {
     /// Number of seeds, counted up from the first
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Stages, each held by one miner
+    /// Stages
     #[arg(long, default_value_t = Options::default().stages)]
     stages: u16,
+    /// Miners that hold each stage
+    #[arg(long, default_value_t = Options::default().miners)]
+    miners: u16,
     /// Epochs in the run
     #[arg(long, default_value_t = Options::default().epochs)]
     epochs: u32,
@@ -31,6 +34,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let options = Options {
         stages: arguments.stages,
+        miners: arguments.miners,
         epochs: arguments.epochs,
         steps: arguments.steps,
         members: arguments.members,

@@ -27,7 +27,7 @@ pub struct Arguments {
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
-    /// Let one miner compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
+    /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
     #[arg(long, hide = true, value_parser = parse_perturb)]
     test_perturb: Option<(usize, String)>,
 }
@@ -54,10 +54,11 @@ async fn swarm(arguments: Arguments) -> Result<()> {
         )));
     }
     eprintln!(
-        "run {} in {}: byte-level Llama of {} parameters in {stages} stages, {} tokens of {}",
+        "run {} in {}: byte-level Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
         new.run.id().short(),
         root.display(),
         new.run.model.parameters(),
+        new.run.miners_per_stage,
         new.run.data.train_tokens,
         new.source
     );
@@ -85,15 +86,24 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
             tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
                 .await
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
-        let stages = new.run.model.stage_count();
-        for stage in 0..stages {
-            let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == stage);
+        let (stages, lanes) = (new.run.model.stage_count(), usize::from(new.run.miners_per_stage));
+        for index in 0..stages * lanes {
+            let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == index);
             let perturb = perturb.map(|(_, operation)| operation.as_str());
-            processes.push(start_node(&new.folder, "miner", stage, stages, &invitation, perturb, &exits)?);
-            // Seats are given in the order of arrival; one after another, miner k holds stage k.
-            await_seat(&mut notices, summary, stage, &new.folder).await?;
+            processes.push(start_node(
+                &new.folder,
+                "miner",
+                index,
+                stages * lanes,
+                &invitation,
+                perturb,
+                &exits,
+            )?);
+            // Seats are given in the order of arrival; one after another, miner k holds stage k of the first lane, then
+            // of the second.
+            await_seats(&mut notices, summary, index, &new.folder).await?;
         }
-        processes.push(start_node(&new.folder, "validator", 0, stages, &invitation, None, &exits)?);
+        processes.push(start_node(&new.folder, "validator", 0, 1, &invitation, None, &exits)?);
         follow(&mut notices, &mut exited, summary, &new.folder).await
     }
     .await;
@@ -149,11 +159,11 @@ async fn invitation(notices: &mut Lines<BufReader<ChildStdout>>, folder: &RunFol
     Err(died("orchestrator", folder))
 }
 
-/// Waits until a miner holds `stage`.
-async fn await_seat(
+/// Waits until miners 0 to `index` have their seats.
+async fn await_seats(
     notices: &mut Lines<BufReader<ChildStdout>>,
     summary: &mut Summary,
-    stage: usize,
+    index: usize,
     folder: &RunFolder,
 ) -> Result<()> {
     let seated = async {
@@ -163,7 +173,7 @@ async fn await_seat(
             if let Notice::Ended { ending: Ending::Failed { why } } = notice {
                 return Err(Failure::run(why));
             }
-            if summary.seats.values().any(|seat| *seat == format!("stage {stage}")) {
+            if summary.seats.len() > index {
                 return Ok(());
             }
         }
@@ -171,7 +181,7 @@ async fn await_seat(
     };
     tokio::select! {
         seated = tokio::time::timeout(START_DEADLINE, seated) => {
-            seated.unwrap_or_else(|_| Err(died(&format!("miner-{stage}"), folder)))
+            seated.unwrap_or_else(|_| Err(died(&format!("miner-{index}"), folder)))
         }
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
@@ -181,7 +191,7 @@ fn start_node(
     folder: &RunFolder,
     role: &str,
     index: usize,
-    stages: usize,
+    peers: usize,
     invitation: &str,
     perturb: Option<&str>,
     exits: &mpsc::Sender<Exited>,
@@ -193,9 +203,9 @@ fn start_node(
         arguments.extend(["--test-perturb", operation]);
     }
     let log = folder.path(&format!("logs/{name}.log"));
-    // The stages of a pipeline share the machine.
+    // The miners share the machine.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if role == "miner" { cores.div_ceil(stages) } else { cores };
+    let threads = if role == "miner" { cores.div_ceil(peers) } else { cores };
     let (process, output) = Process::start(&name, &arguments, threads, &log, exits.clone())?;
     process::to_log(output, &log);
     Ok(process)
@@ -233,7 +243,7 @@ fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcom
         summary.steps_total,
         summary.tokens,
         summary.tokens_per_second,
-        new.run.model.stage_count(),
+        new.run.model.stage_count() * usize::from(new.run.miners_per_stage),
     );
     if let (Some(first), Some(last)) = (summary.first_nats, summary.last_nats) {
         let bits = last / std::f64::consts::LN_2;

@@ -177,6 +177,7 @@ fn run(size: &Size, shard: &TokenShard) -> Run {
         name: "synthetic".into(),
         mode: Mode::Portable,
         seed: 1,
+        miners_per_stage: 1,
         model: Model {
             dim: size.dim,
             heads: size.heads,

@@ -1,5 +1,6 @@
 //! What trials of several modules share: a tiny run, its text, and all stages of it driven in one process.
 
+use crate::contribution::{Committed, Contribution};
 use crate::data::{self, TokenShard, Width};
 use crate::state::StageState;
 use crate::work::{Done, perform};
@@ -30,6 +31,7 @@ pub fn run(stages: &[u32]) -> Run {
         name: "tiny".into(),
         mode: Mode::Portable,
         seed: 0x1234_5678_9ABC_DEF0,
+        miners_per_stage: 1,
         model: Model {
             dim: 24,
             heads: 4,
@@ -139,9 +141,18 @@ impl Pipeline {
     pub fn merge(&mut self, epoch: u32) {
         for stage in 0..self.stages.len() {
             let contribution = self.perform(stage, epoch, &Operation::Encode, &[]).output.unwrap();
-            let reduce = Operation::Reduce { shard: 0, contributors: vec![spec::NodeId::default()] };
-            let sum = self.perform(stage, epoch, &reduce, &[&contribution]).output.unwrap();
+            let who = spec::NodeId::default();
+            let piece = whole_piece(&self.stages[stage], &contribution, who);
+            let reduce = Operation::Reduce { shard: 0, contributors: vec![who] };
+            let sum = self.perform(stage, epoch, &reduce, &[&piece]).output.unwrap();
             assert_eq!(self.perform(stage, epoch, &Operation::Apply, &[&sum]).outcome, Outcome::Ok);
         }
     }
+}
+
+/// All of a contribution as one piece.
+pub fn whole_piece(state: &StageState, contribution: &[u8], who: spec::NodeId) -> Vec<u8> {
+    let contribution = Contribution::from_bytes(8, state.weights().len(), contribution).unwrap();
+    let committed = Committed::new(contribution, who);
+    committed.piece(&(0..committed.leaves())).unwrap()
 }

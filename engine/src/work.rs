@@ -5,9 +5,10 @@
 //! | `Forward` | head, whole: none; else the activation payload | activation payload; tail, whole: none, but the loss | saving the stage's input |
 //! | `Backward` | tail, whole: none; else the gradient payload | gradient payload; head, whole: none | folding parameter gradients |
 //! | `Step` | none | none | one AdamW step |
-//! | `Encode` | none | contribution | the residual |
-//! | `Reduce` | the contributions, one per contributor, in that order | sum | nothing |
-//! | `Apply` | the sum; with `outer = none` nothing | none | the outer step |
+//! | `Scale` | none | scales | nothing |
+//! | `Encode` | scales of all that merge; none: its own | contribution | the residual |
+//! | `Reduce` | pieces of the same leaves, one per contributor, in that order | sum | nothing |
+//! | `Apply` | sums that cover the stage, in order; with `outer = none` nothing | none | the outer step |
 //!
 //! Within an inner step: `Forward` of a member before its `Backward`; `Backward` in ascending position; `Step` names
 //! exactly the members folded. `NonFinite` leaves the state as if the member had never come (forward, backward), skips
@@ -21,7 +22,7 @@ use crate::data::{DataError, TokenShard};
 use crate::optim::{self, Moving};
 use crate::payload::PayloadError;
 use crate::state::StageState;
-use spec::{Digest, Member, Operation, Outcome};
+use spec::{Digest, Member, NodeId, Operation, Outcome};
 
 /// What an operation yielded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,11 +143,25 @@ pub enum WorkError {
         /// The operation.
         operation: &'static str,
     },
-    /// A shard that does not exist.
-    #[error("reduce of shard {found}: in this version a stage's parameters are one shard, number 0")]
-    Shard {
-        /// The shard named.
-        found: u32,
+    /// A piece of somebody else's contribution.
+    #[error(
+        "reduce: a piece is of {found}, expected the one of {expected}; pass pieces in the contributors' order"
+    )]
+    Contributor {
+        /// Whose piece is due.
+        expected: NodeId,
+        /// Whose it is.
+        found: NodeId,
+    },
+    /// Sums that do not cover the stage one after another, or of other contributors.
+    #[error(
+        "apply: leaf {expected} is due, found {found}; pass the sums of all shards of one merge in order"
+    )]
+    Sums {
+        /// The leaf due.
+        expected: u64,
+        /// The leaf found.
+        found: u64,
     },
 }
 
@@ -162,7 +177,7 @@ pub fn perform(
     operation: &Operation,
     inputs: &[&[u8]],
 ) -> Result<Done, WorkError> {
-    let expected = input_count(state, operation);
+    let expected = input_count(state, operation).unwrap_or(inputs.len());
     if inputs.len() != expected {
         let (operation, found) = (operation.name(), inputs.len());
         return Err(WorkError::Inputs { operation, stage: state.kind_name(), expected, found });
@@ -171,9 +186,10 @@ pub fn perform(
         Operation::Forward(member) => pass::forward(state, data, epoch, member, inputs.first().copied()),
         Operation::Backward(member) => pass::backward(state, member, inputs.first().copied()),
         Operation::Step { step, members } => inner_step(state, epoch, *step, members),
-        Operation::Encode => merge::encode(state),
-        Operation::Reduce { shard, .. } => merge::reduce(state, *shard, inputs),
-        Operation::Apply => merge::apply(state, inputs.first().copied()),
+        Operation::Scale => merge::scale(state),
+        Operation::Encode => merge::encode(state, inputs),
+        Operation::Reduce { contributors, .. } => merge::reduce(state, contributors, inputs),
+        Operation::Apply => merge::apply(state, inputs),
     }
 }
 
@@ -188,16 +204,18 @@ impl Done {
     }
 }
 
-/// Number of inputs of the table above.
-fn input_count(state: &StageState, operation: &Operation) -> usize {
+/// Number of inputs of the table above; `None` where any number may come.
+fn input_count(state: &StageState, operation: &Operation) -> Option<usize> {
     let kind = state.stage().shape().kind;
-    match operation {
+    Some(match operation {
         Operation::Forward(_) => usize::from(!kind.embeds()),
         Operation::Backward(_) => usize::from(!kind.judges()),
-        Operation::Step { .. } | Operation::Encode => 0,
+        Operation::Step { .. } | Operation::Scale => 0,
+        Operation::Encode => return None,
         Operation::Reduce { contributors, .. } => contributors.len(),
-        Operation::Apply => usize::from(state.outer.is_some()),
-    }
+        Operation::Apply if state.outer.is_none() => 0,
+        Operation::Apply => return None,
+    })
 }
 
 /// With nobody left to fold, the step changes nothing: all its microbatches were struck.

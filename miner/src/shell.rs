@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::node::{Arrival, JoinError, Node};
-use wire::Key;
+use wire::{Key, Message};
 
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
@@ -54,7 +54,8 @@ pub async fn run(
         .name("engine".into())
         .spawn({
             let (objects, events) = (node.objects().clone(), events.clone());
-            move || worker::work(todo, objects, events, options.perturb)
+            let who = options.key.id();
+            move || worker::work(todo, objects, events, who, options.perturb)
         })
         .map_err(MinerError::Thread)?;
     let stopper = tokio::spawn({
@@ -87,6 +88,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
     Some(match arrival {
         Arrival::Message(message) => Event::Message(message),
         Arrival::Payload { head, block } => Event::Payload { head, block },
+        Arrival::Part { head, block } => Event::Part { head, block },
         Arrival::Fetched(digest) => Event::Fetched { digest },
         Arrival::Uploaded(digest) => Event::Uploaded { digest },
         Arrival::StoreFailed { digest, why, .. } => Event::StoreFailed { digest, why },
@@ -108,7 +110,12 @@ impl Shell<Miner> for MinerShell {
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, Infallible> {
         match effect {
             Effect::Send(message) => self.node.send(message).await,
-            Effect::SendPayload { to, head, block } => self.node.send_payload(to, head, &block).await,
+            Effect::SendPayload { to, head, block } => {
+                self.node.send_object(to, Message::Payload(head), &block).await;
+            }
+            Effect::SendPart { to, head, block } => {
+                self.node.send_object(to, Message::Part(head), &block).await;
+            }
             Effect::Fetch { object, request } => self.node.fetch(object, request),
             Effect::Upload { object, request } => self.node.upload(object, request),
             Effect::Compute { ticket, task } => {

@@ -1,13 +1,15 @@
 //! The engine's thread: one task after another, in the order they were given.
 
+use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::{self, WorkError};
 use miner_core::{Done, Event, Task};
-use spec::{Digest, Operation, Outcome, Run};
+use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::mpsc;
 use transport::node::Objects;
+use wire::ObjectRef;
 
 /// A deliberate error in one kind of operation, to see it caught. Only for trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +30,10 @@ pub fn work(
     mut tasks: mpsc::UnboundedReceiver<Ticketed>,
     objects: Objects,
     events: mpsc::Sender<Event>,
+    who: NodeId,
     perturb: Option<Perturb>,
 ) {
-    let mut worker = Worker { objects, perturb, stage: None };
+    let mut worker = Worker { objects, who, perturb, stage: None, committed: None };
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
@@ -59,12 +62,19 @@ enum TaskError {
     Data(#[from] engine::data::DataError),
     #[error(transparent)]
     Work(#[from] WorkError),
+    #[error(transparent)]
+    Contribution(#[from] ContributionError),
+    #[error("no contribution has blocks {from} to {to}")]
+    NoPiece { from: u64, to: u64 },
 }
 
 struct Worker {
     objects: Objects,
+    who: NodeId,
     perturb: Option<Perturb>,
     stage: Option<(StageState, Option<TokenShard>)>,
+    /// What was encoded last, to cut pieces from.
+    committed: Option<Committed>,
 }
 
 impl Worker {
@@ -74,7 +84,32 @@ impl Worker {
             Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
                 self.operate(epoch, &operation, &inputs, keep_state, keep_weights)
             }
+            Task::Cut { blocks } => {
+                let piece = self.committed.as_ref().and_then(|committed| committed.piece(&blocks));
+                let piece = piece.ok_or(TaskError::NoPiece { from: blocks.start, to: blocks.end })?;
+                Ok(Done { output: Some(self.objects.put(piece.into())), ..nothing() })
+            }
+            Task::Open { piece, from, root, blocks } => {
+                let bytes = self.object(&piece)?;
+                let opened = Piece::from_bytes(self.bits()?, self.state()?.weights().len(), &bytes);
+                let opens =
+                    opened.is_ok_and(|piece| (piece.who, piece.root, piece.leaves) == (from, root, blocks));
+                let output = opens.then_some(ObjectRef { digest: piece, bytes: bytes.len() as u64 });
+                Ok(Done { output, ..nothing() })
+            }
         }
+    }
+
+    fn state(&self) -> Result<&StageState, TaskError> {
+        self.stage.as_ref().map(|(state, _)| state).ok_or(TaskError::NoStage)
+    }
+
+    /// Bits of a code; none where nothing is encoded.
+    fn bits(&self) -> Result<u8, TaskError> {
+        Ok(match self.state()?.run().outer {
+            Outer::None => 0,
+            Outer::Nesterov { bits, .. } => bits,
+        })
     }
 
     fn object(&self, digest: &Digest) -> Result<bytes::Bytes, TaskError> {
@@ -124,10 +159,20 @@ impl Worker {
             }
             _ => {}
         }
+        let mut root = None;
+        if let (Operation::Encode, Outer::Nesterov { bits, .. }, Some(bytes)) =
+            (operation, &state.run().outer, done.output.take_if(|_| *operation == Operation::Encode))
+        {
+            let contribution = Contribution::from_bytes(*bits, state.weights().len(), &bytes)?;
+            let committed = Committed::new(contribution, self.who);
+            root = Some(committed.root());
+            self.committed = Some(committed);
+        }
         let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
         let weights = keep_weights.then(|| state.weights_bytes());
         Ok(Done {
             output: done.output.take().map(&mut keep),
+            root,
             state: keep_state.then(|| keep(state.state_bytes())),
             weights: weights.map(&mut keep),
             momentum: keep_weights.then(|| state.momentum_digest()),
@@ -138,7 +183,15 @@ impl Worker {
 }
 
 fn nothing() -> Done {
-    Done { output: None, state: None, weights: None, momentum: None, loss_q32: None, outcome: Outcome::Ok }
+    Done {
+        output: None,
+        root: None,
+        state: None,
+        weights: None,
+        momentum: None,
+        loss_q32: None,
+        outcome: Outcome::Ok,
+    }
 }
 
 fn flip_last_bit(output: Option<&mut Vec<u8>>) {

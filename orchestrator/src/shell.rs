@@ -34,8 +34,6 @@ pub struct Options {
     pub advertise: Option<String>,
     /// The store.
     pub store: S3Config,
-    /// Miners in each stage.
-    pub miners_per_stage: u16,
     /// Validators that must be there before work begins.
     pub validators: u16,
 }
@@ -130,7 +128,6 @@ pub async fn run(
         token: token.clone(),
         secret: audit,
         validators: options.validators,
-        miners_per_stage: options.miners_per_stage,
         timeouts: Timeouts::default(),
     })
     .map_err(|error| OrchestratorError::Run(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! Every pure core in virtual time from one seed, under named checkers.
 //!
-//! [`run`] builds a swarm (one orchestrator, a miner for each stage, one validator), delivers what happens
+//! [`run`] builds a swarm (one orchestrator, miners for each stage, one validator), delivers what happens
 //! in the order of a virtual clock, and performs what the cores want done: the [`world`] has a network with
 //! latency and jitter, an object store in memory, an arithmetic that is a hash, and faults. Everything that
 //! varies is drawn from the seed, so the same scenario and seed give the same log to the byte.
@@ -26,8 +26,10 @@ use world::World;
 /// How large a swarm is run, and what of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Options {
-    /// Stages, each held by one miner.
+    /// Stages.
     pub stages: u16,
+    /// Miners that hold each stage.
+    pub miners: u16,
     /// Epochs in the run.
     pub epochs: u32,
     /// Inner steps in an epoch.
@@ -40,7 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { stages: 3, epochs: 2, steps: 6, members: 4, log: false }
+        Self { stages: 3, miners: 1, epochs: 2, steps: 6, members: 4, log: false }
     }
 }
 

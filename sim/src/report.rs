@@ -65,6 +65,7 @@ impl Report {
         let mut command = format!("iota sim --scenario {} --seed {}", self.scenario, self.seed);
         for (flag, found, usual) in [
             ("stages", u32::from(found.stages), u32::from(usual.stages)),
+            ("miners", u32::from(found.miners), u32::from(usual.miners)),
             ("epochs", found.epochs, usual.epochs),
             ("steps", found.steps, usual.steps),
             ("members", u32::from(found.members), u32::from(usual.members)),

@@ -1,17 +1,19 @@
 use crate::checkers::{
     Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold, NoMicrobatchUnfinished, Record,
+    SumIsExact, WeightsAgreeAfterMerge,
 };
 use crate::cores::Recipe;
 use crate::scenarios::{Scenario, Setup};
 use crate::trace::{Effect, Entry, Event, What};
+use crate::world::codes::{Contribution, Sum};
 use crate::world::disk::Journal;
 use crate::{Options, SimError, run};
 use orchestrator_core::Report;
 use spec::{Digest, Member, Mode, NodeId, Operation, Outcome, Window};
-use wire::{Assignment, Finding, Key, Message, Receipt, Signed, Slot};
+use wire::{Assignment, Finding, Key, Manifest, Message, ObjectRef, Receipt, Signed, Slot};
 
 /// Nearly all the time goes into signatures, so many seeds are run with few microbatches.
-const SHORT: Options = Options { stages: 3, epochs: 2, steps: 4, members: 2, log: false };
+const SHORT: Options = Options { stages: 3, miners: 1, epochs: 2, steps: 4, members: 2, log: false };
 
 fn passes(scenario: &str, seeds: std::ops::Range<u64>, options: &Options) {
     for seed in seeds {
@@ -26,6 +28,17 @@ fn honest_runs_complete() {
     passes("honest", 50..53, &Options::default());
     for stages in [1, 2, 5] {
         passes("honest", 0..3, &Options { stages, ..SHORT });
+    }
+}
+
+#[test]
+fn several_miners_a_stage_merge() {
+    for miners in [2, 3, 4, 8] {
+        let options = Options { miners, epochs: 3, ..SHORT };
+        passes("honest", 0..4, &options);
+        let report = run("honest", 5, &options).unwrap();
+        let microbatches = 3 * 4 * 2 * usize::from(miners);
+        assert_eq!((report.commits, report.losses.len()), (3, microbatches), "{report}");
     }
 }
 
@@ -97,6 +110,10 @@ fn assigned(epoch: u32, microbatch: u64) -> Entry {
 
 fn folded(stage: u16, microbatch: u64, step: u32) -> Entry {
     let member = Member { assignment: microbatch, attempt: 0, step, position: 0, microbatch };
+    receipt(stage, Operation::Step { step, members: vec![member] }, None)
+}
+
+fn receipt(stage: u16, operation: Operation, output: Option<Digest>) -> Entry {
     let receipt = Receipt {
         run: Digest::default(),
         mode: Mode::Portable,
@@ -104,11 +121,11 @@ fn folded(stage: u16, microbatch: u64, step: u32) -> Entry {
         sequence: 0,
         previous: Digest::default(),
         stage,
-        operation: Operation::Step { step, members: vec![member] },
+        operation,
         state: None,
         input_receipt: None,
         input: None,
-        output: None,
+        output,
         loss_q32: None,
         outcome: Outcome::Ok,
     };
@@ -169,6 +186,51 @@ fn honest_never_slashed_objects() {
         None
     );
     assert_eq!(objection(&mut HonestNeverSlashed { cheats: [miner].into() }, &[evidence()]), None);
+}
+
+#[test]
+fn weights_agree_after_merge_objects() {
+    let applied = |stage, weights| receipt(stage, Operation::Apply, Some(Digest([weights; 32])));
+    let opened = |weights| {
+        let object = ObjectRef { digest: Digest([weights; 32]), bytes: 1 };
+        let manifest = Manifest { epoch: 1, ..Manifest::first(Digest::default(), &[object]) };
+        let message = Message::Open(Signed::new(manifest, &Key::from_seed([1; 32])));
+        effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: NodeId([1; 32]), message }))
+    };
+    let checker = WeightsAgreeAfterMerge::default;
+    assert_eq!(objection(&mut checker(), &[applied(0, 1), applied(1, 2), applied(0, 1), opened(1)]), None);
+    assert!(
+        objection(&mut checker(), &[applied(0, 1), applied(0, 2)])
+            .unwrap()
+            .contains("stage 0 merged epoch 0")
+    );
+    assert!(
+        objection(&mut checker(), &[applied(0, 1), opened(2)]).unwrap().contains("epoch 1 opens stage 0")
+    );
+}
+
+#[test]
+fn sum_is_exact_objects() {
+    let nodes = [1, 2].map(|name| NodeId([name; 32]));
+    let encoded = |node, weight, codes: &[i8]| {
+        let contribution = Contribution { weight, codes: codes.to_vec() };
+        Entry { at_us: 1, node, what: What::Encoded { epoch: 0, contribution } }
+    };
+    let reduced = |weight, sums: &[i64]| {
+        let sum = wire::to_bytes(&Sum { weight, blocks: 1..3, sums: sums.to_vec() });
+        Entry {
+            at_us: 2,
+            node: nodes[0],
+            what: What::Reduced { epoch: 0, contributors: nodes.to_vec(), sum },
+        }
+    };
+    let log = |last| [encoded(nodes[0], 2, &[9, 5, -7]), encoded(nodes[1], 3, &[9, 1, 4]), last];
+    let objects = |last| objection(&mut SumIsExact::default(), &log(last));
+    assert_eq!(objects(reduced(5, &[13, -2])), None);
+    assert!(objects(reduced(5, &[13, -1])).unwrap().contains("is not that of its 2 contributors"));
+    assert!(objects(reduced(4, &[13, -2])).is_some(), "another weight");
+    let absent = [encoded(nodes[0], 2, &[9, 5, -7]), reduced(5, &[13, -2])];
+    assert!(objection(&mut SumIsExact::default(), &absent).unwrap().contains("encoded nothing"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One thing that happened in the simulated world, as checkers and the log see it.
 
+use crate::world::codes::Contribution;
 use serde::Serialize;
 use spec::NodeId;
 
@@ -40,7 +41,7 @@ pub struct Entry {
     pub what: What,
 }
 
-/// An event, or an effect of the event before it.
+/// An event, an effect of the event before it, or what an engine did about one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(clippy::large_enum_variant)] // moved, not stored by the thousand
 pub enum What {
@@ -48,4 +49,20 @@ pub enum What {
     Event(Event),
     /// A core emits this.
     Effect(Effect),
+    /// A miner's engine encoded its change of an epoch.
+    Encoded {
+        /// The epoch.
+        epoch: u32,
+        /// What it commits to.
+        contribution: Contribution,
+    },
+    /// A miner's engine added up pieces.
+    Reduced {
+        /// The epoch.
+        epoch: u32,
+        /// Whose.
+        contributors: Vec<NodeId>,
+        /// The sum's bytes.
+        sum: Vec<u8>,
+    },
 }

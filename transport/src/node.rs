@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::presigned::Client;
 use tokio::sync::mpsc;
-use wire::{Frame, Key, Message, ObjectRef, PayloadHead, Presigned};
+use wire::{Frame, Key, Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// How long a fetch or an upload may take, retries included.
 const STORE_DEADLINE: Duration = Duration::from_secs(120);
@@ -39,6 +39,13 @@ pub enum Arrival {
         /// What came with it.
         head: PayloadHead,
         /// Its block, named by its own bytes.
+        block: ObjectRef,
+    },
+    /// A part of a merge lies in the table.
+    Part {
+        /// What came with it.
+        head: PartHead,
+        /// The part, named by its own bytes.
         block: ObjectRef,
     },
     /// An object was fetched, verified, and lies in the table.
@@ -150,15 +157,15 @@ impl<E: Send + 'static> Node<E> {
         }
     }
 
-    /// Sends a payload block to another node. A block that is not in the table is a bug of the caller,
-    /// told as a failed object.
-    pub async fn send_payload(&self, to: NodeId, head: PayloadHead, block: &Digest) {
+    /// Sends a message with an object of the table as its body to another node. An object that is not in the
+    /// table is a bug of the caller, told as a failed object.
+    pub async fn send_object(&self, to: NodeId, message: Message, block: &Digest) {
         let Some(body) = self.objects.get(block) else {
             self.tell(missing(block)).await;
             return;
         };
-        if let Err(error) = self.connection.send(Frame { to, message: Message::Payload(head), body }).await {
-            tracing::debug!(%error, "payload not sent");
+        if let Err(error) = self.connection.send(Frame { to, message, body }).await {
+            tracing::debug!(%error, "object not sent");
         }
     }
 
@@ -213,6 +220,9 @@ impl<E: Send + 'static> Node<E> {
             let arrival = match self.connection.recv().await {
                 Ok(Received::Frame(Frame { message: Message::Payload(head), body, .. })) => {
                     Arrival::Payload { head, block: self.objects.put(body) }
+                }
+                Ok(Received::Frame(Frame { message: Message::Part(head), body, .. })) => {
+                    Arrival::Part { head, block: self.objects.put(body) }
                 }
                 Ok(Received::Frame(frame)) => Arrival::Message(frame.message),
                 Ok(Received::Suspected | Received::Recovered) => continue,

@@ -77,7 +77,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
         Arrival::StoreFailed { digest, missing, why } => Event::StoreFailed { digest, missing, why },
         Arrival::Disconnected { why } => Event::Disconnected { why },
         // A validator's inputs come from the store, and it uploads nothing.
-        Arrival::Payload { .. } | Arrival::Uploaded(_) => return None,
+        Arrival::Payload { .. } | Arrival::Part { .. } | Arrival::Uploaded(_) => return None,
     })
 }
 

@@ -109,6 +109,7 @@ fn default(data: Data) -> Run {
         name: "llama".into(),
         mode: Mode::Portable,
         seed: 1,
+        miners_per_stage: 1,
         model: Model {
             dim: 256,
             heads: 4,

@@ -33,7 +33,7 @@ pub enum Operation {
         /// Those whose gradients were folded, in fold order.
         members: Vec<Member>,
     },
-    /// This epoch's change of the weights (plus the residual) to integer codes.
+    /// This epoch's change of the weights (plus the residual) to integer codes, on the scales of all that merge.
     Encode,
     /// Integer codes of several miners to their weighted exact sum.
     Reduce {
@@ -44,6 +44,8 @@ pub enum Operation {
     },
     /// The outer step on the merged change.
     Apply,
+    /// The scales on which this epoch's change of the weights could be told, one exponent a block.
+    Scale,
 }
 
 impl Operation {
@@ -56,6 +58,7 @@ impl Operation {
             Self::Encode => "encode",
             Self::Reduce { .. } => "reduce",
             Self::Apply => "apply",
+            Self::Scale => "scale",
         }
     }
 }
@@ -72,7 +75,7 @@ impl fmt::Display for Operation {
             Self::Reduce { shard, contributors } => {
                 write!(f, " of shard {shard} from {} miners", contributors.len())
             }
-            Self::Encode | Self::Apply => Ok(()),
+            Self::Encode | Self::Apply | Self::Scale => Ok(()),
         }
     }
 }

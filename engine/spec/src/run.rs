@@ -13,6 +13,9 @@ pub struct Run {
     pub mode: Mode,
     /// Seed of initial weights and of the sample order.
     pub seed: u64,
+    /// Miners that hold each stage, and go through an epoch beside one another. 1 where `run.toml` does not say.
+    #[serde(default = "one")]
+    pub miners_per_stage: u16,
     /// The model and its stage cut.
     pub model: Model,
     /// The training text.
@@ -131,7 +134,7 @@ pub struct Inner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Outer {
-    /// The local weights stand; only for one miner per stage.
+    /// The local weights stand; only where `miners_per_stage` is 1.
     None,
     /// Nesterov momentum on the merged integer codes.
     Nesterov {
@@ -227,9 +230,9 @@ impl Run {
         postcard::to_allocvec(self).expect("a run serialises into memory")
     }
 
-    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v1`.
+    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v2`.
     pub fn id(&self) -> Digest {
-        Digest(blake3::derive_key("iota run v1", &self.canonical_bytes()))
+        Digest(blake3::derive_key("iota run v2", &self.canonical_bytes()))
     }
 
     /// Rows of a boundary tensor: tokens of a microbatch.
@@ -349,6 +352,18 @@ impl Run {
             require((0.0..1.0).contains(&momentum), "outer.nesterov.momentum", momentum, "in [0, 1)")?;
             require((2..=8).contains(&bits), "outer.nesterov.bits", bits, "2 to 8")?;
         }
+        require(
+            (1..=MINERS_PER_STAGE_MAX).contains(&self.miners_per_stage),
+            "miners_per_stage",
+            self.miners_per_stage,
+            format!("1 to {MINERS_PER_STAGE_MAX}"),
+        )?;
+        require(
+            self.miners_per_stage == 1 || self.outer != Outer::None,
+            "outer",
+            "none",
+            "nesterov, because several miners of a stage must be merged",
+        )?;
         let e = &self.epoch;
         require(e.steps > 0, "epoch.steps", e.steps, "a positive number")?;
         require(e.count > 0, "epoch.count", e.count, "a positive number")?;
@@ -360,6 +375,13 @@ impl Run {
             "less than epoch.steps, or nothing of an epoch could be audited",
         )
     }
+}
+
+/// More would make one merge's messages longer than they may be.
+const MINERS_PER_STAGE_MAX: u16 = 256;
+
+fn one() -> u16 {
+    1
 }
 
 fn require(
@@ -383,6 +405,7 @@ mod tests {
             name: "tiny".into(),
             mode: Mode::Portable,
             seed: 1,
+            miners_per_stage: 1,
             model: Model {
                 dim: 64,
                 heads: 4,
@@ -434,11 +457,11 @@ mod tests {
     fn the_id_is_frozen_and_every_field_counts() {
         assert_eq!(run().id().short(), GOLDEN_ID);
         let mut other = run();
-        other.audit.lag += 1;
+        other.miners_per_stage += 1;
         assert_ne!(other.id(), run().id());
     }
     // A change here is a new format: bump the context of `Run::id`.
-    const GOLDEN_ID: &str = "c72b0ea1";
+    const GOLDEN_ID: &str = "870668e4";
 
     #[test]
     fn bad_values_are_named_with_what_was_expected() {
@@ -446,6 +469,13 @@ mod tests {
         bad.model.kv_heads = 3;
         let text = bad.check().unwrap_err().to_string();
         assert_eq!(text, "run.toml: model.kv_heads is 3, expected a divisor of model.heads");
+        let mut alone = run();
+        (alone.miners_per_stage, alone.outer) = (2, Outer::None);
+        assert!(
+            alone.check().unwrap_err().to_string().starts_with("run.toml: outer is none, expected nesterov")
+        );
+        let silent = run().to_toml().replace("miners_per_stage = 1\n", "");
+        assert_eq!(Run::from_toml(&silent).unwrap(), run());
         let unknown = run().to_toml() + "\n[surprise]\nx = 1\n";
         assert!(Run::from_toml(&unknown).unwrap_err().to_string().contains("surprise"));
     }

@@ -5,7 +5,7 @@
 //!                        forward   head -> tail, payloads through the boundary codec
 //!                        backward  tail -> head, payloads through the boundary codec
 //!                    step, in every stage
-//! end of the epoch:  outer = nesterov: encode, reduce (of the one contribution), apply, in every stage
+//! end of the epoch:  outer = nesterov: scale, encode, reduce (of the one contribution), apply, in every stage
 //!                    outer = none:     apply, in every stage
 //! ```
 //!
@@ -17,6 +17,10 @@
 //! when to stop. What a checkpoint holds, and that resuming from it is exact, is in [`Checkpoint`].
 
 mod checkpoint;
+mod lane;
+mod replicas;
+
+pub use replicas::{EpochReport, Replicas};
 
 pub use checkpoint::{Checkpoint, CheckpointFile, RecordError, StageRecord};
 
@@ -24,10 +28,11 @@ use crate::checkpoint::CheckpointError;
 use crate::data::TokenShard;
 use crate::optim::learning_rate;
 use crate::state::StageState;
-use crate::work::{Done, WorkError, perform};
+use crate::work::WorkError;
 use kernels::reduce;
+use lane::Lane;
 use rayon::prelude::*;
-use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run};
+use spec::{Digest, Member, Operation, Run};
 
 /// How far a run is: `step` inner steps of epoch `epoch` are done. At an epoch's end it is merged at once, so `step` is
 /// below the epoch's steps; a complete run stands at (number of epochs, 0).
@@ -196,21 +201,21 @@ impl Trainer {
         let count = self.run.inner.members;
         let mut members = Vec::new();
         let mut loss_sum = 0;
+        let mut lane = Lane { stages: &mut self.stages, shard: &self.shard, epoch };
         for position in 0..count {
             let microbatch = u64::from(step) * u64::from(count) + u64::from(position);
             let member = Member { assignment: microbatch, attempt: 0, step, position, microbatch };
-            loss_sum += i128::from(self.forward(member)?);
-            self.backward(member)?;
+            loss_sum += i128::from(lane.member(member)?);
             members.push(member);
         }
         let gradient_norm = self.gradient_norm();
-        let operation = Operation::Step { step, members };
-        for stage in 0..self.stages.len() {
-            self.perform(stage, &operation, &[])?;
-        }
+        let mut lane = Lane { stages: &mut self.stages, shard: &self.shard, epoch };
+        lane.everywhere(&Operation::Step { step, members })?;
         let merged = step + 1 == self.run.epoch.steps;
         if merged {
-            self.merge()?;
+            for (stage, state) in self.stages.iter_mut().enumerate() {
+                replicas::merge(&mut [state], stage, epoch)?;
+            }
         }
         self.progress =
             if merged { Progress { epoch: epoch + 1, step: 0 } } else { Progress { epoch, step: step + 1 } };
@@ -225,55 +230,6 @@ impl Trainer {
             tokens: self.run.microbatch_tokens() * u64::from(count),
             merged,
         })
-    }
-
-    /// Head to tail; the loss.
-    fn forward(&mut self, member: Member) -> Result<i64, TrainError> {
-        let operation = Operation::Forward(member);
-        let (mut payload, mut loss) = (None, None);
-        for stage in 0..self.stages.len() {
-            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
-            let done = self.perform(stage, &operation, &inputs)?;
-            (payload, loss) = (done.output, done.loss_q32);
-        }
-        Ok(loss.unwrap_or_default())
-    }
-
-    /// Tail to head.
-    fn backward(&mut self, member: Member) -> Result<(), TrainError> {
-        let operation = Operation::Backward(member);
-        let mut payload: Option<Vec<u8>> = None;
-        for stage in (0..self.stages.len()).rev() {
-            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
-            payload = self.perform(stage, &operation, &inputs)?.output;
-        }
-        Ok(())
-    }
-
-    fn merge(&mut self) -> Result<(), TrainError> {
-        for stage in 0..self.stages.len() {
-            let mut sum = None;
-            if self.run.outer != Outer::None {
-                let contribution = self.perform(stage, &Operation::Encode, &[])?.output.unwrap_or_default();
-                // Contributions are summed as integers: whose they are shows in no bit of the sum.
-                let reduce = Operation::Reduce { shard: 0, contributors: vec![NodeId::default()] };
-                sum = self.perform(stage, &reduce, &[&contribution])?.output;
-            }
-            let inputs: Vec<&[u8]> = sum.as_deref().into_iter().collect();
-            self.perform(stage, &Operation::Apply, &inputs)?;
-        }
-        Ok(())
-    }
-
-    fn perform(&mut self, stage: usize, operation: &Operation, inputs: &[&[u8]]) -> Result<Done, TrainError> {
-        let epoch = self.progress.epoch;
-        let done = perform(&mut self.stages[stage], Some(&self.shard), epoch, operation, inputs)?;
-        match done.outcome {
-            Outcome::Ok => Ok(done),
-            Outcome::NonFinite => {
-                Err(TrainError::NonFinite { operation: operation.to_string(), stage, epoch })
-            }
-        }
     }
 
     /// Of what is folded, over all stages; for people, no step depends on it.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{Pipeline, run, shard};
 use proptest::prelude::*;
-use spec::BoundaryCodec;
+use spec::{BoundaryCodec, Outer};
 
 fn records(trainer: &Trainer) -> Vec<StageRecord> {
     trainer.checkpoint().stages
@@ -157,4 +157,29 @@ proptest! {
         let said = Trainer::resume(&run, shard(), &checkpoint).unwrap_err().to_string();
         prop_assert!(said.starts_with(&format!("{name}: its BLAKE3 is")), "{}", said);
     }
+}
+
+#[test]
+fn one_replica_is_the_plain_run_and_two_agree_after_every_merge() {
+    let run = run(&[1, 2]);
+    let mut trainer = Trainer::new(&run, shard()).unwrap();
+    let mut alone = Replicas::new(&run, shard()).unwrap();
+    for _ in 0..2 {
+        let losses: Vec<i64> = advance(&mut trainer, 4).iter().map(|report| report.loss_q32).collect();
+        let report = alone.epoch().unwrap().unwrap();
+        assert_eq!(report.stages, records(&trainer));
+        // Means of means, each rounded towards zero.
+        assert!((report.loss_q32 - losses.iter().sum::<i64>() / 4).abs() <= 2);
+    }
+    let mut both = Replicas::new(&Run { miners_per_stage: 2, ..run.clone() }, shard()).unwrap();
+    for _ in 0..2 {
+        let report = both.epoch().unwrap().unwrap();
+        for (stage, record) in report.stages.iter().enumerate() {
+            let other = &both.lanes()[1][stage];
+            assert_eq!((other.weights_digest(), other.momentum_digest()), (record.weights, record.momentum));
+            assert_ne!(other.state_digest(), record.state, "moments and residuals are a replica's own");
+        }
+    }
+    let weights = |r: &Replicas| r.lanes()[0].iter().map(StageState::weights_digest).collect::<Vec<_>>();
+    assert_ne!(weights(&both), weights(&alone));
 }

@@ -1,66 +1,110 @@
 //! What replicas of a stage do at the end of an epoch.
 
 use super::{Done, WorkError, step_in_flight};
-use crate::contribution::{Contribution, Sum};
+use crate::contribution::{Contribution, LEAF, Piece, Scales, Sum};
 use crate::state::StageState;
 use crate::tensor::all_finite;
 use kernels::merge::{self, BLOCK, Outer, Rule};
-use spec::Outcome;
+use spec::{NodeId, Outcome};
 
-pub fn encode(state: &mut StageState) -> Result<Done, WorkError> {
-    let (bits, _) = settings(state, "encode")?;
-    check_rest(state, "encode")?;
+/// The scales that this replica's change needs.
+pub fn scale(state: &StageState) -> Result<Done, WorkError> {
+    let (bits, _) = settings(state, "scale")?;
+    check_rest(state, "scale")?;
     let count = state.weights.len();
-    let (Some(outer), Some(old)) = (&mut state.outer, &state.anchor.weights) else {
-        return Err(WorkError::NoAnchor { operation: "encode", anchor: state.anchor.digest });
+    let (Some(outer), Some(old)) = (&state.outer, &state.anchor.weights) else {
+        return Err(no_anchor(state, "scale"));
     };
     let change = merge::Contribution { old, local: &state.weights };
-    let mut contribution = Contribution {
-        bits,
-        weight: state.folded_in_epoch,
-        exponents: vec![0; count.div_ceil(BLOCK)],
-        codes: vec![0; count],
-    };
-    let (exponents, codes) = (&mut contribution.exponents, &mut contribution.codes);
-    let encoded = merge::exponents(&change, &outer.residual, exponents)
-        .and_then(|()| merge::contribute(&change, exponents, u32::from(bits), &mut outer.residual, codes));
-    Ok(match encoded {
-        Ok(()) => Done::with_output(contribution.to_bytes()),
+    let mut exponents = vec![0; count.div_ceil(BLOCK)];
+    Ok(match merge::exponents(&change, &outer.residual, &mut exponents) {
+        Ok(()) => {
+            Done::with_output(Scales { bits, weight: state.folded_in_epoch, exponents }.to_bytes(count))
+        }
         Err(_) => Done::new(Outcome::NonFinite),
     })
 }
 
-pub fn reduce(state: &StageState, shard: u32, inputs: &[&[u8]]) -> Result<Done, WorkError> {
-    let (bits, _) = settings(state, "reduce")?;
-    if shard != 0 {
-        return Err(WorkError::Shard { found: shard });
-    }
+/// The codes on the largest of the given scales; on this replica's own where none is given.
+pub fn encode(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError> {
+    let (bits, _) = settings(state, "encode")?;
+    check_rest(state, "encode")?;
     let count = state.weights.len();
-    let contributions = inputs
-        .iter()
-        .map(|bytes| Contribution::from_bytes(bits, count, bytes))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Done::with_output(Sum::of(bits, count, &contributions)?.to_bytes()))
+    let scales =
+        inputs.iter().map(|bytes| Scales::from_bytes(bits, count, bytes)).collect::<Result<Vec<_>, _>>()?;
+    let anchor = state.anchor.digest;
+    let (Some(outer), Some(old)) = (&mut state.outer, &state.anchor.weights) else {
+        return Err(WorkError::NoAnchor { operation: "encode", anchor });
+    };
+    let change = merge::Contribution { old, local: &state.weights };
+    let mut exponents = match scales.first() {
+        Some(first) => first.exponents.clone(),
+        None => vec![0; count.div_ceil(BLOCK)],
+    };
+    if scales.is_empty() && merge::exponents(&change, &outer.residual, &mut exponents).is_err() {
+        return Ok(Done::new(Outcome::NonFinite));
+    }
+    for others in scales.iter().skip(1) {
+        merge::share_exponents(&mut exponents, &others.exponents);
+    }
+    let mut codes = vec![0; count];
+    let encoded = merge::contribute(&change, &exponents, u32::from(bits), &mut outer.residual, &mut codes);
+    Ok(match encoded {
+        Ok(()) => {
+            let weight = state.folded_in_epoch;
+            Done::with_output(Contribution { bits, weight, exponents, codes }.to_bytes())
+        }
+        Err(_) => Done::new(Outcome::NonFinite),
+    })
 }
 
-pub fn apply(state: &mut StageState, input: Option<&[u8]>) -> Result<Done, WorkError> {
+/// The sum of the contributors' pieces, one of each and in their order.
+pub fn reduce(state: &StageState, contributors: &[NodeId], inputs: &[&[u8]]) -> Result<Done, WorkError> {
+    let (bits, _) = settings(state, "reduce")?;
+    let count = state.weights.len();
+    let pieces =
+        inputs.iter().map(|bytes| Piece::from_bytes(bits, count, bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut pairs = pieces.iter().zip(contributors);
+    if let Some((piece, &expected)) = pairs.find(|(piece, expected)| piece.who != **expected) {
+        return Err(WorkError::Contributor { expected, found: piece.who });
+    }
+    Ok(Done::with_output(Sum::of(bits, count, &pieces)?.to_bytes()))
+}
+
+/// The outer step on sums that cover the stage, in ascending order.
+pub fn apply(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError> {
     check_rest(state, "apply")?;
-    let Some(bytes) = input else {
+    if state.run.outer == spec::Outer::None {
         // Without an outer optimizer the local weights stand.
         state.set_anchor();
         return Ok(Done::new(Outcome::Ok));
-    };
+    }
     let (bits, rule) = settings(state, "apply")?;
-    let sum = Sum::from_bytes(bits, state.weights.len(), bytes)?;
+    let (mut sums, mut exponents) = (Vec::new(), Vec::new());
+    let (mut next, mut weight) = (0, None);
+    for bytes in inputs {
+        let sum = Sum::from_bytes(bits, state.weights.len(), bytes)?;
+        if sum.leaves.start != next || *weight.get_or_insert(sum.weight) != sum.weight {
+            return Err(WorkError::Sums { expected: next, found: sum.leaves.start });
+        }
+        next = sum.leaves.end;
+        sums.extend(sum.sums);
+        exponents.extend(sum.exponents);
+    }
+    let expected = state.weights.len().div_ceil(LEAF) as u64;
+    if next != expected {
+        return Err(WorkError::Sums { expected, found: next });
+    }
+    let anchor = state.anchor.digest;
     let (Some(outer), Some(old)) = (&mut state.outer, &state.anchor.weights) else {
-        return Err(WorkError::NoAnchor { operation: "apply", anchor: state.anchor.digest });
+        return Err(WorkError::NoAnchor { operation: "apply", anchor });
     };
     let (mut weights, mut momentum) = (old.clone(), outer.momentum.clone());
     let args = Outer {
-        sums: &sum.sums,
-        exponents: &sum.exponents,
+        sums: &sums,
+        exponents: &exponents,
         bits: u32::from(bits),
-        total_weight: sum.weight,
+        total_weight: weight.unwrap_or_default(),
         rule,
     };
     merge::outer_step(&args, &mut weights, &mut momentum);
@@ -70,6 +114,10 @@ pub fn apply(state: &mut StageState, input: Option<&[u8]>) -> Result<Done, WorkE
     (state.weights, outer.momentum) = (weights, momentum);
     state.set_anchor();
     Ok(Done::new(Outcome::Ok))
+}
+
+fn no_anchor(state: &StageState, operation: &'static str) -> WorkError {
+    WorkError::NoAnchor { operation, anchor: state.anchor.digest }
 }
 
 /// Bits and rule of the run's outer optimizer.

@@ -66,26 +66,43 @@ fn an_epoch_ends_with_the_outer_step_and_replicas_agree() {
     replicas[1].step(0, 1);
     replicas[1].step(0, 2);
     let at_open = replicas[0].stages[0].anchor();
-    let contributions: Vec<Vec<u8>> =
-        replicas.iter_mut().map(|r| r.perform(0, 0, &Operation::Encode, &[]).output.unwrap()).collect();
-    let parsed: Vec<_> = contributions
-        .iter()
-        .map(|bytes| {
-            crate::contribution::Contribution::from_bytes(8, bytes_count(&replicas[0]), bytes).unwrap()
-        })
-        .collect();
-    assert_eq!([parsed[0].weight, parsed[1].weight], [3, 6]);
+    let count = bytes_count(&replicas[0]);
+    let who = [NodeId([1; 32]), NodeId([2; 32])];
+    let pieces = |replicas: &mut [Pipeline; 2], scales: &[&[u8]]| -> Vec<Vec<u8>> {
+        let encode = |(r, who): (&mut Pipeline, NodeId)| {
+            let contribution = r.perform(0, 0, &Operation::Encode, scales).output.unwrap();
+            crate::testing::whole_piece(&r.stages[0], &contribution, who)
+        };
+        replicas.iter_mut().zip(who).map(encode).collect()
+    };
+    let reduce = Operation::Reduce { shard: 0, contributors: who.to_vec() };
+    let mut unshared = [Pipeline::new(&run), Pipeline::new(&run)];
+    unshared[0].step(0, 0);
+    unshared[1].step(0, 1);
+    unshared[1].step(0, 2);
+    let alone = pieces(&mut unshared, &[]);
+    let both = [&alone[0][..], &alone[1][..]];
+    let error = perform(&mut replicas[0].stages[0], None, 0, &reduce, &both).unwrap_err();
+    assert!(error.to_string().contains("share exponents"), "{error}");
+    let swapped = [both[1], both[0]];
+    let error = perform(&mut replicas[0].stages[0], None, 0, &reduce, &swapped).unwrap_err();
+    assert!(matches!(error, WorkError::Contributor { .. }), "{error}");
 
-    let reduce = Operation::Reduce { shard: 0, contributors: vec![NodeId::default(); 2] };
-    let both = [&contributions[0][..], &contributions[1][..]];
-    let unshared = perform(&mut replicas[0].stages[0], None, 0, &reduce, &both).unwrap_err();
-    assert!(unshared.to_string().contains("share exponents"), "{unshared}");
-
-    // What sharing exponents will yield: the same replica twice stands on the same scale.
-    let twice = [&contributions[0][..], &contributions[0][..]];
+    let scales: Vec<Vec<u8>> =
+        replicas.iter_mut().map(|r| r.perform(0, 0, &Operation::Scale, &[]).output.unwrap()).collect();
+    let pieces = pieces(&mut replicas, &[&scales[0], &scales[1]]);
+    let opened: Vec<_> =
+        pieces.iter().map(|bytes| crate::contribution::Piece::from_bytes(8, count, bytes).unwrap()).collect();
+    assert_eq!([opened[0].weight, opened[1].weight], [3, 6]);
+    let both = [&pieces[0][..], &pieces[1][..]];
     let sums: Vec<Vec<u8>> =
-        replicas.iter_mut().map(|r| r.perform(0, 0, &reduce, &twice).output.unwrap()).collect();
+        replicas.iter_mut().map(|r| r.perform(0, 0, &reduce, &both).output.unwrap()).collect();
     assert_eq!(sums[0], sums[1]);
+    let sum = crate::contribution::Sum::from_bytes(8, count, &sums[0]).unwrap();
+    assert_eq!(sum.weight, 9);
+    for (i, &s) in sum.sums.iter().enumerate() {
+        assert_eq!(s, 3 * i64::from(opened[0].codes[i]) + 6 * i64::from(opened[1].codes[i]));
+    }
     for replica in &mut replicas {
         replica.perform(0, 0, &Operation::Apply, &[&sums[0]]);
     }
@@ -155,8 +172,8 @@ fn work_out_of_order_is_refused_and_changes_nothing() {
     assert!(matches!(attempt(Operation::Encode), Err(WorkError::MidStep { step: 0, .. })));
     let wrong = Operation::Step { step: 0, members: members.clone() };
     assert!(matches!(attempt(wrong), Err(WorkError::Members { .. })));
-    assert!(matches!(attempt(Operation::Apply), Err(WorkError::Inputs { expected: 1, found: 0, .. })));
     attempt(Operation::Step { step: 0, members: vec![members[1]] }).unwrap();
+    assert!(matches!(attempt(Operation::Apply), Err(WorkError::Sums { found: 0, .. })));
     assert_eq!(pipeline.stages[0].steps(), 1);
 
     // The same step with nothing refused in between.

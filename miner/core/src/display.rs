@@ -14,11 +14,15 @@ impl fmt::Display for Event {
             Self::Payload { head, block } => {
                 write!(f, "payload {} from {}: {head}", block.digest.short(), head.receipt.signer.short())
             }
+            Self::Part { head, block } => {
+                write!(f, "part {} from {}: {head}", block.digest.short(), head.receipt.signer.short())
+            }
             Self::Done { ticket, done } => {
                 write!(f, "task {ticket} is done")?;
                 let object = |object: Option<ObjectRef>| object.map(|object| object.digest);
                 let made = [
                     ("output", object(done.output)),
+                    ("root", done.root),
                     ("state", object(done.state)),
                     ("weights", object(done.weights)),
                     ("momentum", done.momentum),
@@ -50,6 +54,9 @@ impl fmt::Display for Effect {
             Self::SendPayload { to, head, block } => {
                 write!(f, "send payload {} to {}: {head}", block.short(), to.short())
             }
+            Self::SendPart { to, head, block } => {
+                write!(f, "send part {} to {}: {head}", block.short(), to.short())
+            }
             Self::Fetch { object, .. } => write!(f, "fetch {object}"),
             Self::Upload { object, .. } => write!(f, "upload {object}"),
             Self::Compute { ticket, task } => write!(f, "task {ticket}: {task}"),
@@ -67,6 +74,11 @@ impl fmt::Display for Task {
         match self {
             Self::Adopt { stage, weights, .. } => {
                 write!(f, "adopt stage {stage} with weights {}", weights.short())
+            }
+            Self::Cut { blocks } => write!(f, "cut blocks {} to {}", blocks.start, blocks.end),
+            Self::Open { piece, from, root, blocks } => {
+                let (piece, from, root) = (piece.short(), from.short(), root.short());
+                write!(f, "open {piece} of {from}, blocks {} to {}, against {root}", blocks.start, blocks.end)
             }
             Self::Perform { operation, inputs, keep_state, keep_weights, .. } => {
                 write!(f, "{operation}")?;

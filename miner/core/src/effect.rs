@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Run};
-use wire::{Message, ObjectRef, PayloadHead, Presigned};
+use std::ops::Range;
+use wire::{Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// One thing to do. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,15 @@ pub enum Effect {
         /// What goes before the block.
         head: PayloadHead,
         /// The block, in the object table.
+        block: Digest,
+    },
+    /// Send a part of a merge to a miner of this stage.
+    SendPart {
+        /// To whom.
+        to: NodeId,
+        /// What goes before the part.
+        head: PartHead,
+        /// The part, in the object table.
         block: Digest,
     },
     /// Fetch an object into the object table; answered by `Fetched` or `StoreFailed`.
@@ -75,5 +85,21 @@ pub enum Task {
         keep_state: bool,
         /// Put the weights shard after it into the object table.
         keep_weights: bool,
+    },
+    /// Cut a piece from the contribution that was encoded last.
+    Cut {
+        /// The piece's blocks of 1024 parameters.
+        blocks: Range<u64>,
+    },
+    /// Look whether a piece opens; it does if the answer names it as output.
+    Open {
+        /// The piece, in the object table.
+        piece: Digest,
+        /// Whose it must be.
+        from: NodeId,
+        /// What it must open against.
+        root: Digest,
+        /// Which blocks it must hold.
+        blocks: Range<u64>,
     },
 }

@@ -3,6 +3,7 @@
 use crate::effect::{Effect, Task};
 use crate::event::Done;
 use crate::machine::Miner;
+use crate::merge::MergeJob;
 use crate::payload::Arrived;
 use crate::seat::Seat;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind};
 pub(crate) enum Job {
     Adopt { weights: Digest },
     Work(Work),
-    Merge { operation: Operation, input: Option<Arrived> },
+    Merge(MergeJob),
 }
 
 /// One operation of an inner step.
@@ -47,7 +48,7 @@ impl Work {
         match &self.operation {
             Operation::Forward(member) | Operation::Backward(member) => Some(member.step),
             Operation::Step { step, .. } => Some(*step),
-            Operation::Encode | Operation::Reduce { .. } | Operation::Apply => None,
+            Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => None,
         }
     }
 }

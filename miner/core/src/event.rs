@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{Digest, Outcome};
-use wire::{Message, ObjectRef, PayloadHead};
+use wire::{Message, ObjectRef, PartHead, PayloadHead};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,13 @@ pub enum Event {
         /// What came with it.
         head: PayloadHead,
         /// The block as it is, not as it was announced.
+        block: ObjectRef,
+    },
+    /// A part of a merge arrived; it lies in the object table under the digest computed from its bytes.
+    Part {
+        /// What came with it.
+        head: PartHead,
+        /// The part as it is.
         block: ObjectRef,
     },
     /// A task is done.
@@ -64,8 +71,10 @@ pub enum Event {
 /// What came of a task. Objects named here lie in the object table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// The payload block (forward, backward) or contribution (encode, reduce) that went out.
+    /// What came out: a payload block (forward, backward), scales (scale), a sum (reduce), a piece (cut, open).
     pub output: Option<ObjectRef>,
+    /// What the contribution commits to, from an encode; the contribution itself stays with the engine.
+    pub root: Option<Digest>,
     /// The full state after the task, where it was asked for.
     pub state: Option<ObjectRef>,
     /// The weights shard after the task, where it was asked for.

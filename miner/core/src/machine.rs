@@ -3,16 +3,16 @@
 use crate::effect::{Effect, Task};
 use crate::epoch::{Epoch, Job};
 use crate::event::{Done, Event};
-use crate::merge::Merging;
+use crate::merge::{EarlyPart, Merging};
 use crate::objects::Table;
 use crate::payload::Arrived;
 use crate::reveal::Kept;
 use crate::seat::Seat;
 use serde::Serialize;
-use spec::{Digest, Window};
+use spec::{Digest, NodeId, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::guest::{Config, Waits};
-use wire::{Chain, Machine, Message, PayloadKind, Verb};
+use wire::{Chain, Machine, Message, Part, PayloadKind, Verb};
 
 /// Tasks given to the engine at a time: the one it does and the one it does next.
 const TASKS_AHEAD: usize = 2;
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub jobs: BTreeMap<u64, Job>,
     /// Payloads whose assignment has not come yet.
     pub early: BTreeMap<(u64, PayloadKind), Arrived>,
+    /// Parts of a merge that came before the order to merge.
+    pub early_parts: BTreeMap<(Part, NodeId), EarlyPart>,
     pub epoch: Option<Epoch>,
     pub merging: Option<Merging>,
     /// What an audit of a window would ask for.
@@ -110,6 +112,7 @@ impl Miner {
             ))),
             Event::Message(message) => self.hear(message),
             Event::Payload { head, block } => self.take_payload(head, block),
+            Event::Part { head, block } => self.take_part(&head, block),
             Event::Done { ticket, done } => self.task_done(ticket, done),
             Event::TaskFailed { ticket, why } => self.task_failed(ticket, &why),
             Event::Fetched { digest } => self.fetched(digest),
@@ -138,6 +141,8 @@ impl Miner {
             Message::Open(manifest) => self.open(manifest),
             Message::Assign(assignment) => self.take_assignment(assignment),
             Message::Merge(merge) => self.start_merge(&merge),
+            Message::Call { epoch, call } => self.take_call(epoch, call),
+            Message::Keep(object) => self.keep_weights(object),
             Message::Draw(window) => self.reveal(window),
             Message::Finish { reason } => self.exit(Ok(reason)),
             other => self.note(format!("the orchestrator said what is not for a miner, ignored: {other}")),
@@ -152,7 +157,7 @@ impl Miner {
         match job {
             Job::Adopt { weights } => self.adopted(weights),
             Job::Work(work) => self.worked(work, &done),
-            Job::Merge { operation, input } => self.merged(operation, input, &done),
+            Job::Merge(job) => self.merge_job_done(job, &done),
         }
     }
 
@@ -161,7 +166,7 @@ impl Miner {
             None => return self.note(format!("task {ticket} was never given, its failure is ignored")),
             Some(Job::Adopt { .. }) => "adopting the stage's weights",
             Some(Job::Work(work)) => work.operation.name(),
-            Some(Job::Merge { operation, .. }) => operation.name(),
+            Some(Job::Merge(job)) => job.name(),
         };
         self.leave(format!("{what} failed on this machine: {why}"));
     }
@@ -175,7 +180,7 @@ impl Miner {
 
     fn uploaded(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Put, digest) {
-            self.merge_uploaded(digest);
+            self.weights_kept(digest);
             self.reveal_uploaded(digest);
         }
     }

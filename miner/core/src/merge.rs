@@ -1,110 +1,379 @@
-//! The end of an epoch: encode, reduce, apply, upload, say so.
+//! The end of an epoch, in company or alone: what the butterfly wants done, done by the engine and the shell.
 
-use crate::effect::Task;
+mod parts;
+
+pub(crate) use parts::EarlyPart;
+
+use crate::effect::{Effect, Task};
 use crate::epoch::Job;
 use crate::event::Done;
 use crate::machine::Miner;
-use crate::payload::Arrived;
+use butterfly::{Butterfly, Call, Copies};
+use parts::Parts;
 use serde::Serialize;
-use spec::{Digest, Operation, Outcome, Outer};
-use wire::{Merge, Merged, Message, ObjectRef, Signed, Verb};
+use spec::{Digest, NodeId, Operation, Outcome, Outer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use wire::merge::{commitment, inputs_digest};
+use wire::{Machine, Merge, Merged, Message, ObjectRef, Part, PartHead, Receipt, Signed, Verb};
 
-/// A merge on its way.
+/// A merge on its way, kept until the next epoch opens: who lost a neighbour may still need a sum.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Merging {
     epoch: u32,
+    members: Vec<NodeId>,
+    commitment: Digest,
+    butterfly: Butterfly,
+    parts: Parts,
+    /// My receipts whose outputs I send: of scale and encode, and of the reduction of each shard.
+    scaled: Option<Signed<Receipt>>,
+    encoded: Option<Signed<Receipt>>,
+    reduced: BTreeMap<u32, Signed<Receipt>>,
+    /// What each member committed to, once the pairs are drawn.
+    roots: BTreeMap<NodeId, Digest>,
+    /// To whom my piece of a shard goes while it is cut.
+    cutting: BTreeMap<u32, BTreeSet<NodeId>>,
+    /// Pieces that the engine looks at.
+    opening: BTreeSet<(u32, NodeId)>,
+    /// Reductions that wait for my own piece.
+    due: BTreeMap<u32, (Range<u64>, Vec<NodeId>)>,
     /// The new weights and the outer momentum's digest, once applied.
     result: Option<(ObjectRef, Digest)>,
 }
 
+/// What the engine does for a merge.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) enum MergeJob {
+    Operate { operation: Operation, input: Option<Digest> },
+    Cut { shard: u32 },
+    Open { from: NodeId, shard: u32, block: ObjectRef },
+}
+
+impl MergeJob {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Operate { operation, .. } => operation.name(),
+            Self::Cut { .. } => "cutting a piece",
+            Self::Open { .. } => "opening a piece",
+        }
+    }
+}
+
+impl Merging {
+    fn new(merge: &Merge, me: NodeId, parameters: u64) -> Self {
+        Self {
+            epoch: merge.epoch,
+            members: merge.members.clone(),
+            commitment: merge.commitment,
+            butterfly: Butterfly::new(me, &merge.members, parameters, Copies::Two),
+            parts: Parts::default(),
+            scaled: None,
+            encoded: None,
+            reduced: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            cutting: BTreeMap::new(),
+            opening: BTreeSet::new(),
+            due: BTreeMap::new(),
+            result: None,
+        }
+    }
+
+    fn blocks(&self, shard: u32) -> Option<Range<u64>> {
+        Some(self.butterfly.shards().get(shard as usize)?.blocks.clone())
+    }
+}
+
 impl Miner {
     pub(crate) fn start_merge(&mut self, merge: &Merge) {
+        let me = self.config.key.id();
         let (Some(seat), Some(epoch)) = (&self.state.seat, &self.state.epoch) else {
             return self.note("the orchestrator asked for a merge while no epoch is open, ignored".into());
         };
         let finished = epoch.stepped == seat.run.epoch.steps;
-        if merge.epoch != epoch.number || !finished || self.state.merging.is_some() {
+        let known = self.state.merging.as_ref().is_some_and(|merging| merging.epoch == merge.epoch);
+        if merge.epoch != epoch.number || !finished || known {
             return self.note(format!("the merge of epoch {} is not due here, ignored", merge.epoch));
         }
-        if merge.members != [self.config.key.id()] {
+        let sorted = merge.members.is_sorted_by(|a, b| a < b);
+        let company = merge.members.len() <= usize::from(seat.run.miners_per_stage);
+        if !merge.members.contains(&me) || !sorted || !company {
             return self.leave(format!(
-                "the merge of epoch {} has {} members, this version merges alone: run one miner per stage",
+                "the merge of epoch {} names {} members of this stage, expected this miner among at most {} in key order",
                 merge.epoch,
-                merge.members.len()
+                merge.members.len(),
+                seat.run.miners_per_stage
             ));
         }
-        self.state.merging = Some(Merging { epoch: merge.epoch, result: None });
-        match seat.run.outer {
-            Outer::None => self.merge_step(Operation::Apply, None),
-            Outer::Nesterov { .. } => self.merge_step(Operation::Encode, None),
+        let parameters = seat.run.model.stage_parameters(usize::from(seat.stage));
+        let plain = seat.run.outer == Outer::None;
+        self.state.merging = Some(Merging::new(merge, me, parameters));
+        if plain {
+            return self.merge_operation(Operation::Apply, None, Vec::new());
         }
+        self.turn(butterfly::Event::Began);
+        self.take_early_parts();
     }
 
-    /// An operation of the merge is done: receipt, and the next one.
-    pub(crate) fn merged(&mut self, operation: Operation, input: Option<Arrived>, done: &Done) {
-        let Some(epoch) = self.state.merging.as_ref().map(|merging| merging.epoch) else { return };
-        let inputs =
-            [input.as_ref().map(|input| input.receipt), input.as_ref().map(|input| input.block.digest)];
-        let output = if operation == Operation::Apply { done.weights } else { done.output };
-        let Some(output) = output else {
-            return self.leave(format!("{} gave nothing, which is a bug of this program", operation.name()));
+    pub(crate) fn take_call(&mut self, epoch: u32, call: Call) {
+        let Some(merging) = self.state.merging.as_mut().filter(|merging| merging.epoch == epoch) else {
+            return self
+                .note(format!("a call for the merge of epoch {epoch} came while none is due, ignored"));
         };
-        self.state.table.hold(output.digest);
-        let receipt = self.give_receipt(
-            epoch,
-            operation.clone(),
-            inputs,
-            [Some(output.digest), None],
-            None,
-            done.outcome,
-        );
-        if let Some(input) = input {
-            self.release(input.block.digest);
-        }
-        if done.outcome != Outcome::Ok {
-            return self.release(output.digest);
-        }
-        let Some(receipt) = receipt else { return };
-        let (signer, receipt) = (receipt.signer, receipt.digest());
-        let made = Some(Arrived { block: output, receipt, signer, epoch, member: None });
-        match operation {
-            Operation::Encode => {
-                self.merge_step(Operation::Reduce { shard: 0, contributors: vec![signer] }, made)
+        if let Call::Drawn { secret, seats } = &call {
+            if commitment(secret) != merging.commitment {
+                return self.leave(format!(
+                    "the orchestrator draws the pairs of epoch {epoch} by another secret than it committed to"
+                ));
             }
-            Operation::Reduce { .. } => self.merge_step(Operation::Apply, made),
-            _ => {
+            merging.roots = seats.iter().map(|seat| (seat.node, seat.root)).collect();
+        }
+        let drawn = matches!(call, Call::Drawn { .. });
+        self.turn(butterfly::Event::Called(call));
+        if drawn {
+            self.open_parts();
+        }
+    }
+
+    /// A job of the merge is done.
+    pub(crate) fn merge_job_done(&mut self, job: MergeJob, done: &Done) {
+        match job {
+            MergeJob::Operate { operation, input } => self.merged(operation, input, done),
+            MergeJob::Cut { shard } => self.cut(shard, done),
+            MergeJob::Open { from, shard, block } => self.opened(from, shard, block, done.output.is_some()),
+        }
+    }
+
+    /// Next epoch: nobody asks for parts of this merge any more.
+    pub(crate) fn end_merge(&mut self) {
+        let Some(merging) = self.state.merging.take() else { return };
+        let weights = merging.result.map(|(weights, _)| weights.digest);
+        for digest in merging.parts.digests().chain(weights) {
+            self.release(digest);
+        }
+    }
+
+    /// The orchestrator chose this miner to put the weights into the store.
+    pub(crate) fn keep_weights(&mut self, object: ObjectRef) {
+        let result = self.state.merging.as_ref().and_then(|merging| merging.result);
+        match result {
+            Some((weights, _)) if weights == object => self.ask(Verb::Put, object),
+            _ => self.note(format!("asked to keep {object}, which this miner did not merge, ignored")),
+        }
+    }
+
+    pub(crate) fn weights_kept(&mut self, digest: Digest) {
+        let result = self.state.merging.as_ref().and_then(|merging| merging.result);
+        if let Some((weights, _)) = result.filter(|(weights, _)| weights.digest == digest) {
+            self.send(Message::Kept(weights));
+            if self.state.merging.as_ref().is_some_and(|merging| merging.members.len() == 1) {
+                self.end_merge();
+            }
+        }
+    }
+
+    /// Moves the butterfly on, and does what it wants done.
+    fn turn(&mut self, event: butterfly::Event) {
+        let now_ms = self.now_ms;
+        let Some(merging) = &mut self.state.merging else { return };
+        let effects = merging.butterfly.handle(now_ms, event);
+        let epoch = merging.epoch;
+        for effect in effects {
+            self.serve(epoch, effect);
+        }
+    }
+
+    fn serve(&mut self, epoch: u32, effect: butterfly::Effect) {
+        use butterfly::Effect as Wanted;
+        let me = self.config.key.id();
+        match effect {
+            Wanted::Scale => self.merge_operation(Operation::Scale, None, Vec::new()),
+            Wanted::Encode { members } => {
+                let scales = self.held(members.iter().map(|&member| (Part::Scales, member)));
+                let input = (!members.is_empty()).then(|| inputs_digest(&scales));
+                self.merge_operation(Operation::Encode, input, scales);
+            }
+            // The receipt of the encoding, which the orchestrator has, is the commitment, and that of a
+            // reduction the announcement.
+            Wanted::Commit { .. } | Wanted::Announce { .. } => {}
+            Wanted::SendScales { to } => {
+                let receipt = self.state.merging.as_ref().and_then(|merging| merging.scaled.clone());
+                self.send_part(to, Part::Scales, me, receipt);
+            }
+            Wanted::SendPiece { to, shard, blocks } => self.cut_for(shard, blocks, Some(to)),
+            Wanted::Holding(round) => self.send(Message::Holding { epoch, round }),
+            Wanted::Reduce { shard, blocks, contributors } => {
                 if let Some(merging) = &mut self.state.merging {
-                    merging.result = Some((output, done.momentum.unwrap_or_default()));
+                    merging.due.insert(shard, (blocks, contributors));
                 }
-                self.ask(Verb::Put, output);
+                self.reduce_due();
             }
+            Wanted::SendSum { to, shard, .. } => {
+                let merging = self.state.merging.as_ref();
+                let receipt = merging.and_then(|merging| merging.reduced.get(&shard).cloned());
+                self.send_part(to, Part::Sum { shard }, me, receipt);
+            }
+            Wanted::Apply { sums } => {
+                self.merge_operation(Operation::Apply, Some(inputs_digest(&sums)), sums);
+            }
+            Wanted::Disagree { shard, owners: [one, other], .. } => self.note(format!(
+                "{} and {} add up shard {shard} to different sums",
+                one.short(),
+                other.short()
+            )),
+            Wanted::Accuse { node, shard } => self.note(format!(
+                "the piece of shard {shard} by {} does not open against what it committed to",
+                node.short()
+            )),
+            Wanted::Orphaned { shard } => {
+                self.note(format!("every owner of shard {shard} is lost: the merge cannot be finished"));
+            }
+            Wanted::Excluded => self.note(format!("the others merge epoch {epoch} without this miner")),
         }
     }
 
-    pub(crate) fn merge_uploaded(&mut self, digest: Digest) {
-        let Some(Merging { epoch, result: Some((weights, momentum)) }) = self.state.merging else { return };
-        if weights.digest != digest {
-            return;
-        }
-        self.state.merging = None;
-        self.state.epoch = None;
-        if let Some(seat) = &mut self.state.seat {
-            seat.weights = Some(digest);
-        }
-        self.release(digest);
-        let merged = Signed::new(Merged { epoch, weights, momentum }, &self.config.key);
-        self.send(Message::Merged(merged));
-    }
-
-    fn merge_step(&mut self, operation: Operation, input: Option<Arrived>) {
+    fn merge_operation(&mut self, operation: Operation, input: Option<Digest>, inputs: Vec<Digest>) {
         let Some(epoch) = self.state.merging.as_ref().map(|merging| merging.epoch) else { return };
         let task = Task::Perform {
             epoch,
             operation: operation.clone(),
-            inputs: input.iter().map(|input| input.block.digest).collect(),
+            inputs,
             keep_state: false,
             keep_weights: operation == Operation::Apply,
         };
-        self.compute(Job::Merge { operation, input }, task);
+        self.compute(Job::Merge(MergeJob::Operate { operation, input }), task);
+    }
+
+    /// An operation of the merge is done: receipt, and what the butterfly makes of it.
+    fn merged(&mut self, operation: Operation, input: Option<Digest>, done: &Done) {
+        let me = self.config.key.id();
+        let Some(epoch) = self.state.merging.as_ref().map(|merging| merging.epoch) else { return };
+        let output = match operation {
+            Operation::Apply => done.weights.map(|weights| weights.digest),
+            Operation::Encode => done.root,
+            _ => done.output.map(|output| output.digest),
+        };
+        let failed = done.outcome != Outcome::Ok;
+        if output.is_none() && !failed {
+            return self.leave(format!("{} gave nothing, which is a bug of this program", operation.name()));
+        }
+        let inputs = [None, input];
+        let outputs = [output.filter(|_| !failed), None];
+        let receipt = self.give_receipt(epoch, operation.clone(), inputs, outputs, None, done.outcome);
+        let (Some(output), Some(receipt), Some(merging)) =
+            (output.filter(|_| !failed), receipt, &mut self.state.merging)
+        else {
+            return;
+        };
+        match operation {
+            Operation::Scale => {
+                merging.scaled = Some(receipt);
+                self.hold_part(Part::Scales, me, output);
+                self.turn(butterfly::Event::Scaled);
+            }
+            Operation::Encode => {
+                merging.encoded = Some(receipt);
+                merging.roots.insert(me, output);
+                self.turn(butterfly::Event::Encoded { root: output });
+            }
+            Operation::Reduce { shard, .. } => {
+                merging.reduced.insert(shard, receipt);
+                self.hold_part(Part::Sum { shard }, me, output);
+                self.turn(butterfly::Event::Reduced { shard, sum: output });
+            }
+            _ => self.applied(epoch, done),
+        }
+    }
+
+    fn applied(&mut self, epoch: u32, done: &Done) {
+        let (Some(weights), Some(merging)) = (done.weights, &mut self.state.merging) else { return };
+        let momentum = done.momentum.unwrap_or_default();
+        merging.result = Some((weights, momentum));
+        self.state.table.hold(weights.digest);
+        self.state.epoch = None;
+        if let Some(seat) = &mut self.state.seat {
+            seat.weights = Some(weights.digest);
+        }
+        let merged = Signed::new(Merged { epoch, weights, momentum }, &self.config.key);
+        self.send(Message::Merged(merged));
+    }
+
+    /// Cuts my piece of a shard, for a neighbour or for myself.
+    fn cut_for(&mut self, shard: u32, blocks: Range<u64>, to: Option<NodeId>) {
+        let me = self.config.key.id();
+        let Some(merging) = &mut self.state.merging else { return };
+        if merging.parts.get(Part::Piece { shard }, me).is_some() {
+            let receipt = merging.encoded.clone();
+            return to
+                .into_iter()
+                .for_each(|to| self.send_part(to, Part::Piece { shard }, me, receipt.clone()));
+        }
+        let begun = merging.cutting.contains_key(&shard);
+        merging.cutting.entry(shard).or_default().extend(to);
+        if !begun {
+            self.compute(Job::Merge(MergeJob::Cut { shard }), Task::Cut { blocks });
+        }
+    }
+
+    fn cut(&mut self, shard: u32, done: &Done) {
+        let me = self.config.key.id();
+        let Some(piece) = done.output else {
+            return self.leave("cutting gave no piece, which is a bug of this program".into());
+        };
+        self.hold_part(Part::Piece { shard }, me, piece.digest);
+        let Some(merging) = &mut self.state.merging else { return };
+        let receipt = merging.encoded.clone();
+        for to in merging.cutting.remove(&shard).unwrap_or_default() {
+            self.send_part(to, Part::Piece { shard }, me, receipt.clone());
+        }
+        self.reduce_due();
+    }
+
+    /// Reduces every shard whose pieces are all here, mine included.
+    fn reduce_due(&mut self) {
+        let Some(merging) = &self.state.merging else { return };
+        for (shard, (blocks, contributors)) in merging.due.clone() {
+            let wanted = contributors.iter().map(|&who| (Part::Piece { shard }, who));
+            let pieces = self.held(wanted);
+            if pieces.len() < contributors.len() {
+                self.cut_for(shard, blocks, None);
+                continue;
+            }
+            let Some(merging) = &mut self.state.merging else { return };
+            merging.due.remove(&shard);
+            let roots: Vec<Digest> =
+                contributors.iter().filter_map(|who| merging.roots.get(who).copied()).collect();
+            let reduce = Operation::Reduce { shard, contributors };
+            self.merge_operation(reduce, Some(inputs_digest(&roots)), pieces);
+        }
+    }
+
+    fn opened(&mut self, from: NodeId, shard: u32, block: ObjectRef, opens: bool) {
+        match &mut self.state.merging {
+            // It was held when it arrived.
+            Some(merging) if opens => drop(merging.parts.insert(Part::Piece { shard }, from, block.digest)),
+            _ => self.release(block.digest),
+        }
+        self.turn(butterfly::Event::Piece { from, shard, opens });
+    }
+
+    fn send_part(&mut self, to: NodeId, part: Part, of: NodeId, receipt: Option<Signed<Receipt>>) {
+        let block = self.state.merging.as_ref().and_then(|merging| merging.parts.get(part, of));
+        if let (Some(block), Some(receipt)) = (block, receipt) {
+            self.emit(Effect::SendPart { to, head: PartHead { part, receipt }, block });
+        }
+    }
+
+    /// Digests of parts, in the order asked for; what is not here is left out.
+    fn held(&self, parts: impl Iterator<Item = (Part, NodeId)>) -> Vec<Digest> {
+        let Some(merging) = &self.state.merging else { return Vec::new() };
+        parts.filter_map(|(part, of)| merging.parts.get(part, of)).collect()
+    }
+
+    fn hold_part(&mut self, part: Part, of: NodeId, digest: Digest) {
+        self.state.table.hold(digest);
+        let fresh = self.state.merging.as_mut().is_some_and(|merging| merging.parts.insert(part, of, digest));
+        if !fresh {
+            self.release(digest);
+        }
     }
 }

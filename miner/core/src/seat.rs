@@ -85,6 +85,7 @@ impl Miner {
             Ok(epoch) => self.state.epoch = Some(epoch),
             Err(why) => return self.leave(why),
         }
+        self.end_merge();
         self.drop_stale(manifest.body.epoch);
         if let Some(seat) = &mut self.state.seat {
             seat.manifest = manifest;

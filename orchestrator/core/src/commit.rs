@@ -3,7 +3,7 @@
 use crate::effect::{Effect, Ending, Report};
 use crate::machine::{Orchestrator, Phase};
 use serde::Serialize;
-use spec::Digest;
+use spec::{Digest, NodeId};
 use wire::{Manifest, ObjectRef, Signed};
 
 /// A manifest on its way to the store.
@@ -53,14 +53,12 @@ impl Orchestrator {
                 self.state.phase = Phase::Settling;
                 self.go_on();
             }
-            Phase::Merging => match self.merged_manifest() {
-                Some(Ok(manifest)) => {
+            Phase::Merging => {
+                if let Some(manifest) = self.merged_manifest() {
                     self.state.phase = Phase::Committing;
                     self.publish(Signed::new(manifest, &self.config.key));
                 }
-                Some(Err(why)) => self.fail(why),
-                None => {}
-            },
+            }
             Phase::Settling => self.go_on(),
             _ => {}
         }
@@ -73,7 +71,8 @@ impl Orchestrator {
         self.report(Report::Committed { epoch: epoch.number, manifest: digest, nats });
         // Who merged these weights holds them.
         let next = self.state.manifest.body.epoch;
-        for miner in epoch.miners.keys() {
+        let holds = |miner: &&NodeId| epoch.merges.iter().any(|merge| merge.has_merged(**miner));
+        for miner in epoch.miners.keys().filter(holds) {
             if let Some(seat) = self.state.seats.seat_mut(*miner) {
                 seat.ready = Some(next);
             }

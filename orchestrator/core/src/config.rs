@@ -18,8 +18,6 @@ pub struct Config {
     pub secret: [u8; 32],
     /// Validators that must be there before the start; no more are let in.
     pub validators: u16,
-    /// Seats of each stage.
-    pub miners_per_stage: u16,
     /// How long it waits for what.
     pub timeouts: Timeouts,
 }
@@ -112,12 +110,6 @@ impl Config {
         }
         let audited = self.run.audit.windows > 0;
         let counts = [
-            (
-                self.miners_per_stage == 1,
-                "miners per stage",
-                self.miners_per_stage,
-                "1 in this version, whose merge exchanges nothing between miners",
-            ),
             (
                 self.validators > 0 || !audited,
                 "validators",

@@ -4,6 +4,7 @@ use crate::audit::Standing;
 use crate::effect::Effect;
 use crate::machine::{Orchestrator, Phase};
 use spec::NodeId;
+use std::collections::BTreeSet;
 
 /// Debtors named in one sentence.
 const NAMED_MAX: usize = 4;
@@ -112,8 +113,9 @@ impl Orchestrator {
         }
         let steps = self.config.run.epoch.steps;
         let least = epoch.miners.values().map(|progress| progress.receipts.len()).min();
-        let owing = epoch.miners.iter().filter(|(_, progress)| match self.state.phase {
-            Phase::Merging => progress.merged.is_none(),
+        let merging: BTreeSet<NodeId> = epoch.merges.iter().flat_map(|merge| merge.owing()).collect();
+        let owing = epoch.miners.iter().filter(|(miner, progress)| match self.state.phase {
+            Phase::Merging => merging.contains(miner),
             _ => progress.steps < steps && Some(progress.receipts.len()) == least,
         });
         owing

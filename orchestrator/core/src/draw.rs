@@ -3,14 +3,16 @@
 use crate::machine::Orchestrator;
 use spec::NodeId;
 
-const MERGE_DOMAIN: &str = "iota merge seed v1";
+const MERGE_DOMAIN: &str = "iota merge secret v1";
 const AUDIT_DOMAIN: &str = "iota audit draw v1";
 
 impl Orchestrator {
-    /// The seed by which a stage's shards are given to pairs.
-    pub(crate) fn merge_seed(&self, stage: usize) -> [u8; 32] {
-        let mut hasher = self.commitment(MERGE_DOMAIN);
-        hasher.update(&(stage as u64).to_le_bytes());
+    /// The secret that, together with what the members commit to, gives a stage's shards to pairs.
+    pub(crate) fn merge_secret(&self, epoch: u32, stage: usize) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(MERGE_DOMAIN);
+        hasher.update(&self.config.secret);
+        hasher.update(self.state.manifest.digest().as_bytes());
+        hasher.update(&epoch.to_le_bytes()).update(&(stage as u64).to_le_bytes());
         *hasher.finalize().as_bytes()
     }
 

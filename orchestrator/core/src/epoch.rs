@@ -2,10 +2,11 @@
 
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
+use crate::merge::StageMerge;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId};
 use std::collections::BTreeMap;
-use wire::{Assignment, Manifest, Merged, Message, Receipt, Signed, Slot};
+use wire::{Assignment, Manifest, Message, Receipt, Signed, Slot};
 
 /// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it.
 const STEPS_AHEAD: u32 = 2;
@@ -25,6 +26,8 @@ pub(crate) struct Epoch {
     stepped: u32,
     loss_q32_sum: i128,
     pub losses: u64,
+    /// By stage, once the last step is taken.
+    pub merges: Vec<StageMerge>,
 }
 
 /// A microbatch on its way.
@@ -62,18 +65,12 @@ pub(crate) struct Progress {
     pub steps: u32,
     /// Backwards folded since the last step.
     pub folded: Vec<Member>,
-    /// What the operations of the merge gave, in order.
-    pub merge: Vec<Leg>,
-    /// Digest of the weights that it applied.
-    pub applied: Option<Digest>,
-    /// Its word on the result.
-    pub merged: Option<Merged>,
 }
 
 impl Epoch {
-    /// Digest of the weights that a miner's apply gave.
-    pub fn applied(&self, miner: NodeId) -> Option<Digest> {
-        self.miners.get(&miner)?.applied
+    /// Whether a miner is to put these weights into the store.
+    pub fn may_keep(&self, miner: NodeId, stage: u16, weights: Digest) -> bool {
+        self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, weights))
     }
 
     /// Mean loss in 2^-32 nats per token.
@@ -116,6 +113,7 @@ impl Orchestrator {
             stepped: 0,
             loss_q32_sum: 0,
             losses: 0,
+            merges: Vec::new(),
         });
         self.progressed();
         self.hand_out();

@@ -38,8 +38,8 @@ impl Orchestrator {
 
     fn miner_may_put(&self, miner: NodeId, stage: u16, object: ObjectRef) -> Result<(), &'static str> {
         let now = self.weights(stage).map_or(0, |weights| weights.bytes);
-        let applied = self.state.epoch.as_ref().and_then(|epoch| epoch.applied(miner));
-        if applied == Some(object.digest) {
+        let epoch = self.state.epoch.as_ref();
+        if epoch.is_some_and(|epoch| epoch.may_keep(miner, stage, object.digest)) {
             let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
             return if fits { Ok(()) } else { Err("the weights shard is longer than this stage's can be") };
         }

@@ -78,7 +78,7 @@ impl Orchestrator {
             manifest: config.manifest.clone(),
             pointer: None,
             publishing: None,
-            seats: Seats::new(config.run.model.stage_count(), config.miners_per_stage),
+            seats: Seats::new(config.run.model.stage_count(), config.run.miners_per_stage),
             next_assignment: 0,
             epoch: None,
             audits: BTreeMap::new(),
@@ -209,6 +209,8 @@ impl Orchestrator {
             Message::Ready { epoch } if is_miner => self.ready(from, epoch),
             Message::Receipt(receipt) if is_miner => self.take_receipt(from, receipt),
             Message::Merged(merged) if is_miner => self.take_merged(from, &merged),
+            Message::Holding { epoch, round } if is_miner => self.take_holding(from, epoch, round),
+            Message::Kept(object) if is_miner => self.take_kept(from, object),
             Message::Revealed { window, state, inputs } if is_miner => {
                 self.take_revealed(from, window, state, inputs);
             }

@@ -1,19 +1,194 @@
 //! The end of an epoch: every stage merges, and says what came of it.
 
+use crate::effect::Effect;
 use crate::machine::{Orchestrator, Phase};
-use spec::NodeId;
-use wire::{Manifest, Merge, Merged, Message, Signed, StageRecord};
+use crate::receipts::Fault;
+use butterfly::{Call, Caller, Copies, Heard, Shard};
+use serde::Serialize;
+use spec::{Digest, NodeId, Operation, Outer};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::merge::{commitment, inputs_digest};
+use wire::{Machine, Manifest, Merge, Merged, Message, ObjectRef, Receipt, Round, Signed, StageRecord};
+
+/// Ratios of bandwidth are not measured in this version: all are given the same share.
+const BANDWIDTH_BYTES_PER_S: u64 = 1;
+
+/// The merge of one stage on its way.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct StageMerge {
+    /// In key order.
+    members: Vec<NodeId>,
+    /// Calls the rounds; nobody is there to be called where one merges alone.
+    caller: Option<Caller>,
+    scales: BTreeMap<NodeId, Digest>,
+    scaled: Vec<NodeId>,
+    roots: BTreeMap<NodeId, Digest>,
+    shards: Vec<Shard>,
+    contributors: Vec<NodeId>,
+    sums: BTreeMap<(u32, NodeId), Digest>,
+    /// The weights that each applied.
+    applied: BTreeMap<NodeId, Digest>,
+    merged: BTreeMap<NodeId, Merged>,
+    gone: BTreeSet<NodeId>,
+    /// Who puts the weights into the store.
+    keeper: Option<NodeId>,
+    kept: bool,
+}
+
+impl StageMerge {
+    fn new(members: Vec<NodeId>, secret: [u8; 32]) -> Self {
+        let bandwidths = members.iter().map(|&member| (member, BANDWIDTH_BYTES_PER_S)).collect();
+        Self {
+            caller: (members.len() > 1).then(|| Caller::new(secret, bandwidths)),
+            contributors: if members.len() > 1 { Vec::new() } else { members.clone() },
+            members,
+            scales: BTreeMap::new(),
+            scaled: Vec::new(),
+            roots: BTreeMap::new(),
+            shards: Vec::new(),
+            sums: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            keeper: None,
+            kept: false,
+        }
+    }
+
+    /// Whether this miner is to put these weights into the store.
+    pub fn may_keep(&self, miner: NodeId, weights: Digest) -> bool {
+        self.keeper == Some(miner) && self.applied.get(&miner) == Some(&weights)
+    }
+
+    /// Whether this miner holds what the stage merged into.
+    pub fn has_merged(&self, miner: NodeId) -> bool {
+        self.merged.contains_key(&miner)
+    }
+
+    /// Members that still owe their word on the result.
+    pub fn owing(&self) -> impl Iterator<Item = NodeId> {
+        let owes = |member: &&NodeId| !self.merged.contains_key(*member) || self.keeper == Some(**member);
+        self.living().filter(move |_| !self.kept).filter(move |member| owes(&member))
+    }
+
+    fn living(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|member| !self.gone.contains(member)).copied()
+    }
+
+    /// What the receipt of an operation must name as its input; an error if the operation is not due.
+    fn input_of(&self, outer: &Outer, from: NodeId, operation: &Operation) -> Result<Option<Digest>, Fault> {
+        let alone = self.caller.is_none();
+        let named = |of: &BTreeMap<NodeId, Digest>, who: &[NodeId]| {
+            let inputs: Vec<Digest> = who.iter().filter_map(|node| of.get(node).copied()).collect();
+            Some(inputs_digest(&inputs))
+        };
+        let due = match operation {
+            Operation::Scale => (!alone && !self.scales.contains_key(&from)).then_some(None),
+            Operation::Encode if self.roots.contains_key(&from) => None,
+            Operation::Encode if alone => (*outer != Outer::None).then_some(None),
+            Operation::Encode => self.scaled.contains(&from).then(|| named(&self.scales, &self.scaled)),
+            Operation::Reduce { shard, contributors } => {
+                let owner = match self.shards.get(*shard as usize) {
+                    Some(shard) => shard.owners.contains(&from),
+                    None => alone && *shard == 0,
+                };
+                let due = owner && !contributors.is_empty() && *contributors == self.contributors;
+                let first = !self.sums.contains_key(&(*shard, from)) && self.roots.contains_key(&from);
+                (due && first).then(|| named(&self.roots, contributors))
+            }
+            Operation::Apply if self.applied.contains_key(&from) => None,
+            Operation::Apply if *outer == Outer::None => Some(None),
+            Operation::Apply => {
+                let sums = self.sums();
+                let whole = !sums.is_empty() && sums.len() == self.shards.len().max(1);
+                whole.then(|| Some(inputs_digest(&sums)))
+            }
+            Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => None,
+        };
+        due.ok_or_else(|| Fault::Lie("is no operation that its merge has come to".into()))
+    }
+
+    /// The sums known so far, by shard.
+    fn sums(&self) -> Vec<Digest> {
+        let shards: BTreeMap<u32, Digest> =
+            self.sums.iter().map(|(&(shard, _), &sum)| (shard, sum)).collect();
+        shards.into_values().collect()
+    }
+
+    /// Notes what an operation that was due gave.
+    fn take(&mut self, from: NodeId, operation: &Operation, output: Digest) -> Option<Heard> {
+        match operation {
+            Operation::Scale => drop(self.scales.insert(from, output)),
+            Operation::Encode => {
+                self.roots.insert(from, output);
+                return Some(Heard::Committed { from, root: output });
+            }
+            Operation::Reduce { shard, .. } => drop(self.sums.insert((*shard, from), output)),
+            Operation::Apply => drop(self.applied.insert(from, output)),
+            Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => {}
+        }
+        None
+    }
+
+    /// Two owners of a shard who say different things about it.
+    fn disputed(&self, shard: u32) -> Option<[NodeId; 2]> {
+        let mut words = self.sums.range((shard, NodeId([0; 32]))..=(shard, NodeId([0xFF; 32])));
+        let (((_, one), first), ((_, other), second)) = (words.next()?, words.next()?);
+        (first != second).then_some([*one, *other])
+    }
+}
 
 impl Orchestrator {
     pub(crate) fn order_merge(&mut self) {
-        let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
+        let Some(number) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
         self.state.phase = Phase::Merging;
+        let mut merges = Vec::new();
         for stage in 0..self.config.run.model.stage_count() {
             let members = self.members_of(stage);
-            let seed = self.merge_seed(stage);
+            let secret = self.merge_secret(number, stage);
+            let commitment = commitment(&secret);
             for &miner in &members {
-                self.send(miner, Message::Merge(Merge { epoch, members: members.clone(), seed }));
+                let order = Merge { epoch: number, members: members.clone(), commitment };
+                self.send(miner, Message::Merge(order));
             }
+            merges.push(StageMerge::new(members, secret));
+        }
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.merges = merges;
+        }
+    }
+
+    /// Takes in the receipt of an operation of the merge.
+    pub(crate) fn take_merge(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
+        let Receipt { operation, stage, input, input_receipt, output, .. } = &receipt.body;
+        let outer = self.config.run.outer.clone();
+        let Some(merge) = self.stage_merge(*stage) else {
+            return Err(Fault::Ignored("merge", "merges before it is due".into()));
+        };
+        let expected = merge.input_of(&outer, from, operation)?;
+        if *input != expected || input_receipt.is_some() {
+            return Err(Fault::Lie("does not go on from what its merge gave before".into()));
+        }
+        // A merge that met NaN or infinity gave nothing, and the run ends for it.
+        let Some(output) = *output else { return Ok(()) };
+        let heard = merge.take(from, operation, output);
+        if let Some(heard) = heard {
+            self.tell_caller(*stage, heard);
+        }
+        if let Operation::Reduce { shard, .. } = operation {
+            self.announce(*stage, from, *shard, output);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_holding(&mut self, from: NodeId, epoch: u32, round: Round) {
+        let stage = self.state.seats.stage_of(from).unwrap_or_default();
+        let due = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        if due && self.stage_merge(stage).is_some() {
+            self.tell_caller(stage, Heard::Holding { from, round });
+            self.progressed();
+        } else {
+            self.note(from, "holding", "holds parts of a merge that is not due; ignored");
         }
     }
 
@@ -21,53 +196,143 @@ impl Orchestrator {
         let Ok(body) = merged.verify().cloned() else {
             return self.turn_away(from, "sent a merge result whose signature does not hold");
         };
-        let progress = self.state.epoch.as_mut().and_then(|epoch| {
-            let due = epoch.number == body.epoch && self.state.phase == Phase::Merging;
-            epoch.miners.get_mut(&from).filter(|progress| due && progress.merged.is_none())
-        });
-        let Some(progress) = progress else {
+        let stage = self.state.seats.stage_of(from).unwrap_or_default();
+        let due = self.state.epoch.as_ref().is_some_and(|epoch| epoch.number == body.epoch);
+        let merge = self.stage_merge(stage).filter(|merge| due && !merge.merged.contains_key(&from));
+        let Some(merge) = merge else {
             let text = format!("says that it merged epoch {}, which is not due; ignored", body.epoch);
             return self.note(from, "merged", &text);
         };
-        if merged.signer != from || progress.applied != Some(body.weights.digest) {
+        if merged.signer != from || merge.applied.get(&from) != Some(&body.weights.digest) {
             return self.turn_away(from, "names other weights than its receipts gave");
         }
-        progress.merged = Some(body);
+        merge.merged.insert(from, body);
         self.progressed();
+        self.appoint_keeper(stage);
     }
 
-    /// The next manifest, once every miner has merged and every stage agrees within itself.
-    pub(crate) fn merged_manifest(&self) -> Option<Result<Manifest, String>> {
+    pub(crate) fn take_kept(&mut self, from: NodeId, object: ObjectRef) {
+        let stage = self.state.seats.stage_of(from).unwrap_or_default();
+        match self.stage_merge(stage).filter(|merge| merge.may_keep(from, object.digest)) {
+            Some(merge) => {
+                merge.kept = true;
+                self.progressed();
+            }
+            None => self.note(from, "kept", "keeps an object that it was not asked to keep; ignored"),
+        }
+    }
+
+    /// A member is gone: its merge goes on without it.
+    pub(crate) fn leave_merge(&mut self, node: NodeId) {
+        let stage = self.state.seats.stage_of(node).unwrap_or_default();
+        let Some(merge) = self.stage_merge(stage) else { return };
+        if !merge.members.contains(&node) || !merge.gone.insert(node) || merge.caller.is_none() {
+            return;
+        }
+        if merge.keeper == Some(node) {
+            merge.keeper = None;
+        }
+        self.tell_caller(stage, Heard::Lost(node));
+        self.appoint_keeper(stage);
+    }
+
+    /// The next manifest, once every stage has merged and its weights are in the store.
+    pub(crate) fn merged_manifest(&self) -> Option<Manifest> {
         let epoch = self.state.epoch.as_ref()?;
         let mut stages = Vec::new();
-        for stage in 0..self.config.run.model.stage_count() {
-            let miners = self.members_of(stage);
-            let results: Option<Vec<&Merged>> =
-                miners.iter().map(|miner| epoch.miners.get(miner)?.merged.as_ref()).collect();
-            let results = results?;
-            let first = results.first()?;
-            if results.iter().any(|result| result != first) {
-                let name = self.stage_name(u16::try_from(stage).unwrap_or(u16::MAX));
-                return Some(Err(format!(
-                    "the miners of {name} merged epoch {} into different weights",
-                    epoch.number
-                )));
-            }
+        for merge in &epoch.merges {
+            let first = merge.merged.values().next().filter(|_| merge.kept)?;
+            let miners = merge.contributors.clone();
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
         }
-        Some(Ok(Manifest {
+        (stages.len() == self.config.run.model.stage_count()).then(|| Manifest {
             run: self.run_id,
             epoch: epoch.number + 1,
             previous: epoch.opened_with.digest(),
             stages,
             loss_q32: epoch.loss_q32(),
-        }))
+        })
     }
 
-    /// A stage's miners, in key order.
+    /// Once all who live have merged: compares, and lets one of them put the weights into the store.
+    fn appoint_keeper(&mut self, stage: u16) {
+        let name = self.stage_name(stage);
+        let Some(merge) = self.stage_merge(stage) else { return };
+        let waiting = merge.living().any(|member| !merge.merged.contains_key(&member));
+        let Some(first) = merge.merged.values().next().filter(|_| !waiting && merge.keeper.is_none()) else {
+            return;
+        };
+        let (epoch, weights) = (first.epoch, first.weights);
+        if merge.merged.values().any(|result| result != first) {
+            return self.fail(format!("the miners of {name} merged epoch {epoch} into different weights"));
+        }
+        let keeper = merge.living().next();
+        merge.keeper = keeper;
+        if let Some(keeper) = keeper {
+            self.send(keeper, Message::Keep(weights));
+        }
+    }
+
+    /// An owner's word on a shard goes to the others, unless the other owner said something else.
+    fn announce(&mut self, stage: u16, from: NodeId, shard: u32, sum: Digest) {
+        let Some(merge) = self.stage_merge(stage) else { return };
+        if let Some([one, other]) = merge.disputed(shard) {
+            let (one, other, name) = (self.name(one), self.name(other), self.stage_name(stage));
+            return self.fail(format!(
+                "{one} and {other} add up shard {shard} of {name} to different sums, so one of them lies: find out which, and start again without it"
+            ));
+        }
+        self.call(stage, &Call::Announced { from, shard, sum });
+    }
+
+    fn tell_caller(&mut self, stage: u16, heard: Heard) {
+        let now_ms = self.now_ms;
+        let Some(caller) = self.stage_merge(stage).and_then(|merge| merge.caller.as_mut()) else { return };
+        for call in caller.handle(now_ms, heard) {
+            self.call(stage, &call);
+        }
+    }
+
+    /// Says something to every member that is there, and remembers what it means.
+    fn call(&mut self, stage: u16, call: &Call) {
+        let parameters = self.config.run.model.stage_parameters(usize::from(stage));
+        let name = self.stage_name(stage);
+        let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
+        let Some(merge) = self.stage_merge(stage) else { return };
+        match call {
+            Call::Scaled { members } => merge.scaled.clone_from(members),
+            Call::Drawn { secret, seats } => {
+                merge.shards = butterfly::draw(butterfly::blocks(parameters), secret, seats, Copies::Two);
+            }
+            Call::Closed { contributors } => merge.contributors.clone_from(contributors),
+            Call::Abandoned => {
+                return self.fail(format!("every miner of {name} was lost while it merged epoch {epoch}"));
+            }
+            Call::Announced { .. } | Call::Lost(_) => {}
+        }
+        let speaker = match call {
+            Call::Announced { from, .. } => Some(*from),
+            _ => None,
+        };
+        let listeners: Vec<NodeId> = merge.living().filter(|member| Some(*member) != speaker).collect();
+        if merge.caller.is_some() {
+            for to in listeners {
+                self.emit(Effect::Send { to, message: Message::Call { epoch, call: call.clone() } });
+            }
+        }
+    }
+
+    fn stage_merge(&mut self, stage: u16) -> Option<&mut StageMerge> {
+        self.state.epoch.as_mut()?.merges.get_mut(usize::from(stage))
+    }
+
+    /// The miners of a stage that take part in the epoch, in key order.
     fn members_of(&self, stage: usize) -> Vec<NodeId> {
-        let mut members: Vec<NodeId> = self.state.seats.miners_of(stage).collect();
-        members.sort_unstable();
-        members
+        let seats = self.state.seats.miners().filter(|seat| usize::from(seat.stage) == stage);
+        let epoch = self.state.epoch.as_ref();
+        seats
+            .map(|seat| seat.miner)
+            .filter(|miner| epoch.is_some_and(|epoch| epoch.miners.contains_key(miner)))
+            .collect()
     }
 }

@@ -1,8 +1,8 @@
 //! Receipts: whether one holds, continues its chain, and says what was assigned.
 
 use crate::effect::Report;
-use crate::epoch::{Epoch, Leg, Progress, Tracked};
-use crate::machine::{Orchestrator, Phase};
+use crate::epoch::{Epoch, Leg, Tracked};
+use crate::machine::Orchestrator;
 use spec::{Member, NodeId, Operation, Outcome, Run};
 use wire::{ChainError, Receipt, Signed};
 
@@ -61,7 +61,7 @@ impl Orchestrator {
     }
 
     fn take_operation(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
-        let (run, phase) = (&self.config.run, self.state.phase);
+        let run = &self.config.run;
         let body = &receipt.body;
         check_shape(run, body)?;
         let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
@@ -72,11 +72,8 @@ impl Orchestrator {
                 liar = take_leg(epoch, from, stage, member, receipt)?;
             }
             Operation::Step { step, members } => take_step(run, epoch, from, *step, members)?,
-            Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
-                if phase != Phase::Merging {
-                    return Err(Fault::Ignored("merge", "merges before it is due".into()));
-                }
-                take_merge(run, epoch, from, receipt)?;
+            Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
+                self.take_merge(from, receipt)?;
             }
         }
         if let Some(liar) = liar {
@@ -121,13 +118,15 @@ fn check_shape(run: &Run, body: &Receipt) -> Result<(), Fault> {
         Operation::Forward(_) => (!kind.embeds(), !kind.judges() && ok, kind.judges() && ok, false),
         Operation::Backward(_) => (!kind.judges(), !kind.embeds() && ok, false, false),
         Operation::Step { step, .. } => (false, false, false, run.digests_after(*step)),
-        Operation::Encode => (false, ok, false, false),
-        Operation::Reduce { .. } => (true, ok, false, false),
-        Operation::Apply => (matches!(run.outer, spec::Outer::Nesterov { .. }), ok, false, false),
+        // What goes into an operation of the merge depends on how many merge: see `take_merge`.
+        Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
+            (body.input.is_some(), ok, false, false)
+        }
     };
+    let forward = matches!(body.operation, Operation::Forward(_) | Operation::Backward(_));
     let fields = [
         ("input", body.input.is_some(), input),
-        ("input receipt", body.input_receipt.is_some(), input),
+        ("input receipt", body.input_receipt.is_some(), input && forward),
         ("output", body.output.is_some(), output),
         ("loss", body.loss_q32.is_some(), loss),
         ("state digest", body.state.is_some(), state),
@@ -206,31 +205,5 @@ fn take_step(run: &Run, epoch: &mut Epoch, from: NodeId, step: u32, members: &[M
     }
     progress.steps += 1;
     progress.folded.clear();
-    Ok(())
-}
-
-fn take_merge(run: &Run, epoch: &mut Epoch, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
-    let Some(progress) = epoch.miners.get_mut(&from) else { return Ok(()) };
-    let Progress { merge, applied, .. } = progress;
-    let body = &receipt.body;
-    let alone = Operation::Reduce { shard: 0, contributors: vec![from] };
-    let due = match (&run.outer, merge.len()) {
-        (spec::Outer::None, 0) | (spec::Outer::Nesterov { .. }, 2) => Some(Operation::Apply),
-        (spec::Outer::Nesterov { .. }, 0) => Some(Operation::Encode),
-        (spec::Outer::Nesterov { .. }, 1) => Some(alone),
-        _ => None,
-    };
-    if due.as_ref() != Some(&body.operation) {
-        return Err(Fault::Lie("is no operation that its merge has come to".into()));
-    }
-    let before = merge.last();
-    if body.input_receipt != before.map(|leg| leg.receipt) || body.input != before.and_then(|leg| leg.output)
-    {
-        return Err(Fault::Lie("does not go on from what its merge gave before".into()));
-    }
-    if body.operation == Operation::Apply {
-        *applied = body.output;
-    }
-    merge.push(Leg::of(receipt));
     Ok(())
 }

@@ -215,6 +215,7 @@ impl Orchestrator {
         }
         self.report(Report::Gone { node, why });
         self.orphan_audits(node);
+        self.leave_merge(node);
         if matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
             self.state.seats.vacate(node);
         }

@@ -4,11 +4,15 @@ mod honest_never_slashed;
 mod journal_replays_equal;
 mod no_double_fold;
 mod no_microbatch_unfinished;
+mod sum_is_exact;
+mod weights_agree_after_merge;
 
 pub use honest_never_slashed::HonestNeverSlashed;
 pub use journal_replays_equal::JournalReplaysEqual;
 pub use no_double_fold::NoDoubleFold;
 pub use no_microbatch_unfinished::NoMicrobatchUnfinished;
+pub use sum_is_exact::SumIsExact;
+pub use weights_agree_after_merge::WeightsAgreeAfterMerge;
 
 use crate::cores::Recipe;
 use crate::trace::Entry;
@@ -65,5 +69,7 @@ pub fn all(cheats: BTreeSet<NodeId>) -> Vec<Box<dyn Checker>> {
         Box::new(JournalReplaysEqual),
         Box::new(NoMicrobatchUnfinished::default()),
         Box::new(HonestNeverSlashed { cheats }),
+        Box::new(WeightsAgreeAfterMerge::default()),
+        Box::new(SumIsExact::default()),
     ]
 }

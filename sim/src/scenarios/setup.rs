@@ -20,7 +20,7 @@ pub struct Setup {
     pub run: Run,
     /// Token shards and first weights.
     pub store: Store,
-    /// The orchestrator, then a miner for each stage, then the validator.
+    /// The orchestrator, then the miners, then the validator.
     pub nodes: Vec<NodeSetup>,
     orchestrator: NodeId,
 }
@@ -49,7 +49,7 @@ impl Setup {
         let mut chance = Chance::of(seed, "setup");
         let (mut run, shards) = small_run(options)?;
         run.seed = seed;
-        if chance.within(0..2) == 0 {
+        if chance.within(0..2) == 0 && options.miners == 1 {
             run.outer = Outer::None;
         }
         let key = Key::from_seed(chance.bytes());
@@ -74,7 +74,6 @@ impl Setup {
             token: token.clone(),
             secret: chance.bytes(),
             validators: 1,
-            miners_per_stage: 1,
             timeouts: Timeouts::default(),
         };
         let orchestrator = key.id();
@@ -89,7 +88,7 @@ impl Setup {
             recipe: Recipe::Orchestrator(config),
             fate: Fate::default(),
         }];
-        for number in 0..run.model.stage_count() {
+        for number in 0..run.model.stage_count() * usize::from(options.miners) {
             let (id, config) = guest();
             let (name, recipe) = (format!("miner-{number}"), Recipe::Miner(config));
             nodes.push(NodeSetup { id, name, recipe, fate: Fate::default() });
@@ -104,7 +103,8 @@ impl Setup {
 
     /// Draws one of the miners.
     pub fn some_miner(&mut self, chance: &mut Chance) -> &mut NodeSetup {
-        let miner = chance.within(1..self.run.model.stage_count() as u64 + 1);
+        let miner =
+            chance.within(1..self.run.model.stage_count() as u64 * u64::from(self.run.miners_per_stage) + 1);
         &mut self.nodes[miner as usize]
     }
 
@@ -132,6 +132,7 @@ pub fn small_run(options: &Options) -> Result<(Run, [Vec<u8>; 2]), SpecError> {
         name: "simulated".into(),
         mode: Mode::Portable,
         seed: 0,
+        miners_per_stage: options.miners,
         model: Model {
             dim: 16,
             heads: 2,

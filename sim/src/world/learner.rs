@@ -1,8 +1,10 @@
 //! An arithmetic that is a hash: what `engine::work` is to the product.
 //!
 //! Every output is BLAKE3 of the weights, the operation and the inputs. So an honest miner and a validator
-//! that replays it agree to the bit, and nobody else does.
+//! that replays it agree to the bit, and nobody else does. What is merged is integers all the same, so that sums can
+//! be held against what was added: see [`codes`](super::codes).
 
+use super::codes::{self, Contribution};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, Member, Operation, Run, StageKind};
 use std::collections::BTreeMap;
@@ -12,8 +14,12 @@ use std::collections::BTreeMap;
 pub struct Learner {
     stage: u16,
     weights: Digest,
+    /// The weights of the last merge.
+    anchor: Digest,
     moments: Digest,
     momentum: Digest,
+    /// Microbatches folded since the last merge.
+    folded: u32,
     /// Gradients of the members that were not folded into a step yet, with the input of their forward.
     open: BTreeMap<Member, (Digest, Digest)>,
 }
@@ -25,6 +31,8 @@ pub struct Made {
     pub output: Option<Vec<u8>>,
     /// The loss, from a stage that judges.
     pub loss_q32: Option<i64>,
+    /// The contribution, from an encode.
+    pub contribution: Option<Contribution>,
 }
 
 impl Learner {
@@ -45,7 +53,8 @@ impl Learner {
             return Err(format!("the weights are of stage {found}, expected stage {stage}"));
         }
         let zero = Digest::default();
-        Ok(Self { stage, weights, moments: zero, momentum: zero, open: BTreeMap::new() })
+        let (anchor, open) = (weights, BTreeMap::new());
+        Ok(Self { stage, weights, anchor, moments: zero, momentum: zero, folded: 0, open })
     }
 
     /// The state that these bytes hold.
@@ -76,7 +85,18 @@ impl Learner {
         self.momentum
     }
 
-    /// Does one operation on the payloads with these digests.
+    /// Takes over newer weights of the same stage.
+    ///
+    /// # Errors
+    /// When the bytes are no weights of that stage.
+    pub fn take_over(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let fresh = Self::adopt(self.stage, bytes)?;
+        (self.weights, self.anchor, self.folded) = (fresh.weights, fresh.anchor, 0);
+        self.open.clear();
+        Ok(())
+    }
+
+    /// Does one operation on these inputs.
     ///
     /// # Errors
     /// When the operation cannot follow those before it, or lacks its input.
@@ -85,23 +105,26 @@ impl Learner {
         run: &Run,
         epoch: u32,
         operation: &Operation,
-        inputs: &[Digest],
+        inputs: &[&[u8]],
     ) -> Result<Made, String> {
         let kind = run.model.stage(self.stage.into()).map_or(StageKind::Whole, |stage| stage.kind);
-        let made = hash("operation", &(self.weights, epoch, operation, inputs));
+        let digests: Vec<Digest> = inputs.iter().map(|input| Digest::of(input)).collect();
+        let made = hash("operation", &(self.weights, epoch, operation, &digests));
         let block = || Some(wire::to_bytes(&("block", made)));
         let wants = match operation {
             Operation::Forward(_) => usize::from(!kind.embeds()),
             Operation::Backward(_) => usize::from(!kind.judges()),
-            Operation::Step { .. } | Operation::Encode => 0,
+            Operation::Step { .. } | Operation::Scale => 0,
             Operation::Reduce { contributors, .. } => contributors.len(),
-            Operation::Apply => usize::from(run.outer != spec::Outer::None),
+            Operation::Apply if run.outer == spec::Outer::None => 0,
+            Operation::Encode | Operation::Apply => inputs.len(),
         };
         if inputs.len() != wants {
             return Err(format!("{} has {} inputs, expected {wants}", operation.name(), inputs.len()));
         }
         let mut output = None;
         let mut loss_q32 = None;
+        let mut contribution = None;
         match operation {
             Operation::Forward(member) => {
                 self.open.insert(*member, (made, Digest::default()));
@@ -123,16 +146,30 @@ impl Learner {
                 let gradients: Option<Vec<Digest>> =
                     members.iter().map(|member| Some(self.open.remove(member)?.1)).collect();
                 let gradients = gradients.ok_or("a step folds a member without a gradient")?;
+                self.folded += members.len() as u32;
                 self.moments = hash("moments", &(self.moments, &gradients));
                 self.weights = hash("weights", &(made, self.moments));
             }
-            Operation::Encode | Operation::Reduce { .. } => output = block(),
+            Operation::Scale => output = block(),
+            Operation::Encode => {
+                let blocks = butterfly::blocks(run.model.stage_parameters(self.stage.into()));
+                let noise = hash("codes", &(self.weights, self.anchor, &digests));
+                contribution = Some(Contribution::drawn(blocks, self.folded, noise));
+            }
+            Operation::Reduce { .. } => output = Some(codes::sum(inputs)?),
+            Operation::Apply if run.outer == spec::Outer::None => self.merge_into(self.weights),
             Operation::Apply => {
-                self.momentum = hash("momentum", &(self.momentum, made));
-                self.weights = hash("weights", &(made, self.momentum));
+                let sums = codes::whole(run.model.stage_parameters(self.stage.into()), inputs)?;
+                self.momentum = hash("momentum", &(self.momentum, &sums));
+                // From the weights of the last merge, as everybody has them: not from the local ones.
+                self.merge_into(hash("weights", &(self.anchor, &sums, self.momentum)));
             }
         }
-        Ok(Made { output, loss_q32 })
+        Ok(Made { output, loss_q32, contribution })
+    }
+
+    fn merge_into(&mut self, weights: Digest) {
+        (self.weights, self.anchor, self.folded) = (weights, weights, 0);
     }
 }
 
@@ -158,13 +195,13 @@ mod tests {
         let mut miner = Learner::adopt(1, &Learner::first_weights(&run, 1)).unwrap();
         let member = Member { assignment: 1, attempt: 0, step: 0, position: 0, microbatch: 0 };
         let mut copy = Learner::from_state(&miner.state()).unwrap();
-        let input = Digest([1; 32]);
+        let input: &[u8] = &[1; 32];
         for operation in [Operation::Forward(member), Operation::Backward(member)] {
             let made = miner.perform(&run, 0, &operation, &[input]).unwrap();
             assert!(made.output.is_some());
             assert_eq!(copy.perform(&run, 0, &operation, &[input]).unwrap(), made);
         }
-        let other = copy.perform(&run, 0, &Operation::Backward(member), &[Digest([2; 32])]).unwrap();
+        let other = copy.perform(&run, 0, &Operation::Backward(member), &[&[2; 32][..]]).unwrap();
         assert!(other.output.is_some());
         let step = Operation::Step { step: 0, members: vec![member] };
         miner.perform(&run, 0, &step, &[]).unwrap();

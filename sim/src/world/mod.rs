@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod codes;
 pub mod disk;
 pub mod faults;
 pub mod learner;
@@ -58,6 +59,8 @@ struct Node {
     connected: bool,
     table: Objects,
     learner: Option<Learner>,
+    /// What was encoded last.
+    contribution: Option<codes::Contribution>,
     /// When the engine has done everything it was given.
     free_at_us: u64,
     wake_ms: Option<u64>,
@@ -194,6 +197,7 @@ impl World {
             let (arrow, what): (_, &dyn std::fmt::Debug) = match &entry.what {
                 What::Event(event) => ("<-", event),
                 What::Effect(effect) => ("->", effect),
+                made => ("==", made),
             };
             // Writing into a string cannot fail.
             let _ =
@@ -240,6 +244,7 @@ impl Node {
             connected: true,
             table: Objects::default(),
             learner: None,
+            contribution: None,
             free_at_us: 0,
             wake_ms: None,
             journal: Journal::default(),

@@ -2,12 +2,12 @@
 
 use super::faults::{LOST_US, SUSPECTED_US};
 use super::learner::{Learner, Made};
-use super::{Coming, World};
-use crate::trace::Event;
+use super::{Coming, World, codes};
+use crate::trace::{Event, What};
 use miner_core::{Done, Task};
 use orchestrator_core::Report as Said;
-use spec::{Digest, NodeId, Outcome};
-use wire::{Grant, Message, ObjectRef, PayloadHead, Presigned};
+use spec::{Digest, NodeId, Operation, Outcome};
+use wire::{Grant, Message, ObjectRef, Presigned};
 
 /// How long an operation of an engine takes, in microseconds.
 const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
@@ -62,7 +62,12 @@ impl World {
         use miner_core::{Effect, Event as Happened};
         match effect {
             Effect::Send(message) => self.say(node, message),
-            Effect::SendPayload { to, head, block } => self.send_payload(node, to, head, block),
+            Effect::SendPayload { to, head, block } => {
+                self.send_object(node, to, block, |block| Happened::Payload { head, block })
+            }
+            Effect::SendPart { to, head, block } => {
+                self.send_object(node, to, block, |block| Happened::Part { head, block })
+            }
             Effect::Fetch { object, .. } => {
                 let digest = object.digest;
                 let failed = |_, why| Event::Miner(Happened::StoreFailed { digest, why });
@@ -138,7 +143,13 @@ impl World {
         }
     }
 
-    fn send_payload(&mut self, from: usize, to: NodeId, head: PayloadHead, block: Digest) {
+    fn send_object(
+        &mut self,
+        from: usize,
+        to: NodeId,
+        block: Digest,
+        arrived: impl FnOnce(ObjectRef) -> miner_core::Event,
+    ) {
         let Some(&node) = self.by_id.get(&to) else { return };
         if !self.nodes[from].connected || !self.nodes[node].connected {
             return; // payloads go through the orchestrator's relay
@@ -149,7 +160,7 @@ impl World {
                 .object("objects_are_there", format!("{name} sends object {}, {}", block, missing(block)));
         };
         let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
-        let event = Event::Miner(miner_core::Event::Payload { head, block: ObjectRef::of(&bytes) });
+        let event = Event::Miner(arrived(ObjectRef::of(&bytes)));
         self.clock.at(at_us, Coming::Event { node, event, objects: vec![bytes] });
     }
 
@@ -227,28 +238,51 @@ impl World {
     fn attempt(&mut self, node: usize, task: Task, objects: &mut Vec<Vec<u8>>) -> Result<Done, String> {
         let mut done = Done {
             output: None,
+            root: None,
             state: None,
             weights: None,
             momentum: None,
             loss_q32: None,
             outcome: Outcome::Ok,
         };
+        let mut keep = |bytes: Vec<u8>| {
+            let object = ObjectRef::of(&bytes);
+            objects.push(bytes);
+            object
+        };
         let machine = &mut self.nodes[node];
         let (epoch, operation, inputs, keep_state, keep_weights) = match task {
             Task::Adopt { stage, weights, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
-                machine.learner = Some(Learner::adopt(stage, bytes)?);
+                match &mut machine.learner {
+                    Some(learner) => learner.take_over(bytes)?,
+                    None => machine.learner = Some(Learner::adopt(stage, bytes)?),
+                }
+                return Ok(done);
+            }
+            Task::Cut { blocks } => {
+                let contribution = machine.contribution.as_ref().ok_or("nothing was encoded")?;
+                done.output =
+                    Some(keep(contribution.piece(machine.id, &blocks).ok_or("there are no such blocks")?));
+                return Ok(done);
+            }
+            Task::Open { piece, from, root, blocks } => {
+                let bytes = machine.table.get(piece).ok_or_else(|| missing(piece))?;
+                let opens = codes::piece(bytes)
+                    .is_ok_and(|piece| (piece.who, piece.root, piece.blocks) == (from, root, blocks));
+                done.output = opens.then(|| ObjectRef::of(bytes));
                 return Ok(done);
             }
             Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
                 (epoch, operation, inputs, keep_state, keep_weights)
             }
         };
-        if let Some(&absent) = inputs.iter().find(|input| machine.table.get(**input).is_none()) {
-            return Err(missing(absent));
-        }
+        let bytes: Vec<&[u8]> = inputs
+            .iter()
+            .map(|input| machine.table.get(*input).ok_or_else(|| missing(*input)))
+            .collect::<Result<_, _>>()?;
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
-        let mut made = learner.perform(&self.run, epoch, &operation, &inputs)?;
+        let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
         if machine
             .fate
             .perturbation
@@ -256,11 +290,14 @@ impl World {
         {
             perturb(&mut made);
         }
-        let mut keep = |bytes: Vec<u8>| {
-            let object = ObjectRef::of(&bytes);
-            objects.push(bytes);
-            object
-        };
+        let mut seen = None;
+        if let Some(contribution) = made.contribution {
+            done.root = Some(contribution.root(machine.id));
+            machine.contribution = Some(contribution.clone());
+            seen = Some(What::Encoded { epoch, contribution });
+        } else if let (Operation::Reduce { contributors, .. }, Some(sum)) = (&operation, &made.output) {
+            seen = Some(What::Reduced { epoch, contributors: contributors.clone(), sum: sum.clone() });
+        }
         done.output = made.output.map(&mut keep);
         done.loss_q32 = made.loss_q32;
         if keep_state {
@@ -269,6 +306,9 @@ impl World {
         if keep_weights {
             done.weights = Some(keep(learner.shard()));
             done.momentum = Some(learner.momentum());
+        }
+        if let Some(seen) = seen {
+            self.observe(node, seen);
         }
         Ok(done)
     }
@@ -289,13 +329,13 @@ impl World {
             Err(why) => return (results, Some(why)),
         };
         for replay in operations {
-            let inputs: Vec<Digest> = replay.input.into_iter().collect();
-            let made = match inputs.iter().find(|input| table.get(**input).is_none()) {
-                Some(&absent) => Err(missing(absent)),
-                None => learner.perform(&self.run, epoch, &replay.operation, &inputs),
+            let inputs = replay.input.map(|input| table.get(input).ok_or_else(|| missing(input)));
+            let made = match inputs.transpose() {
+                Err(absent) => Err(absent),
+                Ok(input) => learner.perform(&self.run, epoch, &replay.operation, input.as_slice()),
             };
             match made {
-                Ok(Made { output, loss_q32 }) => results.push(validator_core::Replayed {
+                Ok(Made { output, loss_q32, .. }) => results.push(validator_core::Replayed {
                     output: output.map(|bytes| Digest::of(&bytes)),
                     state: replay.digest_state.then(|| Digest::of(&learner.state())),
                     loss_q32,

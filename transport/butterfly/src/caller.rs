@@ -1,10 +1,10 @@
 //! The orchestrator's half: when the pairs are drawn, and whose contributions count.
 
-use crate::partition::Seat;
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
-use wire::Machine;
+use wire::merge::Seat;
+use wire::{Call, Machine, Round};
 
 /// Calls the rounds of one merge.
 ///
@@ -15,8 +15,9 @@ pub struct Caller {
     secret: [u8; 32],
     bandwidths: BTreeMap<NodeId, u64>,
     roots: BTreeMap<NodeId, Digest>,
-    holding: BTreeSet<NodeId>,
+    holding: BTreeSet<(Round, NodeId)>,
     lost: BTreeSet<NodeId>,
+    scaled: bool,
     drawn: bool,
     closed: bool,
 }
@@ -31,34 +32,15 @@ pub enum Heard {
         /// To what.
         root: Digest,
     },
-    /// A member holds the pieces of its shards from everybody who is not lost.
+    /// A member holds what a round is about from everybody who is not lost.
     Holding {
         /// Who.
         from: NodeId,
+        /// Which round.
+        round: Round,
     },
     /// A member is gone, or its time is up. There is no way back into this merge.
     Lost(NodeId),
-}
-
-/// What the caller says to every member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Call {
-    /// See [`crate::Event::Drawn`].
-    Drawn {
-        /// The secret, told only now.
-        secret: [u8; 32],
-        /// Who takes part, in key order.
-        seats: Vec<Seat>,
-    },
-    /// See [`crate::Event::Closed`].
-    Closed {
-        /// Whose contributions are added up, in key order.
-        contributors: Vec<NodeId>,
-    },
-    /// See [`crate::Event::Lost`].
-    Lost(NodeId),
-    /// Nobody is left: the merge is off.
-    Abandoned,
 }
 
 impl Caller {
@@ -71,6 +53,7 @@ impl Caller {
             roots: BTreeMap::new(),
             holding: BTreeSet::new(),
             lost: BTreeSet::new(),
+            scaled: false,
             drawn: false,
             closed: false,
         }
@@ -93,14 +76,16 @@ impl Machine for Caller {
         let mut calls = Vec::new();
         match event {
             Heard::Committed { from, root } => {
-                let expected =
-                    !self.drawn && self.bandwidths.contains_key(&from) && !self.lost.contains(&from);
+                let expected = self.scaled
+                    && !self.drawn
+                    && self.bandwidths.contains_key(&from)
+                    && !self.lost.contains(&from);
                 if expected {
                     self.roots.entry(from).or_insert(root);
                 }
             }
-            Heard::Holding { from } => {
-                self.holding.insert(from);
+            Heard::Holding { from, round } => {
+                self.holding.insert((round, from));
             }
             Heard::Lost(node) => {
                 if self.bandwidths.contains_key(&node) && self.lost.insert(node) {
@@ -116,13 +101,16 @@ impl Machine for Caller {
             }
         }
         let lives = |node: &&NodeId| !self.lost.contains(*node);
+        let hold = |round, node: &NodeId| self.holding.contains(&(round, *node));
+        if !self.scaled && self.bandwidths.keys().filter(lives).all(|node| hold(Round::Scales, node)) {
+            self.scaled = true;
+            calls.push(Call::Scaled { members: self.bandwidths.keys().filter(lives).copied().collect() });
+        }
         if !self.drawn && self.bandwidths.keys().filter(lives).all(|node| self.roots.contains_key(node)) {
             self.drawn = true;
             calls.push(Call::Drawn { secret: self.secret, seats: self.seats() });
         }
-        if self.drawn
-            && !self.closed
-            && self.roots.keys().filter(lives).all(|node| self.holding.contains(node))
+        if self.drawn && !self.closed && self.roots.keys().filter(lives).all(|node| hold(Round::Pieces, node))
         {
             self.closed = true;
             calls.push(Call::Closed { contributors: self.roots.keys().filter(lives).copied().collect() });

@@ -7,9 +7,12 @@
 //!
 //! ```text
 //! member                          caller (the orchestrator)
+//!   Scale, SendScales -> all members
+//!   Holding(scales)          ---->  all living hold the scales of all living
+//!   Encode                   <----  Scaled(members)            the one scale on which all tell their change
 //!   Encoded -> Commit(root)  ---->  all roots in, or their senders lost
 //!   SendPiece to owners      <----  Drawn(secret, seats)       the pairs follow from secret and roots
-//!   Holding                  ---->  every owner holds what the living sent
+//!   Holding(pieces)          ---->  every owner holds what the living sent
 //!   Reduce                   <----  Closed(contributors)       the one list that everybody adds up
 //!   Announce, SendSum  -> all members -> Apply
 //! ```
@@ -30,6 +33,8 @@ mod partition;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{Call, Caller, Heard};
+pub use caller::{Caller, Heard};
 pub use member::{Butterfly, Effect, Event};
-pub use partition::{BLOCK, Copies, Seat, Shard, bound, partition};
+pub use partition::{BLOCK, Copies, Shard, blocks, bound, draw, partition};
+pub use wire::Call;
+pub use wire::merge::Seat;

@@ -1,11 +1,12 @@
 //! A member's half of the merge.
 
-use crate::partition::{BLOCK, Copies, Seat, Shard, partition};
+use crate::partition::{Copies, Shard, blocks, draw};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use wire::Machine;
+use wire::merge::Seat;
+use wire::{Call, Machine, Round};
 
 /// One member of one merge. Messages may come in any order; each round waits for what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct Butterfly {
     members: BTreeSet<NodeId>,
     blocks: u64,
     copies: Copies,
+    /// Members whose scales are here, mine included.
+    scales: BTreeSet<NodeId>,
+    scaled: Option<Vec<NodeId>>,
     root: Option<Digest>,
     seats: Option<Vec<Seat>>,
     shards: Vec<Shard>,
@@ -33,8 +37,11 @@ pub struct Butterfly {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Done {
+    Begin,
+    Scales,
+    Encode,
     Pieces,
-    Holding,
+    Holding(Round),
     Reduce(u32),
     Announce(u32),
     SendSum(u32, NodeId),
@@ -46,18 +53,22 @@ enum Done {
 /// What can happen to a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
+    /// The merge begins.
+    Began,
+    /// My scales are known.
+    Scaled,
+    /// A member's scales arrived.
+    Scales {
+        /// Whose.
+        from: NodeId,
+    },
     /// My contribution is encoded.
     Encoded {
         /// Root of the tree over it.
         root: Digest,
     },
-    /// The caller draws the pairs.
-    Drawn {
-        /// Together with the roots this is the seed.
-        secret: [u8; 32],
-        /// Who takes part, in key order.
-        seats: Vec<Seat>,
-    },
+    /// The caller says how far the merge has come.
+    Called(Call),
     /// A piece of a contribution arrived.
     Piece {
         /// Whose.
@@ -67,22 +78,8 @@ pub enum Event {
         /// Whether it opens against the sender's root.
         opens: bool,
     },
-    /// The caller says whose contributions are added up.
-    Closed {
-        /// In key order.
-        contributors: Vec<NodeId>,
-    },
     /// A reduction that I was asked for is done.
     Reduced {
-        /// Which shard.
-        shard: u32,
-        /// Digest of the sum.
-        sum: Digest,
-    },
-    /// An owner says what its sum is.
-    Announced {
-        /// Who.
-        from: NodeId,
         /// Which shard.
         shard: u32,
         /// Digest of the sum.
@@ -104,13 +101,23 @@ pub enum Event {
         /// Digest of the true sum.
         sum: Digest,
     },
-    /// The caller says that a member is gone for this merge.
-    Lost(NodeId),
 }
 
 /// What a member wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
+    /// Find my scales; answered by [`Event::Scaled`].
+    Scale,
+    /// Send my scales.
+    SendScales {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Encode my contribution; answered by [`Event::Encoded`].
+    Encode {
+        /// On the largest of these members' scales, in key order; on my own where there is none.
+        members: Vec<NodeId>,
+    },
     /// Tell the caller what I commit to.
     Commit {
         /// Root of the tree over my contribution.
@@ -125,8 +132,8 @@ pub enum Effect {
         /// The shard's blocks.
         blocks: Range<u64>,
     },
-    /// Tell the caller that I hold the pieces of my shards from everybody who is not lost.
-    Holding,
+    /// Tell the caller what I hold from everybody who is not lost.
+    Holding(Round),
     /// Add up the pieces of a shard; answered by [`Event::Reduced`].
     Reduce {
         /// Which shard.
@@ -136,7 +143,7 @@ pub enum Effect {
         /// Whose pieces, in key order.
         contributors: Vec<NodeId>,
     },
-    /// Tell every member what my sum of a shard is.
+    /// Tell the caller, and by it every member, what my sum of a shard is.
     Announce {
         /// Which shard.
         shard: u32,
@@ -188,8 +195,10 @@ impl Butterfly {
         Self {
             me,
             members: members.iter().copied().chain([me]).collect(),
-            blocks: parameters.div_ceil(BLOCK),
+            blocks: blocks(parameters),
             copies,
+            scales: BTreeSet::new(),
+            scaled: None,
             root: None,
             seats: None,
             shards: Vec::new(),
@@ -207,6 +216,59 @@ impl Butterfly {
     /// The shards, once drawn.
     pub fn shards(&self) -> &[Shard] {
         &self.shards
+    }
+
+    fn began(&mut self, effects: &mut Vec<Effect>) {
+        if !self.done.insert(Done::Begin) {
+            return;
+        }
+        if self.members.len() > 1 {
+            effects.push(Effect::Scale);
+        } else if self.done.insert(Done::Encode) {
+            effects.push(Effect::Encode { members: Vec::new() });
+        }
+    }
+
+    fn called(&mut self, call: Call, effects: &mut Vec<Effect>) {
+        match call {
+            Call::Scaled { members } => {
+                self.scaled.get_or_insert(members);
+            }
+            Call::Drawn { secret, seats } => self.draw(secret, seats, effects),
+            Call::Closed { contributors } => {
+                self.contributors.get_or_insert(contributors);
+            }
+            Call::Announced { from, shard, sum } if self.expects(from, shard) && from != self.me => {
+                self.words.entry((shard, from)).or_insert(sum);
+            }
+            Call::Lost(node) => {
+                self.lost.insert(node);
+            }
+            Call::Announced { .. } | Call::Abandoned => {}
+        }
+    }
+
+    /// The first round: my scales to everyone, everyone's here, then the codes.
+    fn scale(&mut self, effects: &mut Vec<Effect>) {
+        let me = self.me;
+        let mut others = self.members.iter().filter(|&&node| node != me && !self.lost.contains(&node));
+        if self.scales.contains(&me) && self.done.insert(Done::Scales) {
+            effects.extend(others.clone().map(|&to| Effect::SendScales { to }));
+        }
+        let complete = self.scales.contains(&me) && others.all(|node| self.scales.contains(node));
+        if complete && self.done.insert(Done::Holding(Round::Scales)) {
+            effects.push(Effect::Holding(Round::Scales));
+        }
+        if let Some(members) = &self.scaled {
+            if !members.contains(&me) {
+                if self.done.insert(Done::Encode) {
+                    effects.push(Effect::Excluded);
+                }
+            } else if members.iter().all(|node| self.scales.contains(node)) && self.done.insert(Done::Encode)
+            {
+                effects.push(Effect::Encode { members: members.clone() });
+            }
+        }
     }
 
     fn encoded(&mut self, root: Digest, effects: &mut Vec<Effect>) {
@@ -231,12 +293,7 @@ impl Butterfly {
             effects.push(Effect::Excluded);
             return;
         }
-        let mut hasher = blake3::Hasher::new_derive_key("iota butterfly draw v1");
-        hasher.update(&secret);
-        for seat in &seats {
-            hasher.update(seat.node.as_bytes()).update(seat.root.as_bytes());
-        }
-        self.shards = partition(self.blocks, &seats, hasher.finalize().as_bytes(), self.copies);
+        self.shards = draw(self.blocks, &secret, &seats, self.copies);
         self.seats = Some(seats);
     }
 
@@ -247,6 +304,7 @@ impl Butterfly {
 
     /// Does everything that what is known by now allows.
     fn advance(&mut self, effects: &mut Vec<Effect>) {
+        self.scale(effects);
         let Some(seats) = self.seats.clone() else { return };
         for shard in self.shards.clone() {
             self.scatter(&shard, effects);
@@ -280,8 +338,8 @@ impl Butterfly {
             })
         };
         let complete = self.shards.iter().filter(mine).all(held);
-        if self.members.len() > 1 && complete && self.done.insert(Done::Holding) {
-            effects.push(Effect::Holding);
+        if self.members.len() > 1 && complete && self.done.insert(Done::Holding(Round::Pieces)) {
+            effects.push(Effect::Holding(Round::Pieces));
         }
     }
 
@@ -365,8 +423,15 @@ impl Machine for Butterfly {
     fn handle(&mut self, _now_ms: u64, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Began => self.began(&mut effects),
+            Event::Scaled => {
+                self.scales.insert(self.me);
+            }
+            Event::Scales { from } if self.members.contains(&from) => {
+                self.scales.insert(from);
+            }
             Event::Encoded { root } => self.encoded(root, &mut effects),
-            Event::Drawn { secret, seats } => self.draw(secret, seats, &mut effects),
+            Event::Called(call) => self.called(call, &mut effects),
             Event::Piece { from, shard, opens } if self.expects(from, shard) => {
                 if opens {
                     self.pieces.insert((from, shard));
@@ -374,15 +439,9 @@ impl Machine for Butterfly {
                     effects.push(Effect::Accuse { node: from, shard });
                 }
             }
-            Event::Closed { contributors } => {
-                self.contributors.get_or_insert(contributors);
-            }
             Event::Reduced { shard, sum } if self.done.contains(&Done::Reduce(shard)) => {
                 self.words.entry((shard, self.me)).or_insert(sum);
                 self.sums.entry((shard, self.me)).or_insert(sum);
-            }
-            Event::Announced { from, shard, sum } if self.expects(from, shard) && from != self.me => {
-                self.words.entry((shard, from)).or_insert(sum);
             }
             Event::Sum { from, shard, sum } if self.expects(from, shard) && from != self.me => {
                 // The last one counts: after a shard is settled the truth may come from the same sender.
@@ -391,13 +450,10 @@ impl Machine for Butterfly {
             Event::Settled { shard, sum } if (shard as usize) < self.shards.len() => {
                 self.settled.entry(shard).or_insert(sum);
             }
-            Event::Lost(node) => {
-                self.lost.insert(node);
-            }
             // From a stranger, or an answer to nothing that I asked.
-            Event::Piece { .. }
+            Event::Scales { .. }
+            | Event::Piece { .. }
             | Event::Reduced { .. }
-            | Event::Announced { .. }
             | Event::Sum { .. }
             | Event::Settled { .. } => {}
         }

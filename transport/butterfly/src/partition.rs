@@ -7,11 +7,12 @@
 //! owns at most a row's length, hence never meets itself, and there are at most as many cuts as members.
 
 use serde::{Deserialize, Serialize};
-use spec::{Digest, NodeId};
+use spec::NodeId;
 use std::ops::Range;
+use wire::merge::Seat;
 
-/// Parameters in a block: the grain of shards and of scale exponents.
-pub const BLOCK: u64 = 128;
+/// Parameters in a block: the grain of shards, and a leaf of the tree over a contribution.
+pub const BLOCK: u64 = 1024;
 
 /// How many members add up each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,17 +31,6 @@ impl Copies {
             Self::Two => 2,
         })
     }
-}
-
-/// A member that takes part, as the draw knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seat {
-    /// Who.
-    pub node: NodeId,
-    /// What it committed to.
-    pub root: Digest,
-    /// The lesser of its upload and download rate; only ratios count.
-    pub bandwidth_bytes_per_s: u64,
 }
 
 /// A stretch of the stage's blocks and who adds it up.
@@ -62,6 +52,21 @@ pub fn bound(members: u64, copies: Copies) -> f64 {
         (_, Copies::One) => 2.0 * (n - 1.0) / n,
         (_, Copies::Two) => (3.0 * n - 4.0) / n,
     }
+}
+
+/// Blocks of a stage of `parameters` parameters.
+pub fn blocks(parameters: u64) -> u64 {
+    parameters.div_ceil(BLOCK)
+}
+
+/// The shards that follow from the caller's secret and what the members committed to.
+pub fn draw(blocks: u64, secret: &[u8; 32], seats: &[Seat], copies: Copies) -> Vec<Shard> {
+    let mut hasher = blake3::Hasher::new_derive_key("iota butterfly draw v1");
+    hasher.update(secret);
+    for seat in seats {
+        hasher.update(seat.node.as_bytes()).update(seat.root.as_bytes());
+    }
+    partition(blocks, seats, hasher.finalize().as_bytes(), copies)
 }
 
 /// Cuts `blocks` blocks into shards for `seats`, given in key order. The draw is a function of `seed`
@@ -172,6 +177,7 @@ fn legal(n: i128, r: i128, total: i128, budget: i128) -> Option<(i128, i128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spec::Digest;
     use std::collections::BTreeMap;
 
     fn seats(bandwidths: &[u64]) -> Vec<Seat> {

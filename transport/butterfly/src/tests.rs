@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use wire::Machine;
+use wire::{Machine, Round};
 
 /// One integer stands for a block; the members' shells hold them, the machines never see one.
 type Codes = Vec<i64>;
@@ -36,6 +36,8 @@ struct Network {
     contributors: Vec<NodeId>,
     disagreements: BTreeSet<(u32, [NodeId; 2])>,
     orphaned: BTreeSet<u32>,
+    /// Whose scales somebody encoded on.
+    encoded_on: BTreeSet<Vec<NodeId>>,
 }
 
 fn node(i: usize) -> NodeId {
@@ -75,10 +77,10 @@ impl Network {
             contributors: names.clone(),
             disagreements: BTreeSet::new(),
             orphaned: BTreeSet::new(),
+            encoded_on: BTreeSet::new(),
         };
         for &to in &names {
-            let root = digest(&network.members[&to].contribution);
-            network.tell(None, to, Event::Encoded { root }, Vec::new());
+            network.tell(None, to, Event::Began, Vec::new());
         }
         network
     }
@@ -121,15 +123,10 @@ impl Network {
     }
 
     fn call(&mut self, call: Call) {
-        let event = match call {
-            Call::Drawn { secret, seats } => Event::Drawn { secret, seats },
-            Call::Closed { contributors } => {
-                self.contributors.clone_from(&contributors);
-                Event::Closed { contributors }
-            }
-            Call::Lost(node) => Event::Lost(node),
-            Call::Abandoned => return,
-        };
+        if let Call::Closed { contributors } = &call {
+            self.contributors.clone_from(contributors);
+        }
+        let event = Event::Called(call);
         for to in self.members.keys().copied().collect::<Vec<_>>() {
             self.tell(None, to, event.clone(), Vec::new());
         }
@@ -165,7 +162,17 @@ impl Network {
             Effect::Commit { root } => {
                 self.flying.push(Packet::ToCaller(Heard::Committed { from: me, root }));
             }
-            Effect::Holding => self.flying.push(Packet::ToCaller(Heard::Holding { from: me })),
+            Effect::Holding(round) => {
+                self.flying.push(Packet::ToCaller(Heard::Holding { from: me, round }));
+            }
+            Effect::Scale => self.tell(None, me, Event::Scaled, Vec::new()),
+            Effect::SendScales { to } => self.tell(Some(me), to, Event::Scales { from: me }, Vec::new()),
+            Effect::Encode { members } => {
+                assert!(members.is_empty() || members.contains(&me));
+                self.encoded_on.insert(members);
+                let root = digest(&self.members[&me].contribution);
+                self.tell(None, me, Event::Encoded { root }, Vec::new());
+            }
             Effect::SendPiece { to, shard, blocks } => {
                 member.sent_blocks += blocks.end - blocks.start;
                 let codes = cut(&member.contribution, &blocks);
@@ -187,7 +194,8 @@ impl Network {
             }
             Effect::Announce { shard, sum } => {
                 for to in self.members.keys().copied().filter(|&to| to != me).collect::<Vec<_>>() {
-                    self.tell(Some(me), to, Event::Announced { from: me, shard, sum }, Vec::new());
+                    let call = Call::Announced { from: me, shard, sum };
+                    self.tell(Some(me), to, Event::Called(call), Vec::new());
                 }
             }
             Effect::SendSum { to, shard, blocks } => {
@@ -221,6 +229,7 @@ impl Network {
 
     /// Everyone alive applied the sum of the contributors, once.
     fn check(&self, blocks: u64) {
+        assert_eq!(self.encoded_on.len(), 1, "all encode on one scale");
         let expected = self.sum(&(0..blocks), &self.contributors);
         for (name, member) in self.members.iter().filter(|(name, _)| !self.dead.contains(name)) {
             assert_eq!(member.applied.len(), 1, "{name} applied so many times");
@@ -291,15 +300,16 @@ fn a_disputed_shard_is_not_applied_before_it_is_settled() {
 fn a_shard_without_an_owner_left_is_said_to_be_orphaned() {
     let mut network = Network::new(3, 30, Copies::One, 11);
     // With single owners a death after the roots are in loses the sum; before, the others merge alone.
-    network.run(Some((node(1), 12)));
+    network.run(Some((node(1), 30)));
     assert!(!network.orphaned.is_empty());
 }
 
 #[test]
 fn one_member_needs_nobody() {
     let mut alone = Butterfly::new(node(0), &[node(0)], 1000, Copies::Two);
+    assert_eq!(alone.handle(0, Event::Began), [Effect::Encode { members: vec![] }]);
     let effects = alone.handle(0, Event::Encoded { root: Digest([1; 32]) });
-    assert_eq!(effects, [Effect::Reduce { shard: 0, blocks: 0..8, contributors: vec![node(0)] }]);
+    assert_eq!(effects, [Effect::Reduce { shard: 0, blocks: 0..1, contributors: vec![node(0)] }]);
     let sum = Digest([2; 32]);
     assert_eq!(alone.handle(0, Event::Reduced { shard: 0, sum }), [Effect::Apply { sums: vec![sum] }]);
 }

@@ -1,7 +1,10 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
-use crate::{Ask, Finding, Message, ObjectRef, PayloadHead, PayloadKind, Receipt, Role, Verb};
-use spec::{Digest, Outcome, Window};
+use crate::{
+    Ask, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt, Role, Round,
+    Verb,
+};
+use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;
 
 impl fmt::Display for Message {
@@ -65,6 +68,17 @@ impl fmt::Display for Message {
             ),
             Self::Finish { reason } => write!(f, "finish: {reason}"),
             Self::Leave { reason } => write!(f, "leave: {reason}"),
+            Self::Call { epoch, call } => write!(f, "merge of epoch {epoch}: {call}"),
+            Self::Holding { epoch, round } => {
+                let what = match round {
+                    Round::Scales => "scales",
+                    Round::Pieces => "pieces",
+                };
+                write!(f, "holding everybody's {what} of epoch {epoch}")
+            }
+            Self::Part(head) => head.fmt(f),
+            Self::Keep(object) => write!(f, "keep {object} in the store"),
+            Self::Kept(object) => write!(f, "kept {object} in the store"),
         }
     }
 }
@@ -104,6 +118,41 @@ impl fmt::Display for PayloadHead {
     }
 }
 
+impl fmt::Display for PartHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epoch = self.receipt.body.epoch;
+        match self.part {
+            Part::Scales => write!(f, "scales of epoch {epoch}"),
+            Part::Piece { shard } => write!(f, "piece of shard {shard} of epoch {epoch}"),
+            Part::Sum { shard } => write!(f, "sum of shard {shard} of epoch {epoch}"),
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scaled { members } => {
+                write!(f, "encode on the scales of")?;
+                names(f, members.iter())
+            }
+            Self::Drawn { seats, .. } => {
+                write!(f, "the pairs are drawn among")?;
+                names(f, seats.iter().map(|seat| &seat.node))
+            }
+            Self::Closed { contributors } => {
+                write!(f, "add up")?;
+                names(f, contributors.iter())
+            }
+            Self::Announced { from, shard, sum } => {
+                write!(f, "the sum of shard {shard} by {} is {}", from.short(), sum.short())
+            }
+            Self::Lost(node) => write!(f, "{} is lost", node.short()),
+            Self::Abandoned => write!(f, "nobody is left"),
+        }
+    }
+}
+
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: epoch {} stage {} ", self.sequence, self.epoch, self.stage)?;
@@ -135,6 +184,10 @@ impl fmt::Display for Finding {
             Self::Inconsistent { why } => write!(f, "inconsistent: {why}"),
         }
     }
+}
+
+fn names<'a>(f: &mut fmt::Formatter<'_>, mut nodes: impl Iterator<Item = &'a NodeId>) -> fmt::Result {
+    nodes.try_for_each(|node| write!(f, " {}", node.short()))
 }
 
 /// Digests by their first digits, everything else as it is.

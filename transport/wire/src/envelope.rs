@@ -16,7 +16,7 @@
 //! ```
 
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
-use crate::message::{AUDIT_KIND, KINDS, Message, PAYLOAD_KIND};
+use crate::message::{AUDIT_KIND, KINDS, Message, has_body};
 use bytes::Bytes;
 use spec::NodeId;
 use std::fmt;
@@ -37,7 +37,7 @@ pub struct Frame {
     pub to: NodeId,
     /// The message.
     pub message: Message,
-    /// A payload block, or nothing.
+    /// A payload block or a part of a merge, or nothing.
     pub body: Bytes,
 }
 
@@ -187,7 +187,7 @@ impl Header {
 
     fn check_lengths(&self) -> Result<(), WireError> {
         let head_limit = if self.kind == AUDIT_KIND { HEAD_BYTES_MAX } else { SHORT_HEAD_BYTES_MAX };
-        let body_limit = if self.kind == PAYLOAD_KIND { BODY_BYTES_MAX } else { 0 };
+        let body_limit = if has_body(self.kind) { BODY_BYTES_MAX } else { 0 };
         for (what, found, limit) in [
             ("head", self.head_len, head_limit),
             ("body", self.body_len, body_limit),

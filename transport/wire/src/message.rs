@@ -3,7 +3,7 @@
 use crate::audit::{AuditOrder, Verdict};
 use crate::hello::{Hello, Refusal, Welcome};
 use crate::manifest::Manifest;
-use crate::merge::{Merge, Merged};
+use crate::merge::{Call, Merge, Merged, PartHead, Round};
 use crate::object::{Ask, Grant, ObjectRef};
 use crate::receipt::Receipt;
 use crate::signed::Signed;
@@ -40,7 +40,7 @@ pub enum Message {
     Receipt(Signed<Receipt>),
     /// Orchestrator to miner: the epoch's work is done, merge.
     Merge(Merge),
-    /// Miner to orchestrator: merged, and the weights are in the store.
+    /// Miner to orchestrator: merged, into these weights.
     Merged(Signed<Merged>),
     /// Orchestrator to miner: this window is drawn; upload what its receipts bind.
     Draw(Window),
@@ -67,6 +67,26 @@ pub enum Message {
         /// In one sentence.
         reason: String,
     },
+    /// Orchestrator to the members of a merge: it has come so far.
+    Call {
+        /// The epoch that ends.
+        epoch: u32,
+        /// What there is to know.
+        call: Call,
+    },
+    /// Miner to orchestrator: I hold this of everybody who is not lost.
+    Holding {
+        /// The epoch that ends.
+        epoch: u32,
+        /// What.
+        round: Round,
+    },
+    /// Miner to miner of its stage: the part in the body is yours.
+    Part(PartHead),
+    /// Orchestrator to miner: put the weights that you merged into the store.
+    Keep(ObjectRef),
+    /// Miner to orchestrator: they are there.
+    Kept(ObjectRef),
 }
 
 impl Message {
@@ -91,6 +111,11 @@ impl Message {
             Self::Verdict(_) => 15,
             Self::Finish { .. } => 16,
             Self::Leave { .. } => 17,
+            Self::Call { .. } => 18,
+            Self::Holding { .. } => 19,
+            Self::Part(_) => 20,
+            Self::Keep(_) => 21,
+            Self::Kept(_) => 22,
         }
     }
 
@@ -101,8 +126,15 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 18;
-/// The one kind that has a body.
+pub const KINDS: u8 = 23;
+/// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
+/// The kind whose body is a part of a merge.
+pub const PART_KIND: u8 = 20;
 /// The one kind whose head may be long: a whole window of receipts.
 pub const AUDIT_KIND: u8 = 14;
+
+/// Whether messages of this kind have a body; no other has one.
+pub fn has_body(kind: u8) -> bool {
+    matches!(kind, PAYLOAD_KIND | PART_KIND)
+}

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use spec::NodeId;
 use wire::envelope::{decode, encode};
 use wire::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
-use wire::message::{AUDIT_KIND, KINDS, PAYLOAD_KIND};
+use wire::message::{AUDIT_KIND, KINDS, PAYLOAD_KIND, has_body};
 use wire::{Assignment, HEADER_LEN, Header, Hello, Message, PayloadKind, Role, Slot, WireError};
 
 const BODY: &[u8] = b"body";
@@ -133,7 +133,7 @@ proptest! {
         body in prop::collection::vec(any::<u8>(), 1..300),
         unpacked in prop::option::of(1u32..BODY_BYTES_MAX),
     ) {
-        let payload = message.kind() == PAYLOAD_KIND;
+        let payload = has_body(message.kind());
         let (body, unpacked) = if payload { (body, unpacked) } else { (Vec::new(), None) };
         let (bytes, head) = encode(NodeId(to), &message, &body, unpacked).unwrap();
         let header = Header::decode(&bytes).unwrap();

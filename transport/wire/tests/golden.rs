@@ -10,7 +10,7 @@ mod samples;
 use std::fmt::Write;
 use std::path::Path;
 use wire::envelope::{decode, encode};
-use wire::message::{KINDS, PAYLOAD_KIND};
+use wire::message::{KINDS, has_body};
 use wire::{HEADER_LEN, Header};
 
 const BODY: &[u8] = b"sixteen bytes...";
@@ -27,7 +27,7 @@ fn text() -> String {
     let mut text = String::from(ABOUT);
     for (name, message) in samples::messages() {
         let kind = message.kind();
-        let body = if kind == PAYLOAD_KIND { BODY } else { b"" };
+        let body = if has_body(kind) { BODY } else { b"" };
         let (header, head) = encode(samples::receiver(), &message, body, None).unwrap();
         let fields: Vec<_> =
             FIELDS.windows(2).map(|field| hex::encode(&header[field[0]..field[1]])).collect();

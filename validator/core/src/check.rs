@@ -94,7 +94,7 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
                     stepped = true;
                     *step == order.window.step && *members == folded
                 }
-                Operation::Encode | Operation::Reduce { .. } | Operation::Apply => false,
+                Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => false,
             };
         if !holds {
             return Err(format!(
@@ -116,7 +116,7 @@ fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), String
         Operation::Forward(_) => (!kind.embeds(), false),
         Operation::Backward(_) => (!kind.judges(), false),
         Operation::Step { step, .. } => (false, run.digests_after(*step)),
-        Operation::Encode | Operation::Reduce { .. } | Operation::Apply => (false, false),
+        Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => (false, false),
     };
     for (what, found, expected) in
         [("an input", body.input.is_some(), input), ("a state digest", body.state.is_some(), state)]

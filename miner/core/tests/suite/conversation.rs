@@ -107,12 +107,15 @@ fn steps(world: &mut World) {
 /// Merges; the answer is the digest of the new weights.
 fn merge(world: &mut World) -> Digest {
     let members = vec![world.me()];
-    let effects = world.say(Message::Merge(Merge { epoch: 0, members, seed: [0; 32] }));
+    let effects = world.say(Message::Merge(Merge { epoch: 0, members, commitment: Digest::default() }));
     let merged = |effect: &Effect| match effect {
-        Effect::Send(Message::Merged(merged)) => Some(merged.verify().unwrap().weights.digest),
+        Effect::Send(Message::Merged(merged)) => Some(merged.verify().unwrap().weights),
         _ => None,
     };
-    effects.iter().find_map(merged).expect("it merges")
+    let weights = effects.iter().find_map(merged).expect("it merges");
+    let effects = world.say(Message::Keep(weights));
+    assert!(effects.contains(&Effect::Send(Message::Kept(weights))), "{effects:?}");
+    weights.digest
 }
 
 fn operations(world: &World) -> Vec<String> {

@@ -169,10 +169,10 @@ fn a_refused_grant_and_silence_end_the_miner() {
 }
 
 #[test]
-fn orders_that_are_not_due_are_ignored_and_a_merge_in_company_is_declined() {
+fn orders_that_are_not_due_are_ignored() {
     let mut world = World::opened(run());
     let members = vec![world.me()];
-    let early = world.say(Message::Merge(Merge { epoch: 0, members, seed: [0; 32] }));
+    let early = world.say(Message::Merge(Merge { epoch: 0, members, commitment: Digest::default() }));
     assert!(notes(&early).contains("is not due here"), "{early:?}");
     let draw = world.say(Message::Draw(Window { epoch: 0, step: 1 }));
     assert!(notes(&draw).contains("which no receipt binds"), "{draw:?}");

@@ -22,6 +22,8 @@ pub struct World {
     pub table: BTreeSet<Digest>,
     /// Whether every task fails from now on.
     pub engine_fails: bool,
+    /// Whether pieces open against what was committed to.
+    pub pieces_open: bool,
     /// Head, the miner itself, tail.
     pub keys: Vec<Key>,
     chains: Vec<Chain>,
@@ -76,6 +78,7 @@ impl World {
             transcript,
             table,
             engine_fails: false,
+            pieces_open: true,
             keys,
             chains: vec![Chain::default(); 3],
         }
@@ -125,7 +128,7 @@ impl World {
                 assert!(self.table.contains(&object.digest), "uploads what it holds");
                 self.give(Event::Uploaded { digest: object.digest })
             }
-            Effect::SendPayload { block, .. } => {
+            Effect::SendPayload { block, .. } | Effect::SendPart { block, .. } => {
                 assert!(self.table.contains(&block), "sends what it holds");
                 Vec::new()
             }
@@ -147,6 +150,7 @@ impl World {
     fn compute(&mut self, task: &Task) -> Done {
         let mut done = Done {
             output: None,
+            root: None,
             state: None,
             weights: None,
             momentum: None,
@@ -154,12 +158,19 @@ impl World {
             outcome: Outcome::Ok,
         };
         match task {
+            Task::Cut { blocks } => done.output = Some(object(&format!("piece {blocks:?}"))),
+            Task::Open { piece, .. } => {
+                assert!(self.table.contains(piece), "opens what it holds");
+                done.output = self.pieces_open.then_some(ObjectRef { digest: *piece, bytes: 1 });
+            }
             Task::Adopt { weights, .. } => assert!(self.table.contains(weights)),
             Task::Perform { operation, inputs, keep_state, keep_weights, .. } => {
                 assert!(inputs.iter().all(|input| self.table.contains(input)), "computes on what it holds");
                 let tag = format!("{operation:?} on {inputs:?}");
-                let gives = !matches!(operation, Operation::Step { .. } | Operation::Apply);
+                let gives =
+                    !matches!(operation, Operation::Step { .. } | Operation::Encode | Operation::Apply);
                 done.output = gives.then(|| object(&tag));
+                done.root = (*operation == Operation::Encode).then(|| object(&tag).digest);
                 done.state = keep_state.then(|| object(&format!("state after {tag}")));
                 done.weights = keep_weights.then(|| object(&format!("weights after {tag}")));
                 done.momentum = keep_weights.then(|| object("momentum").digest);

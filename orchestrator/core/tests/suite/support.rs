@@ -2,6 +2,7 @@
 
 use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Timeouts};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
+use wire::merge::inputs_digest;
 use wire::{
     Assignment, Chain, Finding, Hello, Key, Machine, Manifest, Merged, Message, ObjectRef, Receipt, Role,
     Signed, StageRecord, Transcript, Verdict,
@@ -51,7 +52,6 @@ pub fn config(run: Run) -> Config {
         token: b"token".to_vec(),
         secret: [3; 32],
         validators: 1,
-        miners_per_stage: 1,
         timeouts: Timeouts { join_ms: 10_000, seat_grace_ms: 1_000, stall_ms: 5_000 },
     }
 }
@@ -244,18 +244,19 @@ impl World {
                 let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
                 operations = vec![Operation::Encode, reduce, Operation::Apply];
             }
-            let mut before: Option<Signed<Receipt>> = None;
+            let mut before: Option<Digest> = None;
             for operation in operations {
                 let name = operation.name();
                 let output =
                     if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
                 self.works(stage, operation, |receipt| {
-                    take_input(receipt, before.as_ref());
+                    receipt.input = before.map(|output| inputs_digest(&[output]));
                     receipt.output = Some(output.digest);
                 });
-                before = self.puppets[stage].last.clone();
+                before = Some(output.digest);
             }
             self.merged(stage);
+            self.say(id, Message::Kept(new_weights(stage)));
         }
     }
 

@@ -4,10 +4,11 @@ use spec::{
     Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Member, Mode, Model, NodeId, Operation,
     Outcome, Outer, Run, Tokenizer, Window,
 };
+use wire::merge::Seat;
 use wire::{
-    Ask, Assignment, AuditOrder, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message, ObjectRef,
-    PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Signed, Slot, StageRecord, Verb, Verdict,
-    Welcome,
+    Ask, Assignment, AuditOrder, Call, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message,
+    ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Round, Signed,
+    Slot, StageRecord, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -62,6 +63,7 @@ fn run() -> Run {
         name: "golden".into(),
         mode: Mode::Portable,
         seed: 7,
+        miners_per_stage: 1,
         model,
         data,
         inner,
@@ -112,6 +114,10 @@ pub fn payload(kind: PayloadKind) -> Message {
     Message::Payload(PayloadHead { kind, assignment: 300, attempt: 1, receipt: receipt() })
 }
 
+pub fn part(part: Part) -> Message {
+    Message::Part(PartHead { part, receipt: receipt() })
+}
+
 /// Every kind in the order of its number, with the name it has in the golden file.
 pub fn messages() -> Vec<(&'static str, Message)> {
     let window = Window { epoch: 5, step: 10 };
@@ -139,6 +145,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     };
     let verdict = Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, finding };
     let merged = Merged { epoch: 5, weights: object(0x61), momentum: Digest([0x62; 32]) };
+    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000_000 };
     let slot = Slot { miner: key(2).id(), step: 6, position: 3 };
     vec![
         (
@@ -161,7 +168,10 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("Payload", payload(PayloadKind::Gradient)),
         ("Receipt", Message::Receipt(receipt())),
-        ("Merge", Message::Merge(Merge { epoch: 5, members: vec![key(2).id()], seed: [0x63; 32] })),
+        (
+            "Merge",
+            Message::Merge(Merge { epoch: 5, members: vec![key(2).id()], commitment: Digest([0x63; 32]) }),
+        ),
         ("Merged", Message::Merged(Signed::new(merged, &key(2)))),
         ("Draw", Message::Draw(window)),
         ("Revealed", Message::Revealed { window, state: object(0x51), inputs: vec![object(0x52)] }),
@@ -169,5 +179,10 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Verdict", Message::Verdict(Signed::new(verdict, &key(3)))),
         ("Finish", Message::Finish { reason: "the run is over".into() }),
         ("Leave", Message::Leave { reason: "ctrl-c".into() }),
+        ("Call", Message::Call { epoch: 5, call: Call::Drawn { secret: [0x71; 32], seats: vec![seat] } }),
+        ("Holding", Message::Holding { epoch: 5, round: Round::Pieces }),
+        ("Part", part(Part::Sum { shard: 3 })),
+        ("Keep", Message::Keep(object(0x61))),
+        ("Kept", Message::Kept(object(0x61))),
     ]
 }

@@ -1,24 +1,35 @@
-//! What replicas of a stage merge, as bytes: each one's integer codes, and their exact weighted sum.
+//! What replicas of a stage merge, as bytes: each one's scales and integer codes, pieces of them ([`piece`]) that open
+//! against what their maker committed to, and exact weighted sums ([`sum`]).
 //!
 //! ```text
 //! offset  size  field
 //!      0     4  magic "ICB1"
-//!      4     1  kind: 0 contribution, 1 sum
+//!      4     1  kind: 0 contribution, 2 scales
 //!      5     1  bits of a code, 2 to 8
 //!      6     2  zero
-//!      8     8  weight, u64 LE: microbatches folded in this epoch (of a sum: by all together)
+//!      8     8  weight, u64 LE: microbatches folded in this epoch
 //!     16     8  count, u64 LE: values of the stage
 //!     24     -  exponents, i8, one per 128 values (the last block may be partial)
-//!      .     -  contribution: codes, i8 each; sum: i64 LE each
+//!      .     -  contribution: codes, i8 each
 //! ```
 
+mod piece;
+mod sum;
+mod tree;
+
+pub use piece::{Committed, Piece};
+pub use sum::Sum;
+
 use kernels::codec::{EXPONENT_MAX, EXPONENT_MIN};
-use kernels::merge::{self, BLOCK};
+use kernels::merge::BLOCK;
 
 const MAGIC: [u8; 4] = *b"ICB1";
 const HEADER_LEN: usize = 24;
 const KIND_CONTRIBUTION: u8 = 0;
-const KIND_SUM: u8 = 1;
+const KIND_SCALES: u8 = 2;
+
+/// Values in a leaf of a contribution's tree: the grain of pieces.
+pub const LEAF: usize = 1024;
 
 /// One replica's change of the weights over an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,17 +44,15 @@ pub struct Contribution {
     pub codes: Vec<i16>,
 }
 
-/// The weighted sum of contributions.
+/// The exponents on which one replica could tell its change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sum {
+pub struct Scales {
     /// Bits of a code.
     pub bits: u8,
-    /// Microbatches folded by all.
-    pub weight: u64,
+    /// Microbatches folded.
+    pub weight: u32,
     /// Exponent of each block.
     pub exponents: Vec<i8>,
-    /// One sum per value.
-    pub sums: Vec<i64>,
 }
 
 /// Bytes that are not the contribution or sum expected.
@@ -103,54 +112,25 @@ impl Contribution {
     /// [`ContributionError`] says what is not as expected.
     pub fn from_bytes(bits: u8, count: usize, bytes: &[u8]) -> Result<Self, ContributionError> {
         let (weight, exponents, body) = parse(KIND_CONTRIBUTION, bits, count, 1, bytes)?;
-        let weight =
-            u32::try_from(weight).map_err(|_| field("weight", "below 2^32".into(), weight.to_string()))?;
         let codes: Vec<i16> = body.iter().map(|&byte| i16::from(byte as i8)).collect();
         check_range("code", codes.iter().map(|&code| i64::from(code)), -code_max(bits), code_max(bits))?;
         Ok(Self { bits, weight, exponents, codes })
     }
 }
 
-impl Sum {
-    /// Adds contributions, exactly.
-    ///
-    /// # Errors
-    /// Not all are on the same exponents.
-    pub fn of(bits: u8, count: usize, contributions: &[Contribution]) -> Result<Self, ContributionError> {
-        let exponents = match contributions.first() {
-            Some(first) => first.exponents.clone(),
-            None => vec![EXPONENT_MIN as i8; count.div_ceil(BLOCK)],
-        };
-        let mut sum = Self { bits, weight: 0, exponents, sums: vec![0; count] };
-        for (index, contribution) in contributions.iter().enumerate() {
-            let pairs = contribution.exponents.iter().zip(&sum.exponents);
-            if let Some(block) = pairs.enumerate().find_map(|(block, (a, b))| (a != b).then_some(block)) {
-                return Err(ContributionError::Exponents { index, block });
-            }
-            merge::accumulate(&mut sum.sums, &contribution.codes, contribution.weight);
-            sum.weight += u64::from(contribution.weight);
-        }
-        Ok(sum)
+impl Scales {
+    /// The canonical bytes, for a stage of `count` values.
+    pub fn to_bytes(&self, count: usize) -> Vec<u8> {
+        header(KIND_SCALES, self.bits, u64::from(self.weight), count, &self.exponents)
     }
 
-    /// The canonical bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = header(KIND_SUM, self.bits, self.weight, self.sums.len(), &self.exponents);
-        bytes.extend_from_slice(bytemuck::cast_slice(&self.sums));
-        bytes
-    }
-
-    /// Reads a sum over `count` values. Any bytes may come in; none makes it panic.
+    /// Reads the scales of `count` values. Any bytes may come in; none makes it panic.
     ///
     /// # Errors
     /// [`ContributionError`] says what is not as expected.
     pub fn from_bytes(bits: u8, count: usize, bytes: &[u8]) -> Result<Self, ContributionError> {
-        let (weight, exponents, body) = parse(KIND_SUM, bits, count, 8, bytes)?;
-        let mut sums = vec![0; count];
-        bytemuck::cast_slice_mut(&mut sums).copy_from_slice(body);
-        let max = i64::try_from(weight).unwrap_or(i64::MAX).saturating_mul(code_max(bits));
-        check_range("sum", sums.iter().copied(), -max, max)?;
-        Ok(Self { bits, weight, exponents, sums })
+        let (weight, exponents, _) = parse(KIND_SCALES, bits, count, 0, bytes)?;
+        Ok(Self { bits, weight, exponents })
     }
 }
 
@@ -171,11 +151,11 @@ fn parse(
     count: usize,
     width: usize,
     bytes: &[u8],
-) -> Result<(u64, Vec<i8>, &[u8]), ContributionError> {
+) -> Result<(u32, Vec<i8>, &[u8]), ContributionError> {
     let blocks = count.div_ceil(BLOCK);
     let expected_len = HEADER_LEN + blocks + width * count;
     if bytes.len() != expected_len {
-        return Err(field("length in bytes", expected_len.to_string(), bytes.len().to_string()));
+        return Err(field("length in bytes", expected_len, bytes.len()));
     }
     let (head, rest) = bytes.split_at(HEADER_LEN);
     let (exponents, body) = rest.split_at(blocks);
@@ -189,21 +169,27 @@ fn parse(
     ];
     for (name, found, expected) in fields {
         if found != expected {
-            return Err(field(name, expected.to_string(), found.to_string()));
+            return Err(field(name, expected, found));
         }
     }
     let exponents: Vec<i8> = bytemuck::cast_slice(exponents).to_vec();
+    check_exponents(&exponents)?;
+    let weight = number(&head[8..16]);
+    let weight = u32::try_from(weight).map_err(|_| field("weight", "below 2^32", weight))?;
+    Ok((weight, exponents, body))
+}
+
+fn check_exponents(exponents: &[i8]) -> Result<(), ContributionError> {
     let wide = exponents.iter().map(|&e| i64::from(e));
-    check_range("exponent", wide, i64::from(EXPONENT_MIN), i64::from(EXPONENT_MAX))?;
-    Ok((number(&head[8..16]), exponents, body))
+    check_range("exponent", wide, i64::from(EXPONENT_MIN), i64::from(EXPONENT_MAX))
 }
 
 fn code_max(bits: u8) -> i64 {
     (1 << (bits - 1)) - 1
 }
 
-fn field(field: &'static str, expected: String, found: String) -> ContributionError {
-    ContributionError::Field { field, expected, found }
+fn field(field: &'static str, expected: impl ToString, found: impl ToString) -> ContributionError {
+    ContributionError::Field { field, expected: expected.to_string(), found: found.to_string() }
 }
 
 fn check_range(
@@ -235,14 +221,13 @@ mod tests {
         let bytes = contribution(9).to_bytes();
         assert_eq!(bytes[..26], *b"ICB1\0\x04\0\0\x09\0\0\0\0\0\0\0\xC8\0\0\0\0\0\0\0\xFD\x05");
         assert_eq!(Contribution::from_bytes(4, 200, &bytes), Ok(contribution(9)));
-        let sum = Sum::of(4, 200, &[contribution(9), contribution(1)]).unwrap();
-        assert_eq!(Sum::from_bytes(4, 200, &sum.to_bytes()), Ok(sum.clone()));
-        assert_eq!((sum.weight, sum.sums[0], sum.sums[8]), (10, -70, 10));
-        assert_eq!(Sum::of(4, 200, &[]).unwrap().weight, 0);
+        let scales = Scales { bits: 4, weight: 9, exponents: vec![-3, 5] };
+        assert_eq!(Scales::from_bytes(4, 200, &scales.to_bytes(200)), Ok(scales));
+        assert!(Scales::from_bytes(4, 200, &bytes).is_err());
     }
 
     #[test]
-    fn codes_sums_and_exponents_out_of_range_are_named() {
+    fn codes_and_exponents_out_of_range_are_named() {
         let message = |bytes: &[u8]| Contribution::from_bytes(4, 200, bytes).unwrap_err().to_string();
         let good = contribution(9).to_bytes();
         let with = |at: usize, byte: u8| {
@@ -255,17 +240,13 @@ mod tests {
         assert!(message(&with(5, 8)).contains("bits: expected 4, found 8"));
         assert!(message(&with(13, 1)).contains("weight: expected below 2^32"));
         assert!(message(&good[..200]).contains("length in bytes: expected 226, found 200"));
-        let mut sum = Sum::of(4, 200, &[contribution(2)]).unwrap();
-        sum.sums[3] = 15;
-        let error = Sum::from_bytes(4, 200, &sum.to_bytes()).unwrap_err().to_string();
-        assert!(error.contains("sum 3 is 15, expected within -14..=14"), "{error}");
     }
 
     proptest! {
         #[test]
         fn decoding_any_bytes_never_panics(at in 0usize..300, byte: u8, noise in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Contribution::from_bytes(4, 200, &noise);
-            let _ = Sum::from_bytes(4, 3, &noise);
+            let _ = Scales::from_bytes(4, 200, &noise);
             let mut damaged = contribution(9).to_bytes();
             let at = at % damaged.len();
             damaged[at] = byte;
