@@ -139,7 +139,8 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
 pub fn mine(arguments: MinerArguments) -> Result<()> {
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
-    let options = miner::Options { invitation, key, perturb: arguments.test_perturb };
+    let state = arguments.key.with_extension("state");
+    let options = miner::Options { invitation, key, state, perturb: arguments.test_perturb };
     let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         miner::MinerError::Join(_) => input(error),

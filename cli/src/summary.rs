@@ -18,6 +18,8 @@ pub struct Summary {
     pub steps_total: u64,
     /// Tokens trained on.
     pub tokens: u64,
+    /// Tokens computed in vain, because somebody lost what it had done.
+    pub tokens_lost: u64,
     /// Mean loss of the first microbatches, nats per token.
     pub first_nats: Option<f64>,
     /// Mean loss of the last microbatches, nats per token.
@@ -63,7 +65,7 @@ impl Summary {
     /// Takes in a notice.
     pub fn take(&mut self, notice: &Notice) {
         match notice {
-            Notice::Listening { .. } => {}
+            Notice::Listening { .. } | Notice::Resumed { .. } => {}
             Notice::Report { ms, report } => self.take_report(*ms, report),
             Notice::Wire { frames, bytes_plain, bytes_sent } => {
                 self.wire_frames = *frames;
@@ -116,6 +118,14 @@ impl Summary {
                     miner.short(),
                     finding.sentence()
                 ));
+            }
+            Report::Rewound { epoch, steps, tokens, .. } => {
+                let per_step = self.tokens.checked_div(self.steps).unwrap_or_default();
+                self.steps -= u64::from(*steps).min(self.steps);
+                self.tokens -= (u64::from(*steps) * per_step).min(self.tokens);
+                self.tokens_lost += tokens;
+                self.recent.clear();
+                self.phase = format!("epoch {epoch}: beginning again");
             }
             Report::Suspected { .. } | Report::Note { .. } => {}
         }

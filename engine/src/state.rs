@@ -142,10 +142,31 @@ impl StageState {
     /// Digest of the outer momentum, as a file of the same kind with names `momentum/<name>`; zero in a run without an
     /// outer optimizer.
     pub fn momentum_digest(&self) -> Digest {
-        let Some(outer) = &self.outer else { return Digest::default() };
-        let section = Section { prefix: "momentum/", values: &outer.momentum };
+        match &self.outer {
+            Some(outer) => hashed(|sink| self.write_momentum(outer, sink)),
+            None => Digest::default(),
+        }
+    }
+
+    /// The outer momentum as a file, whose digest [`StageState::momentum_digest`] is; `None` without an outer optimizer.
+    pub fn momentum_bytes(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write_momentum(self.outer.as_ref()?, |piece| bytes.extend_from_slice(piece));
+        Some(bytes)
+    }
+
+    /// Takes over the outer momentum of a manifest (bytes as of [`StageState::momentum_bytes`]): what a miner does that
+    /// missed a merge. Without it the next outer step would part from everybody else's.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's momentum; the state is then as before.
+    pub fn adopt_momentum(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
         let metadata = identity(&self.run, &self.stage);
-        hashed(|sink| checkpoint::write(self.stage.layout(), &metadata, &[section], sink))
+        let sections = checkpoint::read(self.stage.layout(), &metadata, &["momentum/"], bytes)?;
+        if let (Some(outer), Some(momentum)) = (&mut self.outer, sections.into_iter().next()) {
+            outer.momentum = momentum;
+        }
+        Ok(())
     }
 
     /// Takes over the weights of a manifest (bytes as of [`StageState::weights_bytes`]) and keeps optimizer and momentum:
@@ -282,6 +303,11 @@ impl StageState {
 
     fn write_weights(&self, sink: impl FnMut(&[u8])) {
         let section = Section { prefix: "", values: &self.weights };
+        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
+    }
+
+    fn write_momentum(&self, outer: &OuterState, sink: impl FnMut(&[u8])) {
+        let section = Section { prefix: "momentum/", values: &outer.momentum };
         checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
     }
 

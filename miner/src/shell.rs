@@ -3,6 +3,8 @@
 use crate::worker::{self, Perturb, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
 use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Clock, Next, Shell, drive};
@@ -18,6 +20,8 @@ pub struct Options {
     pub invitation: Invitation,
     /// The node's key.
     pub key: Key,
+    /// Where the state at the start of an epoch is kept, so that it outlives the process.
+    pub state: PathBuf,
     /// A deliberate error, for trials.
     pub perturb: Option<Perturb>,
 }
@@ -55,7 +59,8 @@ pub async fn run(
         .spawn({
             let (objects, events) = (node.objects().clone(), events.clone());
             let who = options.key.id();
-            move || worker::work(todo, objects, events, who, options.perturb)
+            let place = options.state;
+            move || worker::work(todo, objects, events, who, place, options.perturb)
         })
         .map_err(MinerError::Thread)?;
     let stopper = tokio::spawn({
@@ -92,6 +97,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
         Arrival::Fetched(digest) => Event::Fetched { digest },
         Arrival::Uploaded(digest) => Event::Uploaded { digest },
         Arrival::StoreFailed { digest, why, .. } => Event::StoreFailed { digest, why },
+        Arrival::Connected => Event::Connected,
         Arrival::Disconnected { why } => Event::Disconnected { why },
     })
 }
@@ -123,6 +129,7 @@ impl Shell<Miner> for MinerShell {
                 let _ = self.tasks.send((ticket, task));
             }
             Effect::Forget(digest) => self.node.objects().forget(&digest),
+            Effect::CallAgain { after_ms } => self.node.call_again(Duration::from_millis(after_ms)),
             Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
             Effect::Note(text) => (self.tell)(&text),
             Effect::Exit(exit) => {

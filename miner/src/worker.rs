@@ -1,5 +1,6 @@
 //! The engine's thread: one task after another, in the order they were given.
 
+use crate::snapshots::{SnapshotError, Snapshots};
 use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
@@ -7,6 +8,7 @@ use engine::work::{self, WorkError};
 use miner_core::{Done, Event, Task};
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use tokio::sync::mpsc;
 use transport::node::Objects;
 use wire::ObjectRef;
@@ -31,9 +33,11 @@ pub fn work(
     objects: Objects,
     events: mpsc::Sender<Event>,
     who: NodeId,
+    place: PathBuf,
     perturb: Option<Perturb>,
 ) {
-    let mut worker = Worker { objects, who, perturb, stage: None, committed: None };
+    let snapshots = Snapshots::at(place);
+    let mut worker = Worker { objects, who, snapshots, perturb, stage: None, committed: None };
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
@@ -64,6 +68,8 @@ enum TaskError {
     Work(#[from] WorkError),
     #[error(transparent)]
     Contribution(#[from] ContributionError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("no contribution has blocks {from} to {to}")]
     NoPiece { from: u64, to: u64 },
 }
@@ -71,6 +77,7 @@ enum TaskError {
 struct Worker {
     objects: Objects,
     who: NodeId,
+    snapshots: Snapshots,
     perturb: Option<Perturb>,
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
@@ -80,7 +87,13 @@ struct Worker {
 impl Worker {
     fn perform(&mut self, task: Task) -> Result<Done, TaskError> {
         match task {
-            Task::Adopt { run, stage, weights } => self.adopt(&run, stage, &weights),
+            Task::Adopt { run, stage, epoch, weights, momentum } => {
+                self.adopt(&run, stage, epoch, &weights, momentum)
+            }
+            Task::Keep { epoch } => {
+                self.snapshots.write(self.state()?, epoch)?;
+                Ok(nothing())
+            }
             Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
                 self.operate(epoch, &operation, &inputs, keep_state, keep_weights)
             }
@@ -116,18 +129,36 @@ impl Worker {
         self.objects.get(digest).ok_or(TaskError::Missing(*digest))
     }
 
-    /// Takes on a stage, or newer weights of the stage it has, which keeps its optimizer.
-    fn adopt(&mut self, run: &Run, stage: u16, weights: &Digest) -> Result<Done, TaskError> {
-        let (weights, stage) = (self.object(weights)?, usize::from(stage));
+    /// Stands where an epoch begins: in the state kept then, else with newer weights of the stage it has, which keeps
+    /// its optimizer, else with weights alone.
+    fn adopt(
+        &mut self,
+        run: &Run,
+        stage: u16,
+        epoch: u32,
+        digest: &Digest,
+        momentum: Option<Digest>,
+    ) -> Result<Done, TaskError> {
+        let (weights, stage) = (self.object(digest)?, usize::from(stage));
+        let momentum = momentum.map(|momentum| self.object(&momentum)).transpose()?;
+        let kept = self.snapshots.read(run, stage, epoch, *digest);
         if let Some((state, _)) = self
             .stage
             .as_mut()
             .filter(|(state, _)| state.run() == run && state.stage().shape().index == stage)
         {
-            state.adopt(&weights)?;
+            match kept {
+                Some(kept) => *state = kept,
+                None => state.adopt(&weights)?,
+            }
+            adopt_momentum(state, momentum.as_deref())?;
             return Ok(nothing());
         }
-        let state = StageState::from_weights(run, stage, &weights)?;
+        let mut state = match kept {
+            Some(kept) => kept,
+            None => StageState::from_weights(run, stage, &weights)?,
+        };
+        adopt_momentum(&mut state, momentum.as_deref())?;
         let kind = state.stage().shape().kind;
         let data = if kind.embeds() || kind.judges() {
             Some(TokenShard::from_bytes(self.object(&run.data.train)?.into())?)
@@ -170,16 +201,21 @@ impl Worker {
         }
         let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
         let weights = keep_weights.then(|| state.weights_bytes());
+        let momentum = if keep_weights { state.momentum_bytes() } else { None };
         Ok(Done {
             output: done.output.take().map(&mut keep),
             root,
             state: keep_state.then(|| keep(state.state_bytes())),
             weights: weights.map(&mut keep),
-            momentum: keep_weights.then(|| state.momentum_digest()),
+            momentum: momentum.map(&mut keep),
             loss_q32: done.loss_q32,
             outcome: done.outcome,
         })
     }
+}
+
+fn adopt_momentum(state: &mut StageState, momentum: Option<&[u8]>) -> Result<(), TaskError> {
+    Ok(momentum.map_or(Ok(()), |bytes| state.adopt_momentum(bytes))?)
 }
 
 fn nothing() -> Done {

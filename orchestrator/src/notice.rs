@@ -22,6 +22,13 @@ pub enum Notice {
         #[serde(flatten)]
         report: Report,
     },
+    /// A run that was begun before goes on.
+    Resumed {
+        /// Events in its journal.
+        entries: usize,
+        /// Until nodes may come again, in milliseconds.
+        took_ms: u64,
+    },
     /// What the relay carried so far, payload bytes.
     Wire {
         /// Frames passed on.
@@ -47,6 +54,9 @@ impl Notice {
                 Some(format!("listening; join with {invitation}; store at {store}"))
             }
             Self::Report { report, .. } => sentence_of(report),
+            Self::Resumed { entries, took_ms } => {
+                Some(format!("goes on after {entries} events of its journal, replayed in {took_ms} ms"))
+            }
             Self::Wire { .. } => None,
             Self::Ended { ending: Ending::Complete } => Some("the run is complete".into()),
             Self::Ended { ending: Ending::Stopped } => Some("stopped as asked".into()),
@@ -63,6 +73,9 @@ fn sentence_of(report: &Report) -> Option<String> {
         Report::Joined { node, role, stage: None } => format!("{role:?} {} joined", node.short()),
         Report::Gone { node, why } => format!("{} is gone: {why}", node.short()),
         Report::Opened { epoch } => format!("epoch {epoch} opened"),
+        Report::Rewound { epoch, steps, tokens, why } => {
+            format!("epoch {epoch} begins again, {steps} steps and {tokens} tokens are lost: {why}")
+        }
         Report::Loss { .. } | Report::Stepped { .. } => return None,
         Report::Committed { epoch, manifest, nats } => {
             format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())

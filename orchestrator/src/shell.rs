@@ -15,7 +15,7 @@ use store::{Presign, S3, S3Config, Store};
 use tokio::sync::mpsc;
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::{Hub, HubEvent, Invitation};
-use wire::{Ask, Frame, Grant, Message, Verb};
+use wire::{Ask, Frame, Grant, Machine, Message, Verb};
 
 /// Prefix of every content-addressed object.
 const OBJECTS: &str = "objects";
@@ -61,15 +61,11 @@ pub enum OrchestratorError {
     /// The socket.
     #[error(transparent)]
     Transport(#[from] transport::TransportError),
-    /// A run that was begun before.
-    #[error(
-        "{path}: this run was begun before and has {entries} journal entries; make a new one with `iota run new`"
-    )]
-    Begun {
+    /// A run that has ended.
+    #[error("{path}: this run has ended; make a new one with `iota run new`")]
+    Over {
         /// The journal.
         path: PathBuf,
-        /// How many entries it holds.
-        entries: usize,
     },
     /// A secret that cannot be read.
     #[error("{path}: {what} is no hexadecimal number of the right length")]
@@ -116,12 +112,9 @@ pub async fn run(
 
     let journal_path = folder.path("journal.redb");
     let (journal, entries) = Journal::open(&journal_path)?;
-    if !entries.is_empty() {
-        return Err(OrchestratorError::Begun { path: journal_path, entries: entries.len() });
-    }
 
     let manifest = folder.manifest()?;
-    let core = Orchestrator::new(Config {
+    let mut core = Orchestrator::new(Config {
         run: run.clone(),
         key: key.clone(),
         manifest: manifest.clone(),
@@ -131,6 +124,18 @@ pub async fn run(
         timeouts: Timeouts::default(),
     })
     .map_err(|error| OrchestratorError::Run(error.to_string()))?;
+
+    let (began, resumes) = (std::time::Instant::now(), !entries.is_empty());
+    let mut now_ms = 0;
+    let count = entries.len();
+    for entry in entries {
+        now_ms = entry.now_ms;
+        // What followed from it was done before, or is asked for again below.
+        core.handle(now_ms, entry.event);
+    }
+    if core.is_over() {
+        return Err(OrchestratorError::Over { path: journal_path });
+    }
 
     // The store comes before the socket: whoever joins can be served.
     let endpoint = options.store.endpoint.clone();
@@ -150,10 +155,13 @@ pub async fn run(
     };
 
     let metrics_path = folder.path("metrics.jsonl");
-    let metrics = std::fs::File::create(&metrics_path)
+    let metrics = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&metrics_path)
         .map_err(|source| OrchestratorError::Metrics { path: metrics_path, source })?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE);
-    let clock = Clock::starting_at(0);
+    let clock = Clock::starting_at(now_ms);
     let mut shell = OrchestratorShell {
         hub: hub.clone(),
         store: Arc::new(store),
@@ -168,6 +176,9 @@ pub async fn run(
     };
     shell.notice(Notice::Listening { invitation: invitation.to_string(), store: endpoint });
 
+    if resumes {
+        shell.notice(Notice::Resumed { entries: count, took_ms: began.elapsed().as_millis() as u64 });
+    }
     // The pumps end with the drive: they hold the queue's senders and are aborted below.
     let pump = tokio::spawn(pump(hub.clone(), events.clone()));
     let stopper = tokio::spawn({
@@ -177,7 +188,7 @@ pub async fn run(
             let _ = events.send(Event::Stop).await;
         }
     });
-    let _ = events.send(Event::Started).await;
+    let _ = events.send(if resumes { Event::Resumed } else { Event::Started }).await;
     let driven = drive(core, queue, &mut shell, clock).await;
     pump.abort();
     stopper.abort();

@@ -48,8 +48,21 @@ fn a_perturbed_value_is_found() {
 }
 
 #[test]
-fn a_lost_miner_ends_the_run_with_a_sentence() {
-    passes("miner_lost", 0..50, &SHORT);
+fn a_lost_miner_ends_the_run_with_a_sentence_unless_it_has_a_peer() {
+    passes("miner_lost", 0..30, &SHORT);
+    passes("miner_lost", 0..30, &Options { miners: 2, ..SHORT });
+}
+
+#[test]
+fn a_miner_that_is_started_again_goes_on() {
+    passes("miner_restarted", 0..60, &SHORT);
+    passes("miner_restarted", 0..30, &Options { miners: 2, ..SHORT });
+}
+
+#[test]
+fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
+    passes("orchestrator_restarted", 0..60, &SHORT);
+    passes("orchestrator_restarted", 0..30, &Options { miners: 3, ..SHORT });
 }
 
 #[test]
@@ -84,7 +97,10 @@ fn what_fails_says_how_to_do_it_again() {
 fn an_unknown_scenario_is_told_what_there_is() {
     let error = run("honset", 1, &Options::default()).unwrap_err();
     assert!(matches!(error, SimError::Scenario { .. }));
-    assert_eq!(error.to_string(), "no scenario \"honset\": there are honest, perturb, miner_lost, bad_token");
+    assert_eq!(
+        error.to_string(),
+        "no scenario \"honset\": there are honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token"
+    );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
 }
@@ -190,7 +206,15 @@ fn honest_never_slashed_objects() {
 
 #[test]
 fn weights_agree_after_merge_objects() {
-    let applied = |stage, weights| receipt(stage, Operation::Apply, Some(Digest([weights; 32])));
+    let applied = |stage, weights| {
+        let entry = receipt(stage, Operation::Apply, Some(Digest([weights; 32])));
+        let What::Effect(Effect::Miner(miner_core::Effect::Send(message))) = entry.what else {
+            panic!("a receipt is said")
+        };
+        let from = NodeId([weights; 32]);
+        let heard = orchestrator_core::Event::Message { from, message };
+        Entry { at_us: 1, node: NodeId([1; 32]), what: What::Event(Event::Orchestrator(heard)) }
+    };
     let opened = |weights| {
         let object = ObjectRef { digest: Digest([weights; 32]), bytes: 1 };
         let manifest = Manifest { epoch: 1, ..Manifest::first(Digest::default(), &[object]) };
@@ -212,24 +236,23 @@ fn weights_agree_after_merge_objects() {
 #[test]
 fn sum_is_exact_objects() {
     let nodes = [1, 2].map(|name| NodeId([name; 32]));
-    let encoded = |node, weight, codes: &[i8]| {
-        let contribution = Contribution { weight, codes: codes.to_vec() };
-        Entry { at_us: 1, node, what: What::Encoded { epoch: 0, contribution } }
+    let contribution = |weight, codes: &[i8]| Contribution { weight, codes: codes.to_vec() };
+    let both = [contribution(2, &[9, 5, -7]), contribution(3, &[9, 1, 4])];
+    let encoded = |i: usize| {
+        let contribution = both[i].clone();
+        Entry { at_us: 1, node: nodes[i], what: What::Encoded { contribution } }
     };
     let reduced = |weight, sums: &[i64]| {
         let sum = wire::to_bytes(&Sum { weight, blocks: 1..3, sums: sums.to_vec() });
-        Entry {
-            at_us: 2,
-            node: nodes[0],
-            what: What::Reduced { epoch: 0, contributors: nodes.to_vec(), sum },
-        }
+        let roots = vec![both[0].root(nodes[0]), both[1].root(nodes[1])];
+        Entry { at_us: 2, node: nodes[0], what: What::Reduced { contributors: nodes.to_vec(), roots, sum } }
     };
-    let log = |last| [encoded(nodes[0], 2, &[9, 5, -7]), encoded(nodes[1], 3, &[9, 1, 4]), last];
+    let log = |last| [encoded(0), encoded(1), last];
     let objects = |last| objection(&mut SumIsExact::default(), &log(last));
     assert_eq!(objects(reduced(5, &[13, -2])), None);
     assert!(objects(reduced(5, &[13, -1])).unwrap().contains("is not that of its 2 contributors"));
     assert!(objects(reduced(4, &[13, -2])).is_some(), "another weight");
-    let absent = [encoded(nodes[0], 2, &[9, 5, -7]), reduced(5, &[13, -2])];
+    let absent = [encoded(0), reduced(5, &[13, -2])];
     assert!(objection(&mut SumIsExact::default(), &absent).unwrap().contains("encoded nothing"));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::world::codes::Contribution;
 use serde::Serialize;
-use spec::NodeId;
+use spec::{Digest, NodeId};
 
 /// An event that a core takes in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,17 +51,15 @@ pub enum What {
     Effect(Effect),
     /// A miner's engine encoded its change of an epoch.
     Encoded {
-        /// The epoch.
-        epoch: u32,
         /// What it commits to.
         contribution: Contribution,
     },
     /// A miner's engine added up pieces.
     Reduced {
-        /// The epoch.
-        epoch: u32,
         /// Whose.
         contributors: Vec<NodeId>,
+        /// What they committed to.
+        roots: Vec<Digest>,
         /// The sum's bytes.
         sum: Vec<u8>,
     },

@@ -61,7 +61,9 @@ pub enum Arrival {
         /// Why.
         why: String,
     },
-    /// The connection is gone.
+    /// The connection is up again.
+    Connected,
+    /// The connection is gone, or could not be made again.
     Disconnected {
         /// Why.
         why: String,
@@ -98,11 +100,28 @@ impl Objects {
 
 /// A node that joined.
 pub struct Node<E> {
-    connection: Connection,
+    /// The newest; it is replaced where it was lost.
+    connection: Arc<Mutex<Connection>>,
+    caller: Arc<Caller>,
     objects: Objects,
     client: Client,
     events: mpsc::Sender<E>,
     translate: fn(Arrival) -> Option<E>,
+}
+
+/// Who calls whom.
+struct Caller {
+    invitation: Invitation,
+    key: Key,
+    config: Config,
+}
+
+impl Caller {
+    async fn call(&self) -> Result<Connection, JoinError> {
+        let address = self.invitation.resolve().await?;
+        let orchestrator = self.invitation.orchestrator;
+        Ok(crate::Endpoint::connect(address, orchestrator, &self.key, self.config.clone()).await?)
+    }
 }
 
 // By hand: a node may be cloned whatever its events are.
@@ -110,6 +129,7 @@ impl<E> Clone for Node<E> {
     fn clone(&self) -> Self {
         Self {
             connection: self.connection.clone(),
+            caller: self.caller.clone(),
             objects: self.objects.clone(),
             client: self.client.clone(),
             events: self.events.clone(),
@@ -131,12 +151,31 @@ impl<E: Send + 'static> Node<E> {
         events: mpsc::Sender<E>,
         translate: fn(Arrival) -> Option<E>,
     ) -> Result<Self, JoinError> {
-        let address = invitation.resolve().await?;
-        let connection = crate::Endpoint::connect(address, invitation.orchestrator, key, config).await?;
+        let caller = Arc::new(Caller { invitation: invitation.clone(), key: key.clone(), config });
+        let connection = caller.call().await?;
         let (objects, client) = (Objects::default(), Client::new());
-        let node = Self { connection, objects, client, events, translate };
-        tokio::spawn(node.clone().listen());
+        let shared = Arc::new(Mutex::new(connection.clone()));
+        let node = Self { connection: shared, caller, objects, client, events, translate };
+        tokio::spawn(node.clone().listen(connection));
         Ok(node)
+    }
+
+    /// Calls again after `wait`, in the background; told as [`Arrival::Connected`] or [`Arrival::Disconnected`].
+    pub fn call_again(&self, wait: Duration) {
+        let node = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            match node.caller.call().await {
+                Ok(connection) => {
+                    *node.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection.clone();
+                    // Before anything that comes over it.
+                    if node.tell(Arrival::Connected).await {
+                        node.listen(connection).await;
+                    }
+                }
+                Err(error) => drop(node.tell(Arrival::Disconnected { why: error.to_string() }).await),
+            }
+        });
     }
 
     /// The node's objects.
@@ -144,15 +183,16 @@ impl<E: Send + 'static> Node<E> {
         &self.objects
     }
 
-    /// The connection, for its statistics and its end.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    /// The newest connection, for its statistics and its end.
+    pub fn connection(&self) -> Connection {
+        // The lock is held for a clone or an assignment, neither of which can fail midway.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a message to the orchestrator. A failure is told as `Disconnected`, by whoever listens.
     pub async fn send(&self, message: Message) {
-        let to = self.connection.peer();
-        if let Err(error) = self.connection.send(Frame::new(to, message)).await {
+        let connection = self.connection();
+        if let Err(error) = connection.send(Frame::new(connection.peer(), message)).await {
             tracing::debug!(%error, "message not sent");
         }
     }
@@ -164,7 +204,7 @@ impl<E: Send + 'static> Node<E> {
             self.tell(missing(block)).await;
             return;
         };
-        if let Err(error) = self.connection.send(Frame { to, message, body }).await {
+        if let Err(error) = self.connection().send(Frame { to, message, body }).await {
             tracing::debug!(%error, "object not sent");
         }
     }
@@ -204,7 +244,7 @@ impl<E: Send + 'static> Node<E> {
 
     /// Says goodbye and closes the connection.
     pub async fn leave(&self, why: &str) {
-        self.connection.close(why).await;
+        self.connection().close(why).await;
     }
 
     /// Tells the role; whether somebody still listens.
@@ -215,9 +255,9 @@ impl<E: Send + 'static> Node<E> {
         }
     }
 
-    async fn listen(self) {
+    async fn listen(self, connection: Connection) {
         loop {
-            let arrival = match self.connection.recv().await {
+            let arrival = match connection.recv().await {
                 Ok(Received::Frame(Frame { message: Message::Payload(head), body, .. })) => {
                     Arrival::Payload { head, block: self.objects.put(body) }
                 }

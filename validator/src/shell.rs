@@ -2,6 +2,7 @@
 
 use crate::replay::{Window, replay};
 use std::convert::Infallible;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Clock, Next, Shell, drive};
@@ -75,6 +76,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
         Arrival::Message(message) => Event::Message(message),
         Arrival::Fetched(digest) => Event::Fetched { digest },
         Arrival::StoreFailed { digest, missing, why } => Event::StoreFailed { digest, missing, why },
+        Arrival::Connected => Event::Connected,
         Arrival::Disconnected { why } => Event::Disconnected { why },
         // A validator's inputs come from the store, and it uploads nothing.
         Arrival::Payload { .. } | Arrival::Part { .. } | Arrival::Uploaded(_) => return None,
@@ -110,6 +112,7 @@ impl Shell<Validator> for ValidatorShell {
                 });
             }
             Effect::Forget(digest) => self.node.objects().forget(&digest),
+            Effect::CallAgain { after_ms } => self.node.call_again(Duration::from_millis(after_ms)),
             Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
             Effect::Note(text) => (self.tell)(&text),
             Effect::Exit(exit) => {

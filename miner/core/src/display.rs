@@ -25,7 +25,7 @@ impl fmt::Display for Event {
                     ("root", done.root),
                     ("state", object(done.state)),
                     ("weights", object(done.weights)),
-                    ("momentum", done.momentum),
+                    ("momentum", object(done.momentum)),
                 ];
                 for (what, digest) in made {
                     if let Some(digest) = digest {
@@ -61,6 +61,7 @@ impl fmt::Display for Effect {
             Self::Upload { object, .. } => write!(f, "upload {object}"),
             Self::Compute { ticket, task } => write!(f, "task {ticket}: {task}"),
             Self::Forget(digest) => write!(f, "forget {}", digest.short()),
+            Self::CallAgain { after_ms } => write!(f, "call again after {after_ms} ms"),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Note(text) => write!(f, "note: {text}"),
             Self::Exit(Ok(why)) => write!(f, "exit: {why}"),
@@ -72,9 +73,10 @@ impl fmt::Display for Effect {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Adopt { stage, weights, .. } => {
-                write!(f, "adopt stage {stage} with weights {}", weights.short())
+            Self::Adopt { stage, epoch, weights, .. } => {
+                write!(f, "adopt stage {stage} of epoch {epoch} with weights {}", weights.short())
             }
+            Self::Keep { epoch } => write!(f, "keep the state of epoch {epoch}"),
             Self::Cut { blocks } => write!(f, "cut blocks {} to {}", blocks.start, blocks.end),
             Self::Open { piece, from, root, blocks } => {
                 let (piece, from, root) = (piece.short(), from.short(), root.short());

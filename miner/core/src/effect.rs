@@ -52,6 +52,11 @@ pub enum Effect {
     },
     /// Drop an object from the object table.
     Forget(Digest),
+    /// Call the orchestrator again after this time; answered by `Connected` or `Disconnected`.
+    CallAgain {
+        /// Milliseconds.
+        after_ms: u64,
+    },
     /// Deliver `Woke` at this time (milliseconds, same clock as `now_ms`); a later one replaces it.
     WakeAt(u64),
     /// Tell the owner, in one sentence.
@@ -64,14 +69,24 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)] // one Adopt a run
 pub enum Task {
-    /// Become this stage, with these weights and fresh moments.
+    /// Stand where an epoch begins: in the state that was kept then, if it has these weights; else with these
+    /// weights, and the moments that there are.
     Adopt {
         /// The run.
         run: Run,
         /// The stage.
         stage: u16,
+        /// The epoch.
+        epoch: u32,
         /// The weights shard, in the object table.
         weights: Digest,
+        /// The outer momentum that goes with them, in the object table.
+        momentum: Option<Digest>,
+    },
+    /// Keep the state as it is, as the one in which an epoch begins, so that it outlives the process.
+    Keep {
+        /// The epoch.
+        epoch: u32,
     },
     /// Do one unit of work: `engine::work`.
     Perform {

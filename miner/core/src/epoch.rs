@@ -1,6 +1,6 @@
 //! The inner steps of an epoch: what may be done next, and what comes of it.
 
-use crate::effect::{Effect, Task};
+use crate::effect::Task;
 use crate::event::Done;
 use crate::machine::Miner;
 use crate::merge::MergeJob;
@@ -14,9 +14,23 @@ use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind};
 /// What the engine was given to do.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) enum Job {
-    Adopt { weights: Digest },
+    Adopt { weights: Digest, momentum: Option<Digest> },
+    Keep,
     Work(Work),
     Merge(MergeJob),
+}
+
+impl Job {
+    /// What the table holds for this job alone.
+    pub fn holds(&self) -> impl Iterator<Item = Digest> {
+        let held = match self {
+            Self::Adopt { weights, momentum } => [Some(*weights), *momentum],
+            Self::Work(work) => [work.input.as_ref().map(|input| input.block.digest), None],
+            Self::Merge(job) => [job.holds(), None],
+            Self::Keep => [None, None],
+        };
+        held.into_iter().flatten()
+    }
 }
 
 /// One operation of an inner step.
@@ -81,6 +95,12 @@ pub(crate) struct Epoch {
 impl Epoch {
     pub fn new(number: u32) -> Self {
         Self { number, step: 0, fold: 0, stepped: 0, places: BTreeMap::new(), by_id: BTreeMap::new() }
+    }
+
+    /// Blocks that wait here for their turn.
+    pub fn blocks(&self) -> impl Iterator<Item = Digest> {
+        let waiting = self.places.values().flat_map(|place| [&place.activation, &place.gradient]);
+        waiting.flatten().map(|arrived| arrived.block.digest)
     }
 
     /// The assignment with this number, while it is not folded.
@@ -186,8 +206,13 @@ impl Miner {
             return self.note(format!("assignment {} came while no epoch is open, ignored", assignment.id));
         };
         let id = assignment.id;
+        let step = assignment.member(usize::from(seat.stage)).map_or(0, |member| member.step);
         match epoch.add(seat, me, assignment) {
-            Ok(()) => self.take_early(id),
+            Ok(()) => {
+                // Steps are handed out two ahead of the slowest on the route.
+                self.used_before(step.saturating_sub(1));
+                self.take_early(id);
+            }
             Err(why) => self.note(why),
         }
     }
@@ -211,9 +236,12 @@ impl Miner {
             if let (Some((to, kind)), Some(member)) = (work.output_to, member_of(&work.operation)) {
                 let (assignment, attempt) = (member.assignment, member.attempt);
                 let head = PayloadHead { kind, assignment, attempt, receipt };
-                self.emit(Effect::SendPayload { to, head, block: block.digest });
+                self.send_payload(to, head, block.digest, member.step);
             }
             self.release(block.digest);
+        }
+        if let Operation::Backward(member) = &work.operation {
+            self.activation_used(member.assignment);
         }
         if let (Some(input), Some(step)) = (work.input, step) {
             self.keep_input(Window { epoch, step }, input.block);

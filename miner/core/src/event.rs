@@ -79,8 +79,8 @@ pub struct Done {
     pub state: Option<ObjectRef>,
     /// The weights shard after the task, where it was asked for.
     pub weights: Option<ObjectRef>,
-    /// Digest of the outer momentum, where weights were asked for.
-    pub momentum: Option<Digest>,
+    /// The outer momentum after the task, where weights were asked for and there is one.
+    pub momentum: Option<ObjectRef>,
     /// Mean loss of the microbatch in 2^-32 nats per token, from a tail's forward.
     pub loss_q32: Option<i64>,
     /// How it ended.

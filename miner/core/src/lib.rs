@@ -4,6 +4,7 @@
 //! digests; the core passes digests about and says when one may be forgotten. The conversation is told in
 //! `docs/protocol.md`.
 
+mod again;
 mod display;
 mod effect;
 mod epoch;

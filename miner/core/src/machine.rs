@@ -1,5 +1,6 @@
 //! The miner's state and who takes in which event.
 
+use crate::again::Sent;
 use crate::effect::{Effect, Task};
 use crate::epoch::{Epoch, Job};
 use crate::event::{Done, Event};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use spec::{Digest, NodeId, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::guest::{Config, Waits};
-use wire::{Chain, Machine, Message, Part, PayloadKind, Verb};
+use wire::{Chain, Machine, Message, Part, PayloadKind, Receipt, Signed, Verb};
 
 /// Tasks given to the engine at a time: the one it does and the one it does next.
 const TASKS_AHEAD: usize = 2;
@@ -33,9 +34,17 @@ pub(crate) struct State {
     pub waits: Waits,
     pub seat: Option<Seat>,
     pub chain: Chain,
+    /// Receipts that the orchestrator may not have.
+    pub given: Vec<Signed<Receipt>>,
+    /// Payloads that their receivers may not have, by assignment.
+    pub sent: BTreeMap<(u64, PayloadKind), Sent>,
+    /// The epoch that this miner last said to be ready for, until it opens.
+    pub ready: Option<u32>,
     pub table: Table,
     pub tickets: u64,
     pub jobs: BTreeMap<u64, Job>,
+    /// Tasks whose results nobody wants any more.
+    pub abandoned: BTreeSet<u64>,
     /// Payloads whose assignment has not come yet.
     pub early: BTreeMap<(u64, PayloadKind), Arrived>,
     /// Parts of a merge that came before the order to merge.
@@ -46,6 +55,8 @@ pub(crate) struct State {
     pub kept: BTreeMap<Window, Kept>,
     /// Windows revealed, by epoch, while more may be drawn.
     pub revealed: BTreeMap<u32, usize>,
+    /// What was said of windows of the last epochs.
+    pub told: BTreeMap<Window, Message>,
     pub noted: BTreeSet<String>,
 }
 
@@ -107,9 +118,7 @@ impl Miner {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Connected => self.greet(),
-            Event::Disconnected { why } => self.exit(Err(format!(
-                "the connection to the orchestrator is gone ({why}): check that it runs, then start the miner again"
-            ))),
+            Event::Disconnected { why } => self.disconnected(&why),
             Event::Message(message) => self.hear(message),
             Event::Payload { head, block } => self.take_payload(head, block),
             Event::Part { head, block } => self.take_part(&head, block),
@@ -117,10 +126,13 @@ impl Miner {
             Event::TaskFailed { ticket, why } => self.task_failed(ticket, &why),
             Event::Fetched { digest } => self.fetched(digest),
             Event::Uploaded { digest } => self.uploaded(digest),
-            Event::StoreFailed { digest, why } => self.leave(format!(
-                "object {} could not be moved ({why}): check that the store can be reached from here",
-                digest.short()
-            )),
+            Event::StoreFailed { digest, why } => match self.state.waits.failed(self.now_ms, digest) {
+                Some(again) => again.into_iter().for_each(|ask| self.send(ask)),
+                None => self.leave(format!(
+                    "object {} could not be moved ({why}): check that the store can be reached from here",
+                    digest.short()
+                )),
+            },
             Event::Woke => {
                 if let Some(why) = self.state.waits.overdue(self.now_ms, &self.config) {
                     self.leave(why);
@@ -139,6 +151,8 @@ impl Miner {
             Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
             Message::Grant(grant) => self.take_grant(grant),
             Message::Open(manifest) => self.open(manifest),
+            Message::Adopt(manifest) => self.adopt(manifest),
+            Message::Returned(node) => self.send_again(Some(node)),
             Message::Assign(assignment) => self.take_assignment(assignment),
             Message::Merge(merge) => self.start_merge(&merge),
             Message::Call { epoch, call } => self.take_call(epoch, call),
@@ -150,19 +164,33 @@ impl Miner {
     }
 
     fn task_done(&mut self, ticket: u64, done: Done) {
+        if self.state.abandoned.remove(&ticket) {
+            let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
+            return made.for_each(|object| {
+                self.state.table.hold(object.digest);
+                self.release(object.digest);
+            });
+        }
         let Some(job) = self.state.jobs.remove(&ticket) else {
             self.note(format!("task {ticket} was never given, its result is ignored"));
             return;
         };
         match job {
-            Job::Adopt { weights } => self.adopted(weights),
+            Job::Adopt { weights, momentum } => self.adopted(weights, momentum),
+            Job::Keep => {}
             Job::Work(work) => self.worked(work, &done),
             Job::Merge(job) => self.merge_job_done(job, &done),
         }
     }
 
     fn task_failed(&mut self, ticket: u64, why: &str) {
+        if self.state.abandoned.remove(&ticket) {
+            return;
+        }
         let what = match self.state.jobs.remove(&ticket) {
+            Some(Job::Keep) => {
+                return self.note(format!("the state at the start of the epoch is not kept on disk: {why}"));
+            }
             None => return self.note(format!("task {ticket} was never given, its failure is ignored")),
             Some(Job::Adopt { .. }) => "adopting the stage's weights",
             Some(Job::Work(work)) => work.operation.name(),

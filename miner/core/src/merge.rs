@@ -15,7 +15,7 @@ use spec::{Digest, NodeId, Operation, Outcome, Outer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use wire::merge::{commitment, inputs_digest};
-use wire::{Machine, Merge, Merged, Message, ObjectRef, Part, PartHead, Receipt, Signed, Verb};
+use wire::{Machine, Merge, Merged, Message, ObjectRef, Part, PartHead, Receipt, Round, Signed, Verb};
 
 /// A merge on its way, kept until the next epoch opens: who lost a neighbour may still need a sum.
 #[derive(Debug, Clone, Serialize)]
@@ -37,8 +37,15 @@ pub(crate) struct Merging {
     opening: BTreeSet<(u32, NodeId)>,
     /// Reductions that wait for my own piece.
     due: BTreeMap<u32, (Range<u64>, Vec<NodeId>)>,
-    /// The new weights and the outer momentum's digest, once applied.
-    result: Option<(ObjectRef, Digest)>,
+    /// What was said to be held, and what was sent to whom: said again after a connection is lost.
+    held: BTreeSet<Round>,
+    sent: Vec<(NodeId, Part)>,
+    /// The new weights and the outer momentum, once applied.
+    result: Option<(ObjectRef, Option<ObjectRef>)>,
+    /// What of them is not in the store yet, once this miner was asked to keep them there.
+    keeping: BTreeSet<Digest>,
+    merged: Option<Signed<Merged>>,
+    kept: bool,
 }
 
 /// What the engine does for a merge.
@@ -50,6 +57,14 @@ pub(crate) enum MergeJob {
 }
 
 impl MergeJob {
+    /// What the table holds for this job alone.
+    pub fn holds(&self) -> Option<Digest> {
+        match self {
+            Self::Open { block, .. } => Some(block.digest),
+            Self::Operate { .. } | Self::Cut { .. } => None,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Operate { operation, .. } => operation.name(),
@@ -74,7 +89,37 @@ impl Merging {
             cutting: BTreeMap::new(),
             opening: BTreeSet::new(),
             due: BTreeMap::new(),
+            held: BTreeSet::new(),
+            sent: Vec::new(),
             result: None,
+            keeping: BTreeSet::new(),
+            merged: None,
+            kept: false,
+        }
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub fn rounds(&self) -> impl Iterator<Item = Round> {
+        self.held.iter().copied()
+    }
+
+    /// The word on the result, once it was given.
+    pub fn said(&self) -> Option<(Signed<Merged>, ObjectRef)> {
+        Some((self.merged.clone()?, self.result?.0))
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    fn receipt(&self, part: Part) -> Option<Signed<Receipt>> {
+        match part {
+            Part::Scales => self.scaled.clone(),
+            Part::Piece { .. } => self.encoded.clone(),
+            Part::Sum { shard } => self.reduced.get(&shard).cloned(),
         }
     }
 
@@ -107,6 +152,8 @@ impl Miner {
         let parameters = seat.run.model.stage_parameters(usize::from(seat.stage));
         let plain = seat.run.outer == Outer::None;
         self.state.merging = Some(Merging::new(merge, me, parameters));
+        // Everybody's last step is taken.
+        self.used_before(u32::MAX);
         if plain {
             return self.merge_operation(Operation::Apply, None, Vec::new());
         }
@@ -146,24 +193,35 @@ impl Miner {
     /// Next epoch: nobody asks for parts of this merge any more.
     pub(crate) fn end_merge(&mut self) {
         let Some(merging) = self.state.merging.take() else { return };
-        let weights = merging.result.map(|(weights, _)| weights.digest);
-        for digest in merging.parts.digests().chain(weights) {
+        for &digest in &merging.keeping {
+            self.state.waits.transferred(Verb::Put, digest);
+        }
+        let result = merging.result.into_iter().flat_map(|(weights, momentum)| [Some(weights), momentum]);
+        let result = result.flatten().map(|object| object.digest);
+        for digest in merging.parts.digests().chain(result) {
             self.release(digest);
         }
     }
 
     /// The orchestrator chose this miner to put the weights into the store.
     pub(crate) fn keep_weights(&mut self, object: ObjectRef) {
-        let result = self.state.merging.as_ref().and_then(|merging| merging.result);
-        match result {
-            Some((weights, _)) if weights == object => self.ask(Verb::Put, object),
-            _ => self.note(format!("asked to keep {object}, which this miner did not merge, ignored")),
+        let merging = self.state.merging.as_mut();
+        let kept = merging.and_then(|merging| Some((merging.result?, merging)));
+        let Some(((weights, momentum), merging)) = kept.filter(|((weights, _), _)| *weights == object) else {
+            return self.note(format!("asked to keep {object}, which this miner did not merge, ignored"));
+        };
+        let objects: Vec<ObjectRef> = [Some(weights), momentum].into_iter().flatten().collect();
+        merging.keeping = objects.iter().map(|object| object.digest).collect();
+        for object in objects {
+            self.ask(Verb::Put, object);
         }
     }
 
     pub(crate) fn weights_kept(&mut self, digest: Digest) {
-        let result = self.state.merging.as_ref().and_then(|merging| merging.result);
-        if let Some((weights, _)) = result.filter(|(weights, _)| weights.digest == digest) {
+        let Some(merging) = &mut self.state.merging else { return };
+        let last = merging.keeping.remove(&digest) && merging.keeping.is_empty();
+        if let Some((weights, _)) = merging.result.filter(|_| last) {
+            merging.kept = true;
             self.send(Message::Kept(weights));
             if self.state.merging.as_ref().is_some_and(|merging| merging.members.len() == 1) {
                 self.end_merge();
@@ -184,7 +242,6 @@ impl Miner {
 
     fn serve(&mut self, epoch: u32, effect: butterfly::Effect) {
         use butterfly::Effect as Wanted;
-        let me = self.config.key.id();
         match effect {
             Wanted::Scale => self.merge_operation(Operation::Scale, None, Vec::new()),
             Wanted::Encode { members } => {
@@ -195,23 +252,21 @@ impl Miner {
             // The receipt of the encoding, which the orchestrator has, is the commitment, and that of a
             // reduction the announcement.
             Wanted::Commit { .. } | Wanted::Announce { .. } => {}
-            Wanted::SendScales { to } => {
-                let receipt = self.state.merging.as_ref().and_then(|merging| merging.scaled.clone());
-                self.send_part(to, Part::Scales, me, receipt);
-            }
+            Wanted::SendScales { to } => self.send_part(to, Part::Scales),
             Wanted::SendPiece { to, shard, blocks } => self.cut_for(shard, blocks, Some(to)),
-            Wanted::Holding(round) => self.send(Message::Holding { epoch, round }),
+            Wanted::Holding(round) => {
+                if let Some(merging) = &mut self.state.merging {
+                    merging.held.insert(round);
+                }
+                self.send(Message::Holding { epoch, round });
+            }
             Wanted::Reduce { shard, blocks, contributors } => {
                 if let Some(merging) = &mut self.state.merging {
                     merging.due.insert(shard, (blocks, contributors));
                 }
                 self.reduce_due();
             }
-            Wanted::SendSum { to, shard, .. } => {
-                let merging = self.state.merging.as_ref();
-                let receipt = merging.and_then(|merging| merging.reduced.get(&shard).cloned());
-                self.send_part(to, Part::Sum { shard }, me, receipt);
-            }
+            Wanted::SendSum { to, shard, .. } => self.send_part(to, Part::Sum { shard }),
             Wanted::Apply { sums } => {
                 self.merge_operation(Operation::Apply, Some(inputs_digest(&sums)), sums);
             }
@@ -286,14 +341,19 @@ impl Miner {
 
     fn applied(&mut self, epoch: u32, done: &Done) {
         let (Some(weights), Some(merging)) = (done.weights, &mut self.state.merging) else { return };
-        let momentum = done.momentum.unwrap_or_default();
+        let momentum = done.momentum;
         merging.result = Some((weights, momentum));
-        self.state.table.hold(weights.digest);
+        for object in [Some(weights), momentum].into_iter().flatten() {
+            self.state.table.hold(object.digest);
+        }
         self.state.epoch = None;
         if let Some(seat) = &mut self.state.seat {
             seat.weights = Some(weights.digest);
         }
         let merged = Signed::new(Merged { epoch, weights, momentum }, &self.config.key);
+        if let Some(merging) = &mut self.state.merging {
+            merging.merged = Some(merged.clone());
+        }
         self.send(Message::Merged(merged));
     }
 
@@ -302,10 +362,7 @@ impl Miner {
         let me = self.config.key.id();
         let Some(merging) = &mut self.state.merging else { return };
         if merging.parts.get(Part::Piece { shard }, me).is_some() {
-            let receipt = merging.encoded.clone();
-            return to
-                .into_iter()
-                .for_each(|to| self.send_part(to, Part::Piece { shard }, me, receipt.clone()));
+            return to.into_iter().for_each(|to| self.send_part(to, Part::Piece { shard }));
         }
         let begun = merging.cutting.contains_key(&shard);
         merging.cutting.entry(shard).or_default().extend(to);
@@ -321,9 +378,8 @@ impl Miner {
         };
         self.hold_part(Part::Piece { shard }, me, piece.digest);
         let Some(merging) = &mut self.state.merging else { return };
-        let receipt = merging.encoded.clone();
         for to in merging.cutting.remove(&shard).unwrap_or_default() {
-            self.send_part(to, Part::Piece { shard }, me, receipt.clone());
+            self.send_part(to, Part::Piece { shard });
         }
         self.reduce_due();
     }
@@ -356,9 +412,23 @@ impl Miner {
         self.turn(butterfly::Event::Piece { from, shard, opens });
     }
 
-    fn send_part(&mut self, to: NodeId, part: Part, of: NodeId, receipt: Option<Signed<Receipt>>) {
-        let block = self.state.merging.as_ref().and_then(|merging| merging.parts.get(part, of));
-        if let (Some(block), Some(receipt)) = (block, receipt) {
+    /// Sends again what one member, or everyone, may have missed.
+    pub(crate) fn send_parts_again(&mut self, to: Option<NodeId>) {
+        let Some(merging) = &mut self.state.merging else { return };
+        let (again, others): (Vec<_>, Vec<_>) = std::mem::take(&mut merging.sent)
+            .into_iter()
+            .partition(|(node, _)| to.is_none_or(|to| *node == to));
+        merging.sent = others;
+        for (to, part) in again {
+            self.send_part(to, part);
+        }
+    }
+
+    fn send_part(&mut self, to: NodeId, part: Part) {
+        let me = self.config.key.id();
+        let Some(merging) = &mut self.state.merging else { return };
+        if let (Some(block), Some(receipt)) = (merging.parts.get(part, me), merging.receipt(part)) {
+            merging.sent.push((to, part));
             self.emit(Effect::SendPart { to, head: PartHead { part, receipt }, block });
         }
     }

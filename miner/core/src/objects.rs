@@ -45,7 +45,11 @@ impl Miner {
                 Verb::Get => Effect::Fetch { object: ask.object, request },
                 Verb::Put => Effect::Upload { object: ask.object, request },
             }),
-            Some((ask, Err(why))) => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+            Some((ask, Err(why))) => {
+                // What was asked for before an epoch began again may be nobody's any more.
+                self.state.waits.transferred(ask.verb, ask.object.digest);
+                self.note(format!("the orchestrator does not let me {ask}: {why}"));
+            }
         }
     }
 }

@@ -15,6 +15,12 @@ pub(crate) struct Kept {
     uploading: Option<BTreeSet<Digest>>,
 }
 
+impl Kept {
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.state.iter().chain(&self.inputs).map(|object| object.digest)
+    }
+}
+
 impl Miner {
     /// An input was used: keeps it if its window may be drawn.
     pub(crate) fn keep_input(&mut self, window: Window, block: ObjectRef) {
@@ -40,6 +46,9 @@ impl Miner {
     }
 
     pub(crate) fn reveal(&mut self, window: Window) {
+        if let Some(told) = self.state.told.get(&window).cloned() {
+            return self.send(told);
+        }
         let Some(kept) = self.state.kept.get_mut(&window) else {
             return self.note(format!(
                 "epoch {} step {} was drawn, which no receipt binds any more, ignored",
@@ -69,8 +78,9 @@ impl Miner {
         for window in complete {
             let Some(kept) = self.state.kept.remove(&window) else { continue };
             if let Some(state) = kept.state {
-                let inputs = kept.inputs.clone();
-                self.send(Message::Revealed { window, state, inputs });
+                let revealed = Message::Revealed { window, state, inputs: kept.inputs.clone() };
+                self.state.told.insert(window, revealed.clone());
+                self.send(revealed);
             }
             self.drop_kept(&kept);
             self.served(window.epoch);
@@ -96,8 +106,8 @@ impl Miner {
     }
 
     fn drop_kept(&mut self, kept: &Kept) {
-        for object in kept.state.iter().chain(&kept.inputs) {
-            self.release(object.digest);
+        for digest in kept.digests() {
+            self.release(digest);
         }
     }
 }

@@ -23,6 +23,14 @@ pub(crate) struct Seat {
     pub weights: Option<Digest>,
 }
 
+/// What a miner of a stage must hold to stand where a manifest's epoch begins.
+fn objects(record: &StageRecord) -> impl Iterator<Item = ObjectRef> + use<> {
+    [Some(record.weights), record.momentum].into_iter().flatten()
+}
+
+/// Epochs for which a window's references can be said again.
+const TOLD_EPOCHS: u32 = 8;
+
 impl Seat {
     /// What the manifest says of this stage.
     pub fn record(&self) -> Option<&StageRecord> {
@@ -32,29 +40,35 @@ impl Seat {
 
 impl Miner {
     pub(crate) fn greet(&mut self) {
+        self.state.waits.back();
         self.state.waits.greeted(self.now_ms);
-        let hello = self.config.hello(Role::Miner);
+        let hello = self.config.hello(Role::Miner, self.state.seat.is_some());
         self.send(hello);
     }
 
     pub(crate) fn take_seat(&mut self, welcome: Welcome) {
-        if !self.state.waits.welcomed() || self.state.seat.is_some() {
+        if !self.state.waits.welcomed() {
             return self.note("the orchestrator said welcome twice, the second is ignored".into());
         }
         let run_id = match self.config.check_welcome(Role::Miner, &welcome) {
             Ok(run_id) => run_id,
             Err(error) => return self.leave(error.to_string()),
         };
-        let Welcome { run, stage, manifest } = welcome;
+        if self.state.seat.is_some() {
+            return self.resume(&welcome);
+        }
+        let Welcome { run, stage, manifest, chain } = welcome;
         let place = stage.and_then(|stage| Some((stage, run.model.stage(usize::from(stage))?.kind)));
         // `check_welcome` has seen that the stage exists.
         let Some((stage, kind)) = place else { return };
         let mut wanted: Vec<ObjectRef> =
-            manifest.body.stages.get(usize::from(stage)).map(|record| record.weights).into_iter().collect();
+            manifest.body.stages.get(usize::from(stage)).into_iter().flat_map(objects).collect();
         if kind.embeds() || kind.judges() {
             wanted.push(ObjectRef::train(&run.data));
         }
         let missing = wanted.iter().map(|object| object.digest).collect();
+        // A miner that was started again goes on with the chain that the orchestrator has of it.
+        self.state.chain = chain;
         self.state.seat = Some(Seat { run, run_id, stage, kind, manifest, missing, weights: None });
         for object in wanted {
             self.ask(Verb::Get, object);
@@ -67,29 +81,102 @@ impl Miner {
         if !was_missing || !seat.missing.is_empty() {
             return;
         }
-        let Some(weights) = seat.record().map(|record| record.weights.digest) else { return };
-        let task = Task::Adopt { run: seat.run.clone(), stage: seat.stage, weights };
-        self.compute(Job::Adopt { weights }, task);
+        let Some(record) = seat.record() else { return };
+        let (weights, momentum) = (record.weights.digest, record.momentum.map(|momentum| momentum.digest));
+        let (run, stage, epoch) = (seat.run.clone(), seat.stage, seat.manifest.body.epoch);
+        let task = Task::Adopt { run, stage, epoch, weights, momentum };
+        self.compute(Job::Adopt { weights, momentum }, task);
     }
 
-    pub(crate) fn adopted(&mut self, weights: Digest) {
+    pub(crate) fn adopted(&mut self, weights: Digest, momentum: Option<Digest>) {
         self.release(weights);
+        if let Some(momentum) = momentum {
+            self.release(momentum);
+        }
         let Some(seat) = &mut self.state.seat else { return };
         seat.weights = Some(weights);
         let epoch = seat.manifest.body.epoch;
+        self.state.ready = Some(epoch);
         self.send(Message::Ready { epoch });
     }
 
+    /// Stands where the epoch of this manifest begins, whatever was done of it or of the one before.
+    pub(crate) fn adopt(&mut self, manifest: Signed<Manifest>) {
+        let Some(seat) = &mut self.state.seat else {
+            return self
+                .note("the orchestrator told a manifest to adopt before it gave a seat, ignored".into());
+        };
+        if let Err(error) = self.config.check_manifest(seat.run_id, &manifest) {
+            return self.leave(error.to_string());
+        }
+        let epoch = manifest.body.epoch;
+        if epoch < seat.manifest.body.epoch || manifest.body.stages.len() != seat.run.model.stage_count() {
+            return self
+                .note(format!("a manifest of epoch {epoch} to adopt is older than the one held, ignored"));
+        }
+        seat.manifest = manifest;
+        let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();
+        let held = seat.weights == seat.record().map(|record| record.weights.digest);
+        let begun = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        self.abandon(epoch);
+        if held && !begun {
+            self.state.ready = Some(epoch);
+            return self.send(Message::Ready { epoch });
+        }
+        let Some(seat) = &mut self.state.seat else { return };
+        seat.weights = None;
+        seat.missing.extend(wanted.iter().map(|object| object.digest));
+        for object in wanted {
+            self.ask(Verb::Get, object);
+        }
+    }
+
+    /// Drops everything that belongs to the epoch in hand; windows of `epoch` are not drawn as they are.
+    fn abandon(&mut self, epoch: u32) {
+        self.end_merge();
+        let mut blocks: Vec<Digest> = self.state.epoch.take().iter().flat_map(Epoch::blocks).collect();
+        blocks.extend(std::mem::take(&mut self.state.early).into_values().map(|early| early.block.digest));
+        blocks.extend(std::mem::take(&mut self.state.early_parts).into_values().map(|early| early.block()));
+        for (ticket, job) in std::mem::take(&mut self.state.jobs) {
+            self.state.abandoned.insert(ticket);
+            blocks.extend(job.holds());
+        }
+        let stale: Vec<_> = self.state.kept.keys().filter(|window| window.epoch == epoch).copied().collect();
+        for window in stale {
+            for digest in self.state.kept.remove(&window).iter().flat_map(|kept| kept.digests()) {
+                self.state.waits.transferred(Verb::Put, digest);
+                blocks.push(digest);
+            }
+        }
+        for block in blocks {
+            self.release(block);
+        }
+        self.used_before(u32::MAX);
+        self.state.ready = None;
+    }
+
     pub(crate) fn open(&mut self, manifest: Signed<Manifest>) {
+        let held = self.state.seat.as_ref().is_some_and(|seat| seat.manifest == manifest);
+        if held && self.state.ready.is_none() && (self.state.epoch.is_some() || self.state.merging.is_some())
+        {
+            // Said again after a connection was lost.
+            return;
+        }
         match self.check_open(&manifest) {
             Ok(epoch) => self.state.epoch = Some(epoch),
             Err(why) => return self.leave(why),
         }
         self.end_merge();
         self.drop_stale(manifest.body.epoch);
+        self.used_before(u32::MAX);
+        self.state.given.clear();
+        self.state.ready = None;
+        self.state.told.retain(|window, _| window.epoch + TOLD_EPOCHS >= manifest.body.epoch);
+        let epoch = manifest.body.epoch;
         if let Some(seat) = &mut self.state.seat {
             seat.manifest = manifest;
         }
+        self.compute(Job::Keep, Task::Keep { epoch });
     }
 
     fn check_open(&self, manifest: &Signed<Manifest>) -> Result<Epoch, String> {
@@ -143,6 +230,7 @@ impl Miner {
         };
         self.state.chain = wire::Chain::after(&body);
         let receipt = Signed::new(body, &self.config.key);
+        self.state.given.push(receipt.clone());
         self.send(Message::Receipt(receipt.clone()));
         Some(receipt)
     }

@@ -55,8 +55,9 @@ impl Orchestrator {
     /// Draws windows of an epoch that is committed.
     pub(crate) fn draw_audits(&mut self, epoch: Epoch) {
         let mut pending = BTreeMap::new();
-        let miners: Vec<(NodeId, u16)> =
-            self.state.seats.miners().map(|seat| (seat.miner, seat.stage)).collect();
+        // Whoever went away in the epoch cannot reveal what went with it.
+        let there = self.state.seats.miners().filter(|seat| !seat.away);
+        let miners: Vec<(NodeId, u16)> = there.map(|seat| (seat.miner, seat.stage)).collect();
         for (miner, stage) in miners {
             let Some(progress) = epoch.miners.get(&miner) else { continue };
             for step in self.drawn_steps(miner) {

@@ -23,6 +23,16 @@ impl Orchestrator {
         self.emit(Effect::Put { object, bytes });
     }
 
+    /// Asks the store again for what was under way.
+    pub(crate) fn publish_again(&mut self) {
+        let Some(Publishing { manifest, object, stored }) = self.state.publishing.clone() else { return };
+        if stored {
+            self.emit(Effect::MovePointer { from: self.state.pointer, to: object.digest });
+        } else {
+            self.emit(Effect::Put { object, bytes: wire::to_bytes(&manifest) });
+        }
+    }
+
     pub(crate) fn stored(&mut self, digest: Digest) {
         let Some(publishing) = &mut self.state.publishing else { return };
         if publishing.object.digest != digest || publishing.stored {
@@ -80,6 +90,9 @@ impl Orchestrator {
         self.draw_audits(epoch);
         self.state.phase = Phase::Settling;
         self.progressed();
+        if !self.is_complete() {
+            self.tell_to_adopt();
+        }
     }
 
     /// Opens the next epoch, or ends the run, unless audits must come first.

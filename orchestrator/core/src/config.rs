@@ -27,7 +27,9 @@ pub struct Config {
 pub struct Timeouts {
     /// From the start until every seat is taken and ready.
     pub join_ms: u64,
-    /// Until a lost node must be back.
+    /// Until the others go on without a lost miner, where its stage has more.
+    pub absence_ms: u64,
+    /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
@@ -35,7 +37,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { join_ms: 120_000, seat_grace_ms: 5_000, stall_ms: 120_000 }
+        Self { join_ms: 120_000, absence_ms: 3_000, seat_grace_ms: 60_000, stall_ms: 120_000 }
     }
 }
 

@@ -24,7 +24,18 @@ impl Orchestrator {
             }
             return;
         }
-        let gone = self.state.seats.lost().find(|(_, lost)| late(lost.since_ms, timeouts.seat_grace_ms));
+        for (node, since_ms) in self.lost_nodes() {
+            if late(since_ms, timeouts.absence_ms) {
+                self.go_on_without(node);
+            }
+        }
+        let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
+        let gone = self
+            .state
+            .seats
+            .lost()
+            .filter(|(node, _)| needed(node))
+            .find(|(_, lost)| late(lost.since_ms, timeouts.seat_grace_ms));
         if let Some((node, lost)) = gone {
             let (name, why) = (self.name(node), lost.why.clone());
             return self.fail(format!(
@@ -49,7 +60,8 @@ impl Orchestrator {
 
     pub(crate) fn set_alarm(&mut self) {
         let timeouts = self.config.timeouts;
-        let shortest_ms = timeouts.join_ms.min(timeouts.seat_grace_ms).min(timeouts.stall_ms);
+        let shortest_ms =
+            timeouts.join_ms.min(timeouts.absence_ms).min(timeouts.seat_grace_ms).min(timeouts.stall_ms);
         // No deadline that began just now can be earlier than this, so the rest need not be looked at.
         let began_now_ms = self.now_ms.saturating_add(shortest_ms);
         if self.is_over() || self.state.alarm.covers(began_now_ms) {
@@ -65,8 +77,14 @@ impl Orchestrator {
         if let Phase::Gathering { since_ms } = self.state.phase {
             return Some(since_ms.saturating_add(timeouts.join_ms));
         }
-        let lost =
-            self.state.seats.lost().map(|(_, lost)| lost.since_ms.saturating_add(timeouts.seat_grace_ms));
+        let seats = &self.state.seats;
+        let needed = seats.lost().filter(|(node, _)| seats.seat(*node).is_none_or(|seat| !seat.away));
+        let lost = needed.map(|(_, lost)| {
+            let grace_ms = [timeouts.absence_ms, timeouts.seat_grace_ms]
+                .into_iter()
+                .find(|grace_ms| lost.since_ms.saturating_add(*grace_ms) > self.now_ms);
+            lost.since_ms.saturating_add(grace_ms.unwrap_or(timeouts.seat_grace_ms))
+        });
         let moving = self.is_moving().then_some(self.state.progress_ms);
         let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
         lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms)))
@@ -75,7 +93,12 @@ impl Orchestrator {
 
     /// Whether an epoch is on its way, rather than audits alone.
     fn is_moving(&self) -> bool {
-        matches!(self.state.phase, Phase::Working | Phase::Merging | Phase::Committing)
+        match self.state.phase {
+            Phase::Working | Phase::Merging | Phase::Committing => true,
+            // Everyone is told where to stand.
+            Phase::Settling => self.state.audits.is_empty() && self.state.seats.lost().next().is_none(),
+            Phase::Idle | Phase::Gathering { .. } | Phase::Over => false,
+        }
     }
 
     /// Empty seats, and those who sit but are not ready.
@@ -105,9 +128,7 @@ impl Orchestrator {
 
     /// What an epoch that does not move waits for.
     fn owing(&self) -> Vec<String> {
-        let Some(epoch) = &self.state.epoch else {
-            return vec!["nobody, which is a bug of this program".into()];
-        };
+        let Some(epoch) = &self.state.epoch else { return self.missing() };
         if self.state.phase == Phase::Committing {
             return vec![format!("the store owes the manifest of epoch {}", epoch.number)];
         }

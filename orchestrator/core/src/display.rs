@@ -8,6 +8,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => write!(f, "started"),
+            Self::Resumed => write!(f, "started again"),
             Self::Message { from, message } => write!(f, "{} says {message}", from.short()),
             Self::Suspected(node) => write!(f, "{} is suspected", node.short()),
             Self::Recovered(node) => write!(f, "{} is heard again", node.short()),
@@ -79,6 +80,9 @@ impl fmt::Display for Report {
             ),
             Self::Suspected { node, suspected } => {
                 write!(f, "{} is {}", node.short(), if *suspected { "suspected" } else { "heard again" })
+            }
+            Self::Rewound { epoch, steps, tokens, why } => {
+                write!(f, "epoch {epoch} begins again, {steps} steps and {tokens} tokens lost: {why}")
             }
             Self::Note { text } => write!(f, "note: {text}"),
         }

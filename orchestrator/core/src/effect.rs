@@ -146,6 +146,17 @@ pub enum Report {
         /// `false` when it is heard again.
         suspected: bool,
     },
+    /// An epoch begins again from its manifest, because somebody lost what it had done.
+    Rewound {
+        /// The epoch.
+        epoch: u32,
+        /// Inner steps of it that every miner had taken.
+        steps: u32,
+        /// Tokens whose loss was reported in vain.
+        tokens: u64,
+        /// Who, and why.
+        why: String,
+    },
     /// Something a person should read.
     Note {
         /// In one sentence.

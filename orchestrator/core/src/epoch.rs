@@ -5,8 +5,8 @@ use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId};
-use std::collections::BTreeMap;
-use wire::{Assignment, Manifest, Message, Receipt, Signed, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed, Slot};
 
 /// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it.
 const STEPS_AHEAD: u32 = 2;
@@ -17,13 +17,15 @@ pub(crate) struct Epoch {
     pub number: u32,
     /// The manifest it opened with.
     pub opened_with: Signed<Manifest>,
+    /// The miners of each lane, head first.
+    pub routes: Vec<Vec<NodeId>>,
     /// Steps handed out, by lane.
     handed_out: Vec<u32>,
     /// Microbatches that some stage has not folded.
     pub live: BTreeMap<u64, Tracked>,
     pub miners: BTreeMap<NodeId, Progress>,
     /// Inner steps that every miner has taken.
-    stepped: u32,
+    pub stepped: u32,
     loss_q32_sum: i128,
     pub losses: u64,
     /// By stage, once the last step is taken.
@@ -69,8 +71,8 @@ pub(crate) struct Progress {
 
 impl Epoch {
     /// Whether a miner is to put these weights into the store.
-    pub fn may_keep(&self, miner: NodeId, stage: u16, weights: Digest) -> bool {
-        self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, weights))
+    pub fn may_keep(&self, miner: NodeId, stage: u16, object: ObjectRef) -> bool {
+        self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, object))
     }
 
     /// Mean loss in 2^-32 nats per token.
@@ -86,19 +88,22 @@ impl Epoch {
 }
 
 impl Orchestrator {
-    /// Whether every seat is taken, present and ready, and the validators are there.
+    /// Whether every seat is taken and ready, but for those that the others go on without, every stage has a miner,
+    /// and the validators are there.
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
         let taken = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
-        let ready = seats.miners().all(|seat| seat.lost.is_none() && seat.ready == Some(due));
+        let ready = seats.miners().all(|seat| seat.away || seat.lost.is_none() && seat.ready == Some(due));
         let validators = seats.validators_present().count();
-        taken && ready && validators >= usize::from(self.config.validators)
+        let enough = validators >= usize::from(self.config.validators);
+        taken && ready && enough && !seats.routes(due).is_empty()
     }
 
     pub(crate) fn open_epoch(&mut self) {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
-        let miners: Vec<NodeId> = self.state.seats.miners().map(|seat| seat.miner).collect();
+        let routes = self.state.seats.routes(number);
+        let miners: BTreeSet<NodeId> = routes.iter().flatten().copied().collect();
         for &miner in &miners {
             self.send(miner, Message::Open(manifest.clone()));
         }
@@ -107,7 +112,8 @@ impl Orchestrator {
         self.state.epoch = Some(Epoch {
             number,
             opened_with: manifest,
-            handed_out: vec![0; self.state.seats.lanes()],
+            handed_out: vec![0; routes.len()],
+            routes,
             live: BTreeMap::new(),
             miners: miners.into_iter().map(|miner| (miner, Progress::default())).collect(),
             stepped: 0,
@@ -121,7 +127,7 @@ impl Orchestrator {
 
     /// Hands out steps to every lane that has room ahead.
     pub(crate) fn hand_out(&mut self) {
-        for lane in 0..self.state.seats.lanes() {
+        for lane in 0..self.lanes() {
             while let Some(step) = self.next_step_of(lane) {
                 self.hand_out_step(lane, step);
             }
@@ -138,7 +144,7 @@ impl Orchestrator {
         }
         epoch.stepped = taken;
         epoch.live.retain(|_, tracked| tracked.assignment.route.iter().any(|slot| slot.step >= taken));
-        let members = u64::from(self.config.run.inner.members) * self.state.seats.lanes() as u64;
+        let members = u64::from(self.config.run.inner.members) * self.lanes() as u64;
         let tokens = self.config.run.microbatch_tokens() * members;
         for step in reported..taken {
             self.report(Report::Stepped { epoch: number, step, tokens });
@@ -148,9 +154,14 @@ impl Orchestrator {
         }
     }
 
+    /// Routes of the epoch.
+    fn lanes(&self) -> usize {
+        self.state.epoch.as_ref().map_or(0, |epoch| epoch.routes.len())
+    }
+
     fn next_step_of(&self, lane: usize) -> Option<u32> {
         let epoch = self.state.epoch.as_ref()?;
-        let route = self.state.seats.route(lane)?;
+        let route = epoch.routes.get(lane)?;
         let taken =
             route.iter().filter_map(|miner| epoch.miners.get(miner)).map(|progress| progress.steps).min()?;
         let step = *epoch.handed_out.get(lane)?;
@@ -158,9 +169,9 @@ impl Orchestrator {
     }
 
     fn hand_out_step(&mut self, lane: usize, step: u32) {
-        let Some(miners) = self.state.seats.route(lane) else { return };
+        let (members, lanes) = (u64::from(self.config.run.inner.members), self.lanes() as u64);
         let Some(epoch) = &mut self.state.epoch else { return };
-        let (members, lanes) = (u64::from(self.config.run.inner.members), self.state.seats.lanes() as u64);
+        let Some(miners) = epoch.routes.get(lane).cloned() else { return };
         let mut assignments = Vec::new();
         for position in 0..self.config.run.inner.members {
             // Microbatches go round the lanes, so that none is left out and none is given twice.

@@ -10,6 +10,9 @@ use wire::Message;
 pub enum Event {
     /// The shell is up: the store answers and peers may come.
     Started,
+    /// The shell is up again, after the events so far were replayed: no connection is there any more, and
+    /// what was under way at the store may not be done.
+    Resumed,
     /// A connected node, whose key the transport has proved, said something.
     Message {
         /// Who.

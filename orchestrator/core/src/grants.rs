@@ -29,8 +29,9 @@ impl Orchestrator {
     }
 
     fn miner_may_get(&self, stage: u16, object: ObjectRef) -> Result<(), &'static str> {
-        let weights = self.weights(stage);
-        if weights == Some(object) || self.is_token_shard(object) {
+        let record = self.state.manifest.body.stages.get(usize::from(stage));
+        let own = record.is_some_and(|record| record.weights == object || record.momentum == Some(object));
+        if own || self.is_token_shard(object) {
             return Ok(());
         }
         Err("a miner reads the token shards and its own stage's weights of the last manifest")
@@ -39,7 +40,7 @@ impl Orchestrator {
     fn miner_may_put(&self, miner: NodeId, stage: u16, object: ObjectRef) -> Result<(), &'static str> {
         let now = self.weights(stage).map_or(0, |weights| weights.bytes);
         let epoch = self.state.epoch.as_ref();
-        if epoch.is_some_and(|epoch| epoch.may_keep(miner, stage, object.digest)) {
+        if epoch.is_some_and(|epoch| epoch.may_keep(miner, stage, object)) {
             let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
             return if fits { Ok(()) } else { Err("the weights shard is longer than this stage's can be") };
         }

@@ -18,6 +18,7 @@ mod grants;
 mod machine;
 mod merge;
 mod receipts;
+mod recovery;
 mod seats;
 
 pub use config::{Config, ConfigError, Timeouts};

@@ -162,6 +162,7 @@ impl Orchestrator {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Started => self.start(),
+            Event::Resumed => self.resumed(),
             Event::Message { from, message } => self.hear(from, message),
             Event::Suspected(node) if self.state.seats.knows(node) => {
                 self.report(Report::Suspected { node, suspected: true });
@@ -181,7 +182,7 @@ impl Orchestrator {
         }
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Gathering { since_ms: self.now_ms };
             self.publish(self.state.manifest.clone());

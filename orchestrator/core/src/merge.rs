@@ -18,6 +18,9 @@ const BANDWIDTH_BYTES_PER_S: u64 = 1;
 pub(crate) struct StageMerge {
     /// In key order.
     members: Vec<NodeId>,
+    commitment: Digest,
+    /// What was said to all.
+    calls: Vec<Call>,
     /// Calls the rounds; nobody is there to be called where one merges alone.
     caller: Option<Caller>,
     scales: BTreeMap<NodeId, Digest>,
@@ -42,6 +45,8 @@ impl StageMerge {
             caller: (members.len() > 1).then(|| Caller::new(secret, bandwidths)),
             contributors: if members.len() > 1 { Vec::new() } else { members.clone() },
             members,
+            commitment: commitment(&secret),
+            calls: Vec::new(),
             scales: BTreeMap::new(),
             scaled: Vec::new(),
             roots: BTreeMap::new(),
@@ -55,14 +60,19 @@ impl StageMerge {
         }
     }
 
+    fn order(&self, epoch: u32) -> Merge {
+        Merge { epoch, members: self.members.clone(), commitment: self.commitment }
+    }
+
     /// Whether this miner is to put these weights into the store.
-    pub fn may_keep(&self, miner: NodeId, weights: Digest) -> bool {
-        self.keeper == Some(miner) && self.applied.get(&miner) == Some(&weights)
+    pub fn may_keep(&self, miner: NodeId, object: ObjectRef) -> bool {
+        let merged = self.merged.get(&miner).filter(|_| self.keeper == Some(miner));
+        merged.is_some_and(|merged| merged.weights == object || merged.momentum == Some(object))
     }
 
     /// Whether this miner holds what the stage merged into.
     pub fn has_merged(&self, miner: NodeId) -> bool {
-        self.merged.contains_key(&miner)
+        self.merged.contains_key(&miner) && !self.gone.contains(&miner)
     }
 
     /// Members that still owe their word on the result.
@@ -146,12 +156,11 @@ impl Orchestrator {
         for stage in 0..self.config.run.model.stage_count() {
             let members = self.members_of(stage);
             let secret = self.merge_secret(number, stage);
-            let commitment = commitment(&secret);
-            for &miner in &members {
-                let order = Merge { epoch: number, members: members.clone(), commitment };
-                self.send(miner, Message::Merge(order));
+            let merge = StageMerge::new(members, secret);
+            for &miner in &merge.members {
+                self.send(miner, Message::Merge(merge.order(number)));
             }
-            merges.push(StageMerge::new(members, secret));
+            merges.push(merge);
         }
         if let Some(epoch) = &mut self.state.epoch {
             epoch.merges = merges;
@@ -213,7 +222,7 @@ impl Orchestrator {
 
     pub(crate) fn take_kept(&mut self, from: NodeId, object: ObjectRef) {
         let stage = self.state.seats.stage_of(from).unwrap_or_default();
-        match self.stage_merge(stage).filter(|merge| merge.may_keep(from, object.digest)) {
+        match self.stage_merge(stage).filter(|merge| merge.may_keep(from, object)) {
             Some(merge) => {
                 merge.kept = true;
                 self.progressed();
@@ -222,18 +231,47 @@ impl Orchestrator {
         }
     }
 
-    /// A member is gone: its merge goes on without it.
-    pub(crate) fn leave_merge(&mut self, node: NodeId) {
+    /// A member is gone: its merge goes on without it; `false` if it cannot.
+    pub(crate) fn leave_merge(&mut self, node: NodeId) -> bool {
         let stage = self.state.seats.stage_of(node).unwrap_or_default();
-        let Some(merge) = self.stage_merge(stage) else { return };
-        if !merge.members.contains(&node) || !merge.gone.insert(node) || merge.caller.is_none() {
-            return;
+        let Some(merge) = self.stage_merge(stage) else { return true };
+        if merge.gone.contains(&node) || !merge.members.contains(&node) {
+            return true;
         }
+        if merge.kept {
+            merge.gone.insert(node);
+            return true;
+        }
+        if merge.living().count() < 2 {
+            return false;
+        }
+        merge.gone.insert(node);
         if merge.keeper == Some(node) {
             merge.keeper = None;
         }
         self.tell_caller(stage, Heard::Lost(node));
         self.appoint_keeper(stage);
+        true
+    }
+
+    /// Says again to a member that is back how far its merge has come.
+    pub(crate) fn merge_again(&mut self, node: NodeId) {
+        let stage = self.state.seats.stage_of(node).unwrap_or_default();
+        let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
+        let Some(merge) = self.stage_merge(stage).filter(|merge| merge.living().any(|living| living == node))
+        else {
+            return;
+        };
+        let order = merge.order(epoch);
+        let keep = merge.merged.get(&node).filter(|_| merge.keeper == Some(node) && !merge.kept);
+        let (calls, keep) = (merge.calls.clone(), keep.map(|merged| merged.weights));
+        self.send(node, Message::Merge(order));
+        for call in calls {
+            self.send(node, Message::Call { epoch, call });
+        }
+        if let Some(weights) = keep {
+            self.send(node, Message::Keep(weights));
+        }
     }
 
     /// The next manifest, once every stage has merged and its weights are in the store.
@@ -310,6 +348,7 @@ impl Orchestrator {
             }
             Call::Announced { .. } | Call::Lost(_) => {}
         }
+        merge.calls.push(call.clone());
         let speaker = match call {
             Call::Announced { from, .. } => Some(*from),
             _ => None,

@@ -22,6 +22,8 @@ pub(crate) struct Seat {
     pub lane: u16,
     /// Set while the connection is gone.
     pub lost: Option<Lost>,
+    /// Set once the others go on without it, until it is ready again.
+    pub away: bool,
     /// The epoch whose weights it holds.
     pub ready: Option<u32>,
     /// The end of its chain of receipts, over the run.
@@ -73,9 +75,17 @@ impl Seats {
         self.stages.get(stage).into_iter().flatten().flatten().copied()
     }
 
-    /// The miners of a lane, head first; `None` while one is missing.
-    pub fn route(&self, lane: usize) -> Option<Vec<NodeId>> {
-        self.stages.iter().map(|lanes| lanes.get(lane).copied().flatten()).collect()
+    /// As many routes as the stages have ready miners for, each head first.
+    pub fn routes(&self, due: u32) -> Vec<Vec<NodeId>> {
+        let ready = |stage| -> Vec<NodeId> {
+            let ready = |miner: &NodeId| {
+                self.seat(*miner).is_some_and(|seat| seat.lost.is_none() && seat.ready == Some(due))
+            };
+            self.miners_of(stage).filter(ready).collect()
+        };
+        let stages: Vec<Vec<NodeId>> = (0..self.stages.len()).map(ready).collect();
+        let lanes = stages.iter().map(Vec::len).min().unwrap_or_default();
+        (0..lanes).map(|lane| stages.iter().map(|miners| miners[lane]).collect()).collect()
     }
 
     pub fn lanes(&self) -> usize {
@@ -117,8 +127,28 @@ impl Seats {
         self.stages[stage][lane] = Some(miner);
         let (stage, lane) = (u16::try_from(stage).ok()?, u16::try_from(lane).ok()?);
         let chain = Chain::default();
-        self.miners.insert(miner, Seat { miner, stage, lane, lost: None, ready: None, chain });
+        self.miners.insert(miner, Seat { miner, stage, lane, lost: None, away: false, ready: None, chain });
         Some(stage)
+    }
+
+    /// Goes on without a lost miner, if its stage has others that are not lost; `false` if it has none, or it
+    /// is so already.
+    pub fn give_up(&mut self, miner: NodeId) -> bool {
+        let Some(stage) = self.stage_of(miner) else { return false };
+        let others = self.miners().any(|seat| seat.stage == stage && seat.lost.is_none());
+        match self.miners.get_mut(&miner) {
+            Some(seat) if others && seat.lost.is_some() && !seat.away => {
+                seat.away = true;
+                seat.ready = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Nobody stands where an epoch begins.
+    pub fn none_is_ready(&mut self) {
+        self.miners.values_mut().for_each(|seat| seat.ready = None);
     }
 
     fn vacate(&mut self, node: NodeId) {
@@ -129,7 +159,7 @@ impl Seats {
     }
 
     /// Marks a connection as gone or back; `false` if that was known or the node is not.
-    fn mark(&mut self, node: NodeId, lost: Option<Lost>) -> bool {
+    pub fn mark(&mut self, node: NodeId, lost: Option<Lost>) -> bool {
         let marked = match self.miners.get_mut(&node) {
             Some(seat) => Some(&mut seat.lost),
             None => self.validators.get_mut(&node),
@@ -165,9 +195,15 @@ impl Orchestrator {
             }
         }
         let stage = self.state.seats.stage_of(node);
+        let chain = self.state.seats.seat(node).map(|seat| seat.chain).unwrap_or_default();
         let (run, manifest) = (self.config.run.clone(), self.state.manifest.clone());
-        self.send(node, Message::Welcome(Welcome { run, stage, manifest }));
+        self.send(node, Message::Welcome(Welcome { run, stage, manifest, chain }));
         self.report(Report::Joined { node, role: hello.role, stage });
+        match stage {
+            Some(_) if known && hello.resumes => self.catch_up(node),
+            Some(_) if known => self.begins_anew(node),
+            _ => {}
+        }
         // Windows may wait for a validator.
         self.order_audits();
     }
@@ -204,6 +240,7 @@ impl Orchestrator {
         }
         if let Some(seat) = self.state.seats.seat_mut(miner) {
             seat.ready = Some(epoch);
+            seat.away = false;
         }
     }
 
@@ -215,7 +252,6 @@ impl Orchestrator {
         }
         self.report(Report::Gone { node, why });
         self.orphan_audits(node);
-        self.leave_merge(node);
         if matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
             self.state.seats.vacate(node);
         }

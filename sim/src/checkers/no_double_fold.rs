@@ -3,7 +3,7 @@
 use super::{Checker, End};
 use crate::trace::{Effect, Entry, What};
 use orchestrator_core::Report;
-use spec::{NodeId, Operation};
+use spec::{Digest, NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::Message;
 
@@ -14,6 +14,11 @@ pub struct NoDoubleFold {
     folded: BTreeMap<(u16, u32, u64), NodeId>,
     /// Microbatches of each epoch, with the number of stages they go through.
     assigned: BTreeMap<u32, BTreeSet<(u64, u16)>>,
+    /// Assignments of epochs that were begun again: nothing of them counts.
+    void: BTreeSet<u64>,
+    /// Receipts seen: one may be said again after a connection was lost.
+    seen: BTreeSet<Digest>,
+    ids: BTreeMap<u32, BTreeSet<u64>>,
 }
 
 impl Checker for NoDoubleFold {
@@ -24,9 +29,12 @@ impl Checker for NoDoubleFold {
     fn observe(&mut self, entry: &Entry) -> Result<(), String> {
         match &entry.what {
             What::Effect(Effect::Miner(miner_core::Effect::Send(Message::Receipt(receipt)))) => {
+                if !self.seen.insert(receipt.digest()) {
+                    return Ok(());
+                }
                 let receipt = &receipt.body;
                 let Operation::Step { members, .. } = &receipt.operation else { return Ok(()) };
-                for member in members {
+                for member in members.iter().filter(|member| !self.void.contains(&member.assignment)) {
                     let key = (receipt.stage, receipt.epoch, member.microbatch);
                     if let Some(before) = self.folded.insert(key, entry.node) {
                         let (stage, epoch, microbatch) = key;
@@ -45,6 +53,16 @@ impl Checker for NoDoubleFold {
             })) => {
                 let microbatch = (assignment.microbatch, assignment.route.len() as u16);
                 self.assigned.entry(assignment.epoch).or_default().insert(microbatch);
+                self.ids.entry(assignment.epoch).or_default().insert(assignment.id);
+                Ok(())
+            }
+            What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(Report::Rewound {
+                epoch,
+                ..
+            }))) => {
+                self.void.extend(self.ids.remove(epoch).unwrap_or_default());
+                self.assigned.remove(epoch);
+                self.folded.retain(|(_, of, _), _| of != epoch);
                 Ok(())
             }
             What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(Report::Committed {

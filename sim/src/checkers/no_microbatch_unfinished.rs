@@ -31,6 +31,9 @@ impl Checker for NoMicrobatchUnfinished {
                     return Err(format!("microbatch {microbatch} of epoch {epoch} has {losses} losses"));
                 }
             }
+            orchestrator_core::Effect::Report(Report::Rewound { epoch, .. }) => {
+                self.losses.retain(|(of, _), _| of != epoch);
+            }
             _ => {}
         }
         Ok(())

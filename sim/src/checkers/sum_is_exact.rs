@@ -3,15 +3,14 @@
 use super::{Checker, End};
 use crate::trace::{Entry, What};
 use crate::world::codes::{Contribution, Sum};
-use spec::NodeId;
+use spec::{Digest, NodeId};
 use std::collections::BTreeMap;
 
 /// Adds up again, from the contributions and not from the pieces.
 #[derive(Debug, Default)]
 pub struct SumIsExact {
-    /// By epoch and miner.
-    contributions: BTreeMap<(u32, NodeId), Contribution>,
-    sums: usize,
+    /// By root: whose, and what.
+    contributions: BTreeMap<Digest, (NodeId, Contribution)>,
 }
 
 impl Checker for SumIsExact {
@@ -21,17 +20,12 @@ impl Checker for SumIsExact {
 
     fn observe(&mut self, entry: &Entry) -> Result<(), String> {
         match &entry.what {
-            What::Encoded { epoch, contribution } => {
-                let key = (*epoch, entry.node);
-                if self.contributions.insert(key, contribution.clone()).is_some() {
-                    return Err(format!("{} encoded epoch {epoch} twice", entry.node.short()));
-                }
+            What::Encoded { contribution } => {
+                let made = (entry.node, contribution.clone());
+                self.contributions.insert(contribution.root(entry.node), made);
                 Ok(())
             }
-            What::Reduced { epoch, contributors, sum } => {
-                self.sums += 1;
-                self.check(*epoch, contributors, sum)
-            }
+            What::Reduced { contributors, roots, sum } => self.check(contributors, roots, sum),
             _ => Ok(()),
         }
     }
@@ -42,15 +36,14 @@ impl Checker for SumIsExact {
 }
 
 impl SumIsExact {
-    fn check(&self, epoch: u32, contributors: &[NodeId], bytes: &[u8]) -> Result<(), String> {
+    fn check(&self, contributors: &[NodeId], roots: &[Digest], bytes: &[u8]) -> Result<(), String> {
         let sum: Sum = postcard::from_bytes(bytes).map_err(|_| "a sum that is none".to_owned())?;
         let mut expected = vec![0_i128; sum.sums.len()];
         let mut weight = 0;
-        for node in contributors {
-            let contribution = self
-                .contributions
-                .get(&(epoch, *node))
-                .ok_or_else(|| format!("{} is added up, but encoded nothing", node.short()))?;
+        for (node, root) in contributors.iter().zip(roots) {
+            let made = self.contributions.get(root).filter(|(who, _)| who == node);
+            let (_, contribution) =
+                made.ok_or_else(|| format!("{} is added up, but encoded nothing", node.short()))?;
             weight += u64::from(contribution.weight);
             let codes = contribution.codes.get(sum.blocks.start as usize..sum.blocks.end as usize);
             for (expected, &code) in expected.iter_mut().zip(codes.unwrap_or_default()) {
@@ -60,7 +53,7 @@ impl SumIsExact {
         let found = sum.sums.iter().map(|&sum| i128::from(sum));
         if weight != sum.weight || !found.eq(expected) {
             return Err(format!(
-                "the sum of blocks {:?} of epoch {epoch} is not that of its {} contributors",
+                "the sum of blocks {:?} is not that of its {} contributors",
                 sum.blocks,
                 contributors.len()
             ));

@@ -1,16 +1,20 @@
 //! Whoever merges an epoch in one stage gets the same weights, and the next manifest names them.
 
 use super::{Checker, End};
-use crate::trace::{Effect, Entry, What};
+use crate::trace::{Effect, Entry, Event, What};
+use orchestrator_core::Report;
 use spec::{Digest, NodeId, Operation, Outcome};
-use std::collections::BTreeMap;
-use wire::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use wire::{Message, Receipt};
 
 /// Compares the weights in apply receipts with one another, and with the manifests that open epochs.
 #[derive(Debug, Default)]
 pub struct WeightsAgreeAfterMerge {
     /// By epoch and stage: the weights, and who had them first.
     applied: BTreeMap<(u32, u16), (Digest, NodeId)>,
+    nodes: BTreeSet<NodeId>,
+    /// Those who have not yet heard that the epoch begins again: what they say is of before.
+    behind: BTreeSet<NodeId>,
 }
 
 impl Checker for WeightsAgreeAfterMerge {
@@ -20,26 +24,28 @@ impl Checker for WeightsAgreeAfterMerge {
 
     fn observe(&mut self, entry: &Entry) -> Result<(), String> {
         match &entry.what {
-            What::Effect(Effect::Miner(miner_core::Effect::Send(Message::Receipt(receipt)))) => {
-                let body = &receipt.body;
-                let (Operation::Apply, Outcome::Ok, Some(weights)) =
-                    (&body.operation, body.outcome, body.output)
-                else {
-                    return Ok(());
-                };
-                let first = self.applied.entry((body.epoch, body.stage)).or_insert((weights, entry.node));
-                if first.0 == weights {
-                    return Ok(());
+            What::Event(Event::Orchestrator(orchestrator_core::Event::Message { from, message })) => {
+                match message {
+                    Message::Receipt(receipt) if !self.behind.contains(from) => {
+                        self.applies(&receipt.body, *from)
+                    }
+                    Message::Ready { .. } => {
+                        self.behind.remove(from);
+                        Ok(())
+                    }
+                    _ => Ok(()),
                 }
-                Err(format!(
-                    "stage {} merged epoch {} into {} at {} and into {} at {}",
-                    body.stage,
-                    body.epoch,
-                    first.0.short(),
-                    first.1.short(),
-                    weights.short(),
-                    entry.node.short()
-                ))
+            }
+            What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(report))) => {
+                match report {
+                    Report::Joined { node, .. } => drop(self.nodes.insert(*node)),
+                    Report::Rewound { epoch, .. } => {
+                        self.applied.retain(|(of, _), _| of != epoch);
+                        self.behind.clone_from(&self.nodes);
+                    }
+                    _ => {}
+                }
+                Ok(())
             }
             What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Send {
                 message: Message::Open(manifest),
@@ -64,5 +70,27 @@ impl Checker for WeightsAgreeAfterMerge {
 
     fn finish(&mut self, _end: &End<'_>) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl WeightsAgreeAfterMerge {
+    fn applies(&mut self, body: &Receipt, from: NodeId) -> Result<(), String> {
+        let (Operation::Apply, Outcome::Ok, Some(weights)) = (&body.operation, body.outcome, body.output)
+        else {
+            return Ok(());
+        };
+        let first = self.applied.entry((body.epoch, body.stage)).or_insert((weights, from));
+        if first.0 == weights {
+            return Ok(());
+        }
+        Err(format!(
+            "stage {} merged epoch {} into {} at {} and into {} at {}",
+            body.stage,
+            body.epoch,
+            first.0.short(),
+            first.1.short(),
+            weights.short(),
+            from.short()
+        ))
     }
 }

@@ -24,7 +24,8 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 4] = [&HONEST, &PERTURB, &MINER_LOST, &BAD_TOKEN];
+    pub const ALL: [&'static Self; 6] =
+        [&HONEST, &PERTURB, &MINER_LOST, &MINER_RESTARTED, &ORCHESTRATOR_RESTARTED, &BAD_TOKEN];
 
     /// The scenario with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -65,19 +66,81 @@ static PERTURB: Scenario = Scenario {
 
 static MINER_LOST: Scenario = Scenario {
     name: "miner_lost",
-    about: "one miner stops without a word: with one miner a stage the run fails and says why",
+    about: "one miner stops without a word: with one miner a stage the run fails and says why, with more it goes on",
     twist: |setup, chance| {
-        // From before it says hello to well into its work: a microbatch is at least three events.
-        let run = &setup.run;
-        let microbatches = u64::from(run.inner.members) * run.total_steps();
-        let killed_after_events = chance.within(0..3 * microbatches) as usize;
+        let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
         setup.some_miner(chance).fate.killed_after_events = Some(killed_after_events);
     },
     expect: |report| match &report.ending {
-        Some(Ending::Failed { why }) if why.contains("miner") || why.contains("stage") => Ok(()),
-        other => Err(format!("expected a failure that speaks of the miner, found {other:?}")),
+        Some(Ending::Complete) if report.options.miners > 1 => Ok(()),
+        Some(Ending::Failed { why })
+            if report.options.miners == 1 && (why.contains("miner") || why.contains("stage")) =>
+        {
+            Ok(())
+        }
+        other => {
+            Err(format!("expected a failure that speaks of the miner, or a way round it, found {other:?}"))
+        }
     },
 };
+
+static MINER_RESTARTED: Scenario = Scenario {
+    name: "miner_restarted",
+    about: "one miner stops without a word and is started again with its key and disk: the run completes",
+    twist: |setup, chance| {
+        let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
+        let restarted_after_us = chance.within(10_000..9_000_000);
+        let fate = &mut setup.some_miner(chance).fate;
+        fate.killed_after_events = Some(killed_after_events);
+        fate.restarted_after_us = Some(restarted_after_us);
+    },
+    expect: whole,
+};
+
+static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
+    name: "orchestrator_restarted",
+    about: "the orchestrator stops without a word and is started again from its journal: the run completes",
+    twist: |setup, chance| {
+        let nodes = setup.nodes.len() as u64;
+        // It hears what every miner does.
+        let killed_after_events = some_event(setup, chance, 1) * nodes as usize / 3;
+        let restarted_after_us = chance.within(10_000..9_000_000);
+        let fate = &mut setup.nodes[0].fate;
+        fate.killed_after_events = Some(killed_after_events);
+        fate.restarted_after_us = Some(restarted_after_us);
+    },
+    expect: whole,
+};
+
+/// Events of a miner until it has its seat and its weights.
+const SEATED_EVENTS: u64 = 7;
+
+/// From `first` to well into the work: a microbatch is at least three events of a miner.
+fn some_event(setup: &Setup, chance: &mut Chance, first: u64) -> usize {
+    let run = &setup.run;
+    let microbatches = u64::from(run.inner.members) * run.total_steps();
+    chance.within(first..first + 3 * microbatches) as usize
+}
+
+/// The run is complete, and as many microbatches count as without any misfortune.
+fn whole(report: &Report) -> Result<(), String> {
+    if report.ending != Some(Ending::Complete) {
+        return Err(format!("expected a complete run, found {:?}", report.ending));
+    }
+    let options = &report.options;
+    let microbatches = u64::from(options.miners)
+        * u64::from(options.members)
+        * u64::from(options.steps)
+        * u64::from(options.epochs);
+    // While one of several miners is away, its lane does nothing.
+    let alone = options.miners == 1 || report.scenario == ORCHESTRATOR_RESTARTED.name;
+    match report.losses.len() as u64 {
+        losses if alone && losses != microbatches => {
+            Err(format!("expected {microbatches} microbatches that count, found {losses}"))
+        }
+        _ => Ok(()),
+    }
+}
 
 static BAD_TOKEN: Scenario = Scenario {
     name: "bad_token",

@@ -60,7 +60,7 @@ impl Setup {
         }
         let stage = |stage: usize| StageRecord {
             weights: store.objects.put(Learner::first_weights(&run, stage as u16)),
-            momentum: Digest::default(),
+            momentum: None,
             miners: Vec::new(),
         };
         let stages = (0..run.model.stage_count()).map(stage).collect();

@@ -13,6 +13,8 @@ pub const LOST_US: u64 = 5_000_000;
 pub struct Fate {
     /// The node stops without a word instead of taking in the event after so many.
     pub killed_after_events: Option<usize>,
+    /// After being killed the node is started again so much later, in microseconds.
+    pub restarted_after_us: Option<u64>,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
 }

@@ -80,9 +80,23 @@ impl Learner {
         wire::to_bytes(&(self.stage, self.weights))
     }
 
-    /// Digest of the outer momentum.
-    pub fn momentum(&self) -> Digest {
-        self.momentum
+    /// The outer momentum.
+    pub fn momentum(&self) -> Vec<u8> {
+        wire::to_bytes(&(self.stage, self.momentum))
+    }
+
+    /// Takes over an outer momentum.
+    ///
+    /// # Errors
+    /// When the bytes are no momentum of this stage.
+    pub fn take_momentum(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let (found, momentum): (u16, Digest) =
+            postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
+        if found != self.stage {
+            return Err(format!("the momentum is of stage {found}, expected stage {}", self.stage));
+        }
+        self.momentum = momentum;
+        Ok(())
     }
 
     /// Takes over newer weights of the same stage.

@@ -3,6 +3,7 @@
 pub mod chance;
 pub mod clock;
 pub mod codes;
+mod connect;
 pub mod disk;
 pub mod faults;
 pub mod learner;
@@ -43,6 +44,8 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     hasher: blake3::Hasher,
     keep_log: bool,
+    /// Losses reported before the epoch in hand.
+    losses_at_open: usize,
     report: Report,
 }
 
@@ -55,8 +58,14 @@ struct Node {
     fate: Fate,
     /// Not killed and not ended.
     alive: bool,
+    /// How often it was started.
+    life: u64,
     /// Whether the orchestrator and this node can talk.
     connected: bool,
+    /// How often they began to.
+    link: u64,
+    /// The state in which an epoch began, on the node's disk.
+    snapshot: Option<(u32, Learner)>,
     table: Objects,
     learner: Option<Learner>,
     /// What was encoded last.
@@ -71,8 +80,15 @@ struct Node {
 /// What is going to happen to a node.
 #[allow(clippy::large_enum_variant)] // nearly all are events
 enum Coming {
-    /// Its core takes in an event; the objects are put into its table before.
-    Event { node: usize, event: Event, objects: Vec<Vec<u8>> },
+    /// Its core takes in an event; the objects are put into its table before. Not if the node was started again
+    /// since.
+    Event { node: usize, life: u64, event: Event, objects: Vec<Vec<u8>> },
+    /// The same over the connection between a node and the orchestrator, unless that is another one by now.
+    Heard { by: usize, over: (usize, u64), event: Event, objects: Vec<Vec<u8>> },
+    /// It calls the orchestrator again.
+    Call { node: usize, life: u64 },
+    /// It is started again.
+    Start { node: usize },
     /// The time it asked for, unless it asked for another one since.
     Alarm { node: usize, at_ms: u64 },
 }
@@ -98,6 +114,7 @@ impl World {
             checkers: checkers::all(cheats.iter().copied().collect()),
             hasher: blake3::Hasher::new(),
             keep_log: options.log,
+            losses_at_open: 0,
             report: Report {
                 scenario: scenario.name,
                 seed,
@@ -131,7 +148,19 @@ impl World {
                 break;
             }
             match coming {
-                Coming::Event { node, event, objects } => self.deliver(node, event, objects),
+                Coming::Event { node, life, event, objects } => {
+                    if self.nodes[node].life == life {
+                        self.deliver(node, event, objects);
+                    }
+                }
+                Coming::Heard { by, over: (node, link), event, objects } => {
+                    let far = &self.nodes[node];
+                    if far.link == link && (far.connected || by != 0) {
+                        self.deliver(by, event, objects);
+                    }
+                }
+                Coming::Call { node, life } => self.call(node, life),
+                Coming::Start { node } => self.start_again(node),
                 Coming::Alarm { node, at_ms } => {
                     if self.nodes[node].wake_ms == Some(at_ms) {
                         self.nodes[node].wake_ms = None;
@@ -146,21 +175,21 @@ impl World {
 
     fn schedule_start(&mut self) {
         let started = Event::Orchestrator(orchestrator_core::Event::Started);
-        self.clock.at(0, Coming::Event { node: 0, event: started, objects: Vec::new() });
+        self.clock.at(0, Coming::Event { node: 0, life: 0, event: started, objects: Vec::new() });
         for node in 1..self.nodes.len() {
             let at_us = self.tempo.within(1_000..500_000);
             let event = self.nodes[node].connected_event();
-            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+            self.clock.at(at_us, Coming::Event { node, life: 0, event, objects: Vec::new() });
         }
     }
 
     /// Gives an event to a core and performs what it wants done.
     fn deliver(&mut self, node: usize, event: Event, objects: Vec<Vec<u8>>) {
-        if !self.nodes[node].alive || self.comes_too_late(&event) {
+        if !self.nodes[node].alive {
             return;
         }
-        let fate = &self.nodes[node].fate;
-        if fate.killed_after_events.is_some_and(|events| self.nodes[node].effects.len() >= events) {
+        let Node { fate, effects, .. } = &mut self.nodes[node];
+        if fate.killed_after_events.take_if(|events| effects.len() >= *events).is_some() {
             return self.kill(node);
         }
         self.report.events += 1;
@@ -182,12 +211,6 @@ impl World {
                 Effect::Validator(effect) => self.perform_validator(node, effect),
             }
         }
-    }
-
-    /// Once the orchestrator has closed a connection, what is still on its way to it is lost.
-    fn comes_too_late(&self, event: &Event) -> bool {
-        let Event::Orchestrator(orchestrator_core::Event::Message { from, .. }) = event else { return false };
-        self.by_id.get(from).is_none_or(|&from| !self.nodes[from].connected)
     }
 
     fn observe(&mut self, node: usize, what: What) {
@@ -241,7 +264,10 @@ impl Node {
             recipe: setup.recipe,
             fate: setup.fate,
             alive: true,
+            life: 0,
             connected: true,
+            link: 0,
+            snapshot: None,
             table: Objects::default(),
             learner: None,
             contribution: None,

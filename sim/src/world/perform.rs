@@ -1,6 +1,5 @@
 //! What the shells do: the effects of the three cores, in this world.
 
-use super::faults::{LOST_US, SUSPECTED_US};
 use super::learner::{Learner, Made};
 use super::{Coming, World, codes};
 use crate::trace::{Event, What};
@@ -31,7 +30,7 @@ impl World {
                     let why = format!("the bytes are those of object {}", stored.digest);
                     Happened::StoreFailed { what: format!("putting object {}", object.digest), why }
                 };
-                self.orchestrator_at(at_us, event);
+                self.own_at(at_us, 0, Event::Orchestrator(event), Vec::new());
             }
             Effect::MovePointer { from, to } => {
                 let at_us = self.net.store_us(self.clock.now_us(), 0, 0);
@@ -39,20 +38,21 @@ impl World {
                     Ok(()) => Happened::PointerMoved { manifest: to },
                     Err(why) => Happened::StoreFailed { what: "moving the pointer".into(), why },
                 };
-                self.orchestrator_at(at_us, event);
+                self.own_at(at_us, 0, Event::Orchestrator(event), Vec::new());
             }
             Effect::KeepEvidence { miner, bytes } => {
                 self.store.objects.put(bytes);
                 self.report.convicted.push(miner);
             }
-            Effect::Disconnect { peer, why } => self.hang_up(peer, why),
+            Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
             Effect::WakeAt(at_ms) => self.wake_at(0, at_ms),
             Effect::Report(said) => self.note(said),
             Effect::Finish(ending) => {
                 self.report.ending = Some(ending);
                 self.nodes[0].alive = false;
+                self.nodes[0].fate.restarted_after_us = None;
                 for node in 1..self.nodes.len() {
-                    self.hang_up(self.nodes[node].id, "the orchestrator has ended".into());
+                    self.hang_up(self.nodes[node].id, "the orchestrator has ended");
                 }
             }
         }
@@ -82,10 +82,11 @@ impl World {
                     None => Happened::StoreFailed { digest: object.digest, why: missing(object.digest) },
                 };
                 let at_us = self.net.store_us(self.clock.now_us(), node, object.bytes);
-                self.clock.at(at_us, Coming::Event { node, event: Event::Miner(event), objects: Vec::new() });
+                self.own_at(at_us, node, Event::Miner(event), Vec::new());
             }
             Effect::Compute { ticket, task } => self.compute(node, ticket, task),
             Effect::Forget(digest) => self.nodes[node].table.forget(digest),
+            Effect::CallAgain { after_ms } => self.call_after(node, after_ms),
             Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
             Effect::Note(_) => {}
             Effect::Exit(with) => self.exit(node, with),
@@ -105,41 +106,13 @@ impl World {
                 let (results, stopped) = self.replay(node, epoch, state, &operations);
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
-                self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
+                self.own_at(at_us, node, event, Vec::new());
             }
             Effect::Forget(digest) => self.nodes[node].table.forget(digest),
+            Effect::CallAgain { after_ms } => self.call_after(node, after_ms),
             Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
             Effect::Note(_) => {}
             Effect::Exit(with) => self.exit(node, with),
-        }
-    }
-
-    /// A node stops without a word: silence, suspicion, loss.
-    pub(super) fn kill(&mut self, node: usize) {
-        let dead = &mut self.nodes[node];
-        dead.alive = false;
-        let (peer, now_us) = (dead.id, self.clock.now_us());
-        self.orchestrator_at(now_us + SUSPECTED_US, orchestrator_core::Event::Suspected(peer));
-        let why = "nothing was heard of it any more".into();
-        self.orchestrator_at(now_us + LOST_US, orchestrator_core::Event::Lost { peer, why });
-    }
-
-    /// Orchestrator to node.
-    fn tell(&mut self, to: NodeId, message: Message) {
-        let Some(&node) = self.by_id.get(&to) else { return };
-        let Some(event) = self.nodes[node].message_event(message) else { return };
-        if self.nodes[node].connected {
-            let at_us = self.net.control_us(self.clock.now_us(), 0, node);
-            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
-        }
-    }
-
-    /// Node to orchestrator.
-    fn say(&mut self, node: usize, message: Message) {
-        if self.nodes[node].connected {
-            let from = self.nodes[node].id;
-            let at_us = self.net.control_us(self.clock.now_us(), node, 0);
-            self.orchestrator_at(at_us, orchestrator_core::Event::Message { from, message });
         }
     }
 
@@ -161,35 +134,8 @@ impl World {
         };
         let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
         let event = Event::Miner(arrived(ObjectRef::of(&bytes)));
-        self.clock.at(at_us, Coming::Event { node, event, objects: vec![bytes] });
-    }
-
-    fn orchestrator_at(&mut self, at_us: u64, event: orchestrator_core::Event) {
-        self.clock
-            .at(at_us, Coming::Event { node: 0, event: Event::Orchestrator(event), objects: Vec::new() });
-    }
-
-    fn hang_up(&mut self, peer: NodeId, why: String) {
-        let Some(&node) = self.by_id.get(&peer) else { return };
-        if !std::mem::take(&mut self.nodes[node].connected) {
-            return;
-        }
-        if let Some(event) = self.nodes[node].disconnected_event(why) {
-            let at_us = self.net.control_us(self.clock.now_us(), 0, node);
-            self.clock.at(at_us, Coming::Event { node, event, objects: Vec::new() });
-        }
-    }
-
-    fn exit(&mut self, node: usize, with: Result<String, String>) {
-        let gone = &mut self.nodes[node];
-        gone.alive = false;
-        let (peer, connected) = (gone.id, gone.connected);
-        self.report.exits.push((gone.name.clone(), with));
-        if connected {
-            let at_us = self.net.control_us(self.clock.now_us(), node, 0);
-            let why = "it closed the connection".into();
-            self.orchestrator_at(at_us, orchestrator_core::Event::Lost { peer, why });
-        }
+        let over = (node, self.nodes[node].link);
+        self.clock.at(at_us, Coming::Heard { by: node, over, event, objects: vec![bytes] });
     }
 
     fn wake_at(&mut self, node: usize, at_ms: u64) {
@@ -214,7 +160,7 @@ impl World {
             None => (failed(true, missing(object.digest)), Vec::new()),
         };
         let at_us = self.net.store_us(self.clock.now_us(), node, object.bytes);
-        self.clock.at(at_us, Coming::Event { node, event, objects });
+        self.own_at(at_us, node, event, objects);
     }
 
     /// When an engine that is given so many operations now is done with them.
@@ -232,7 +178,7 @@ impl World {
             Err(why) => miner_core::Event::TaskFailed { ticket, why },
         };
         let at_us = self.busy_us(node, 1);
-        self.clock.at(at_us, Coming::Event { node, event: Event::Miner(event), objects });
+        self.own_at(at_us, node, Event::Miner(event), objects);
     }
 
     fn attempt(&mut self, node: usize, task: Task, objects: &mut Vec<Vec<u8>>) -> Result<Done, String> {
@@ -252,12 +198,24 @@ impl World {
         };
         let machine = &mut self.nodes[node];
         let (epoch, operation, inputs, keep_state, keep_weights) = match task {
-            Task::Adopt { stage, weights, .. } => {
+            Task::Adopt { stage, epoch, weights, momentum, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
-                match &mut machine.learner {
-                    Some(learner) => learner.take_over(bytes)?,
-                    None => machine.learner = Some(Learner::adopt(stage, bytes)?),
+                let kept = machine
+                    .snapshot
+                    .as_ref()
+                    .filter(|(of, learner)| *of == epoch && Digest::of(&learner.shard()) == weights);
+                match (&mut machine.learner, kept) {
+                    (learner, Some((_, kept))) => *learner = Some(kept.clone()),
+                    (Some(learner), None) => learner.take_over(bytes)?,
+                    (learner, None) => *learner = Some(Learner::adopt(stage, bytes)?),
                 }
+                if let (Some(momentum), Some(learner)) = (momentum, &mut machine.learner) {
+                    learner.take_momentum(machine.table.get(momentum).ok_or_else(|| missing(momentum))?)?;
+                }
+                return Ok(done);
+            }
+            Task::Keep { epoch } => {
+                machine.snapshot = machine.learner.clone().map(|learner| (epoch, learner));
                 return Ok(done);
             }
             Task::Cut { blocks } => {
@@ -294,9 +252,11 @@ impl World {
         if let Some(contribution) = made.contribution {
             done.root = Some(contribution.root(machine.id));
             machine.contribution = Some(contribution.clone());
-            seen = Some(What::Encoded { epoch, contribution });
+            seen = Some(What::Encoded { contribution });
         } else if let (Operation::Reduce { contributors, .. }, Some(sum)) = (&operation, &made.output) {
-            seen = Some(What::Reduced { epoch, contributors: contributors.clone(), sum: sum.clone() });
+            let (contributors, sum) = (contributors.clone(), sum.clone());
+            let roots = bytes.iter().filter_map(|piece| Some(codes::piece(piece).ok()?.root)).collect();
+            seen = Some(What::Reduced { contributors, roots, sum });
         }
         done.output = made.output.map(&mut keep);
         done.loss_q32 = made.loss_q32;
@@ -305,7 +265,7 @@ impl World {
         }
         if keep_weights {
             done.weights = Some(keep(learner.shard()));
-            done.momentum = Some(learner.momentum());
+            done.momentum = Some(keep(learner.momentum()));
         }
         if let Some(seen) = seen {
             self.observe(node, seen);
@@ -349,6 +309,8 @@ impl World {
 
     fn note(&mut self, said: Said) {
         match said {
+            Said::Opened { .. } => self.losses_at_open = self.report.losses.len(),
+            Said::Rewound { .. } => self.report.losses.truncate(self.losses_at_open),
             Said::Loss { nats, .. } => self.report.losses.push(nats),
             Said::Committed { .. } => self.report.commits += 1,
             Said::Audited { miner, finding, .. } => self.report.findings.push((miner, finding)),

@@ -10,7 +10,10 @@ use std::fmt;
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hello(hello) => write!(f, "hello as {} ({})", hello.role, hello.software),
+            Self::Hello(hello) => {
+                let again = if hello.resumes { " again" } else { "" };
+                write!(f, "hello{again} as {} ({})", hello.role, hello.software)
+            }
             Self::Welcome(welcome) => {
                 write!(f, "welcome to run {}", welcome.run.name)?;
                 if let Some(stage) = welcome.stage {
@@ -79,6 +82,8 @@ impl fmt::Display for Message {
             Self::Part(head) => head.fmt(f),
             Self::Keep(object) => write!(f, "keep {object} in the store"),
             Self::Kept(object) => write!(f, "kept {object} in the store"),
+            Self::Adopt(manifest) => write!(f, "adopt the manifest of epoch {}", manifest.body.epoch),
+            Self::Returned(node) => write!(f, "{} is back", node.short()),
         }
     }
 }

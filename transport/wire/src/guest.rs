@@ -26,6 +26,8 @@ pub struct Config {
     /// How long nothing at all may happen, in milliseconds: longer than the orchestrator waits for others
     /// to join and than any task or transfer takes.
     pub idle_ms: u64,
+    /// How long a lost connection is tried again, in milliseconds.
+    pub away_ms: u64,
 }
 
 /// A welcome or a manifest that the invitation does not cover.
@@ -64,15 +66,16 @@ pub enum WelcomeError {
 }
 
 impl Config {
-    /// A guest with default patience: 30 s for an answer, 15 min for anything at all.
+    /// A guest with default patience: 30 s for an answer, 15 min for anything at all, 2 min without a connection.
     pub fn new(key: Key, orchestrator: NodeId, token: Vec<u8>, software: impl Into<String>) -> Self {
         let software = software.into();
-        Self { key, orchestrator, token, software, answer_ms: 30_000, idle_ms: 900_000 }
+        Self { key, orchestrator, token, software, answer_ms: 30_000, idle_ms: 900_000, away_ms: 120_000 }
     }
 
-    /// The first message.
-    pub fn hello(&self, role: Role) -> Message {
-        Message::Hello(Hello { role, token: self.token.clone(), software: self.software.clone() })
+    /// The first message. `resumes`: the node still has what it had when its connection went.
+    pub fn hello(&self, role: Role, resumes: bool) -> Message {
+        let (token, software) = (self.token.clone(), self.software.clone());
+        Message::Hello(Hello { role, token, software, resumes })
     }
 
     /// Checks that the welcome is one for this role, by the orchestrator that invited; gives the run's id.
@@ -120,14 +123,29 @@ pub struct Waits {
     alarm: Alarm,
     heard_ms: u64,
     greeted_ms: Option<u64>,
+    away: Option<Away>,
     transfers: BTreeMap<(Digest, Verb), Transfer>,
 }
 
 #[derive(Debug, Clone, Serialize)]
 struct Transfer {
+    bytes: u64,
     asked_ms: u64,
     granted: bool,
+    failures: u32,
 }
+
+/// A connection that is gone.
+#[derive(Debug, Clone, Serialize)]
+struct Away {
+    since_ms: u64,
+    tries: u32,
+}
+
+/// First wait before a lost connection is tried again, doubled with each try, and its bound, in milliseconds.
+const BACKOFF_MS: std::ops::RangeInclusive<u64> = 50..=1_000;
+/// How often a transfer is asked for again before it counts as failed.
+const TRANSFER_FAILURES_MAX: u32 = 5;
 
 impl Waits {
     /// Something happened.
@@ -145,13 +163,60 @@ impl Waits {
         self.greeted_ms.take().is_some()
     }
 
+    /// The connection is gone, or could not be made again: how long to wait before the next try.
+    ///
+    /// # Errors
+    /// When it has been gone for too long: since how many seconds.
+    pub fn lost(&mut self, now_ms: u64, config: &Config) -> Result<u64, f64> {
+        self.greeted_ms = None;
+        let away = self.away.get_or_insert(Away { since_ms: now_ms, tries: 0 });
+        let gone_ms = now_ms.saturating_sub(away.since_ms);
+        if gone_ms >= config.away_ms {
+            return Err(gone_ms as f64 / 1000.0);
+        }
+        let wait_ms = (BACKOFF_MS.start() << away.tries.min(16)).min(*BACKOFF_MS.end());
+        away.tries += 1;
+        Ok(wait_ms)
+    }
+
+    /// The connection is up: whether there was one before.
+    pub fn back(&mut self) -> bool {
+        self.away.take().is_some()
+    }
+
+    /// Every request whose answer or transfer may have been lost, to be sent again.
+    pub fn ask_again(&mut self, now_ms: u64) -> Vec<Message> {
+        let again = |(&(digest, verb), transfer): (&(Digest, Verb), &mut Transfer)| {
+            (transfer.asked_ms, transfer.granted) = (now_ms, false);
+            Message::Ask(Ask { verb, object: ObjectRef { digest, bytes: transfer.bytes } })
+        };
+        self.transfers.iter_mut().map(again).collect()
+    }
+
+    /// A transfer failed: the request to send again, or `None` once it has failed too often.
+    pub fn failed(&mut self, now_ms: u64, failed: Digest) -> Option<Vec<Message>> {
+        let mut again = Vec::new();
+        for (&(digest, verb), transfer) in
+            self.transfers.iter_mut().filter(|((digest, _), _)| *digest == failed)
+        {
+            transfer.failures += 1;
+            if transfer.failures >= TRANSFER_FAILURES_MAX {
+                return None;
+            }
+            (transfer.asked_ms, transfer.granted) = (now_ms, false);
+            again.push(Message::Ask(Ask { verb, object: ObjectRef { digest, bytes: transfer.bytes } }));
+        }
+        Some(again)
+    }
+
     /// The request to send for an object; `None` if it is under way already.
     pub fn ask(&mut self, now_ms: u64, verb: Verb, object: ObjectRef) -> Option<Message> {
         let key = (object.digest, verb);
         if self.transfers.contains_key(&key) {
             return None;
         }
-        self.transfers.insert(key, Transfer { asked_ms: now_ms, granted: false });
+        let bytes = object.bytes;
+        self.transfers.insert(key, Transfer { bytes, asked_ms: now_ms, granted: false, failures: 0 });
         Some(Message::Ask(Ask { verb, object }))
     }
 
@@ -173,6 +238,10 @@ impl Waits {
     /// The alarm rang: what has waited too long, in one sentence.
     pub fn overdue(&mut self, now_ms: u64, config: &Config) -> Option<String> {
         self.alarm.rang();
+        // Without a connection nobody can answer; how long that may last is `lost`'s matter.
+        if self.away.is_some() {
+            return None;
+        }
         let late = |since_ms: u64, patience_ms: u64| now_ms >= since_ms.saturating_add(patience_ms);
         let seconds = |ms: u64| ms as f64 / 1000.0;
         if self.greeted_ms.is_some_and(|since| late(since, config.answer_ms)) {
@@ -202,6 +271,9 @@ impl Waits {
 
     /// When the alarm must ring, if that is to be announced anew.
     pub fn alarm(&mut self, config: &Config) -> Option<u64> {
+        if self.away.is_some() {
+            return None;
+        }
         let asked = self.transfers.values().filter(|transfer| !transfer.granted);
         let at_ms = asked
             .map(|transfer| transfer.asked_ms.saturating_add(config.answer_ms))

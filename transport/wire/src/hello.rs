@@ -1,5 +1,6 @@
 //! Coming in: who I am, what I am given, or why I am not let in.
 
+use crate::chain::Chain;
 use crate::manifest::Manifest;
 use crate::signed::Signed;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub struct Hello {
     pub token: Vec<u8>,
     /// Name and version of the program, for the log.
     pub software: String,
+    /// Whether the node still has what it had when its connection went: it goes on where it was.
+    pub resumes: bool,
 }
 
 /// The answer to a hello that is let in.
@@ -34,6 +37,8 @@ pub struct Welcome {
     pub stage: Option<u16>,
     /// The last committed manifest.
     pub manifest: Signed<Manifest>,
+    /// The end of the node's chain of receipts, as far as the orchestrator has it.
+    pub chain: Chain,
 }
 
 /// Why a hello is not let in.

@@ -25,8 +25,8 @@ pub struct Manifest {
 pub struct StageRecord {
     /// The weights shard.
     pub weights: ObjectRef,
-    /// Digest of the outer momentum; zero before the first merge.
-    pub momentum: Digest,
+    /// The outer momentum; none before the first merge, and without an outer optimizer.
+    pub momentum: Option<ObjectRef>,
     /// Who merged it, in key order; empty for the initial weights.
     pub miners: Vec<NodeId>,
 }
@@ -34,8 +34,7 @@ pub struct StageRecord {
 impl Manifest {
     /// Manifest 0: the initial weights, one shard a stage.
     pub fn first(run: Digest, weights: &[ObjectRef]) -> Self {
-        let record =
-            |&weights: &ObjectRef| StageRecord { weights, momentum: Digest::default(), miners: vec![] };
+        let record = |&weights: &ObjectRef| StageRecord { weights, momentum: None, miners: vec![] };
         Self {
             run,
             epoch: 0,

@@ -105,8 +105,8 @@ pub struct Merged {
     pub epoch: u32,
     /// The new weights shard.
     pub weights: ObjectRef,
-    /// Digest of the outer momentum.
-    pub momentum: Digest,
+    /// The outer momentum, where there is one.
+    pub momentum: Option<ObjectRef>,
 }
 
 impl Signable for Merged {

@@ -9,7 +9,7 @@ use crate::receipt::Receipt;
 use crate::signed::Signed;
 use crate::work::{Assignment, PayloadHead, PayloadKind};
 use serde::{Deserialize, Serialize};
-use spec::Window;
+use spec::{NodeId, Window};
 
 /// One message. New ones are added at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +87,10 @@ pub enum Message {
     Keep(ObjectRef),
     /// Miner to orchestrator: they are there.
     Kept(ObjectRef),
+    /// Orchestrator to miner: stand where this manifest's epoch begins, and say that you are ready.
+    Adopt(Signed<Manifest>),
+    /// Orchestrator to miner: this one is back; send it again what it may have missed.
+    Returned(NodeId),
 }
 
 impl Message {
@@ -116,6 +120,8 @@ impl Message {
             Self::Part(_) => 20,
             Self::Keep(_) => 21,
             Self::Kept(_) => 22,
+            Self::Adopt(_) => 23,
+            Self::Returned(_) => 24,
         }
     }
 
@@ -126,7 +132,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 23;
+pub const KINDS: u8 = 25;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.

@@ -109,7 +109,7 @@ mod tests {
 
     fn statement() -> Merged {
         let object = ObjectRef { digest: Digest([1; 32]), bytes: 7 };
-        Merged { epoch: 3, weights: object, momentum: Digest([2; 32]) }
+        Merged { epoch: 3, weights: object, momentum: Some(object) }
     }
 
     #[test]

@@ -114,6 +114,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         role: Role::Miner,
         token,
         software,
+        resumes: false,
     });
     let sample = prop::sample::select(samples::messages()).prop_map(|(_, message)| message);
     prop_oneof![

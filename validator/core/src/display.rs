@@ -37,6 +37,7 @@ impl fmt::Display for Effect {
                 state.short()
             ),
             Self::Forget(digest) => write!(f, "forget {}", digest.short()),
+            Self::CallAgain { after_ms } => write!(f, "call again after {after_ms} ms"),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Note(text) => write!(f, "note: {text}"),
             Self::Exit(Ok(why)) => write!(f, "exit: {why}"),

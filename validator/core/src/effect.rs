@@ -43,6 +43,11 @@ pub enum Effect {
     },
     /// Drop an object from the object table.
     Forget(Digest),
+    /// Call the orchestrator again after this time; answered by `Connected` or `Disconnected`.
+    CallAgain {
+        /// Milliseconds.
+        after_ms: u64,
+    },
     /// Deliver `Woke` at this time (milliseconds, same clock as `now_ms`); a later one replaces it.
     WakeAt(u64),
     /// Tell the owner, in one sentence.

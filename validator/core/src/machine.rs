@@ -72,13 +72,12 @@ impl Validator {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Connected => {
+                self.state.waits.back();
                 self.state.waits.greeted(self.now_ms);
-                let hello = self.config.hello(Role::Validator);
+                let hello = self.config.hello(Role::Validator, self.state.seat.is_some());
                 self.send(hello);
             }
-            Event::Disconnected { why } => self.exit(Err(format!(
-                "the connection to the orchestrator is gone ({why}): check that it runs, then start the validator again"
-            ))),
+            Event::Disconnected { why } => self.lost(&why),
             Event::Message(message) => self.hear(message),
             Event::Fetched { digest } => self.fetched(digest),
             Event::StoreFailed { digest, missing, why } => self.fetch_failed(digest, missing, &why),
@@ -109,16 +108,47 @@ impl Validator {
     }
 
     fn take_seat(&mut self, welcome: Welcome) {
-        if !self.state.waits.welcomed() || self.state.seat.is_some() {
+        if !self.state.waits.welcomed() {
             return self.note("the orchestrator said welcome twice, the second is ignored");
         }
         match self.config.check_welcome(Role::Validator, &welcome) {
+            Ok(run_id) if self.state.seat.as_ref().is_some_and(|seat| seat.run_id == run_id) => {
+                for ask in self.state.waits.ask_again(self.now_ms) {
+                    self.send(ask);
+                }
+            }
+            Ok(_) if self.state.seat.is_some() => {
+                self.leave("the orchestrator leads another run now: start the validator again".into());
+            }
             Ok(run_id) => {
                 let tokens = ObjectRef::train(&welcome.run.data);
                 self.state.seat = Some(Seat { run: welcome.run, run_id, has_tokens: false });
                 self.ask(tokens);
             }
             Err(error) => self.leave(error.to_string()),
+        }
+    }
+
+    /// The connection is gone: calls again. Who leads gives its orders anew, to this validator or another.
+    fn lost(&mut self, why: &str) {
+        self.state.queue.clear();
+        if let Some(audit) = self.state.audit.take() {
+            self.drop_objects(audit);
+        }
+        match self.state.waits.lost(self.now_ms, &self.config) {
+            Ok(after_ms) => self.emit(Effect::CallAgain { after_ms }),
+            Err(gone_s) => self.exit(Err(format!(
+                "the connection to the orchestrator has been gone for {gone_s} s ({why}): check that it runs, then start the validator again"
+            ))),
+        }
+    }
+
+    fn drop_objects(&mut self, audit: Audit) {
+        for digest in audit.held {
+            self.emit(Effect::Forget(digest));
+        }
+        for digest in audit.missing {
+            self.state.waits.transferred(Verb::Get, digest);
         }
     }
 
@@ -146,12 +176,13 @@ impl Validator {
     }
 
     fn fetch_failed(&mut self, digest: Digest, missing: bool, why: &str) {
-        if !self.state.waits.transferred(Verb::Get, digest) {
-            return;
-        }
         let wanted = self.state.audit.as_ref().is_some_and(|audit| audit.missing.contains(&digest));
         if wanted && missing {
+            self.state.waits.transferred(Verb::Get, digest);
             return self.judge(Finding::Withheld { digest });
+        }
+        if let Some(again) = self.state.waits.failed(self.now_ms, digest) {
+            return again.into_iter().for_each(|ask| self.send(ask));
         }
         self.leave(format!(
             "object {} could not be fetched ({why}): check that the store can be reached from here",
@@ -208,12 +239,7 @@ impl Validator {
         let (Some(seat), Some(audit)) = (&self.state.seat, self.state.audit.take()) else { return };
         let AuditOrder { miner, window, .. } = audit.order;
         let verdict = Verdict { run: seat.run_id, miner, window, finding };
-        for digest in audit.held {
-            self.emit(Effect::Forget(digest));
-        }
-        for digest in audit.missing {
-            self.state.waits.transferred(Verb::Get, digest);
-        }
+        self.drop_objects(audit);
         let verdict = Signed::new(verdict, &self.config.key);
         self.send(Message::Verdict(verdict));
     }

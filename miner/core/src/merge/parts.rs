@@ -43,6 +43,12 @@ pub(crate) struct EarlyPart {
     block: ObjectRef,
 }
 
+impl EarlyPart {
+    pub fn block(&self) -> Digest {
+        self.block.digest
+    }
+}
+
 impl Miner {
     pub(crate) fn take_part(&mut self, head: &PartHead, block: ObjectRef) {
         self.state.table.hold(block.digest);

@@ -4,7 +4,7 @@ use crate::support::{PayloadHeadEdit, World, manifest, notes, orchestrator, run}
 use miner_core::{Effect, Event};
 use spec::{Digest, Window};
 use wire::PayloadKind::{Activation, Gradient};
-use wire::{Grant, Key, Merge, Message, ObjectRef, Receipt, Refusal, Signed, Verb, Welcome};
+use wire::{Chain, Grant, Key, Merge, Message, ObjectRef, Receipt, Refusal, Signed, Verb, Welcome};
 
 #[test]
 fn payloads_are_refused_with_the_reason_and_dropped() {
@@ -89,7 +89,8 @@ fn assignments_that_are_not_this_miners_are_ignored() {
 fn a_welcome_that_the_invitation_does_not_cover_is_left() {
     let stranger = Key::from_seed([66; 32]);
     let signed_by = |key: &Key| Signed::new(manifest(&run()), key);
-    let welcome = |run, stage, manifest| Message::Welcome(Welcome { run, stage, manifest });
+    let welcome =
+        |run, stage, manifest| Message::Welcome(Welcome { run, stage, manifest, chain: Chain::default() });
     let mut other = run();
     other.seed += 1;
     let mut broken = signed_by(&orchestrator());
@@ -114,13 +115,8 @@ fn a_welcome_that_the_invitation_does_not_cover_is_left() {
 
 #[test]
 fn every_end_is_a_sentence() {
-    let ends: [(Event, &str); 5] = [
-        (Event::Disconnected { why: "reset".into() }, "is gone (reset)"),
+    let ends: [(Event, &str); 3] = [
         (Event::Message(Message::Refused(Refusal::Token)), "ask for a new invitation"),
-        (
-            Event::StoreFailed { digest: Digest([1; 32]), why: "timeout".into() },
-            "could not be moved (timeout)",
-        ),
         (Event::Leave, "its owner asked"),
         (Event::Message(Message::Finish { reason: "the run is complete".into() }), "the run is complete"),
     ];
@@ -131,6 +127,67 @@ fn every_end_is_a_sentence() {
         assert!(said.contains(sentence), "{sentence:?} is not in {said:?}");
         assert!(world.open().is_empty(), "nothing follows the end");
     }
+}
+
+#[test]
+fn a_lost_connection_is_made_again_with_growing_patience_and_an_end() {
+    let mut world = World::opened(run());
+    let lost = || Event::Disconnected { why: "reset".into() };
+    let waits = |effects: &[Effect]| -> Vec<u64> {
+        let wait = |effect: &Effect| match effect {
+            Effect::CallAgain { after_ms } => Some(*after_ms),
+            _ => None,
+        };
+        effects.iter().filter_map(wait).collect()
+    };
+    let found: Vec<u64> = (0..7).flat_map(|_| waits(&world.give(lost()))).collect();
+    assert_eq!(found, [50, 100, 200, 400, 800, 1000, 1000]);
+    let back = world.give(Event::Connected);
+    let hello = |effect: &Effect| matches!(effect, Effect::Send(Message::Hello(hello)) if hello.resumes);
+    assert!(back.iter().any(hello), "{back:?}");
+    assert_eq!(waits(&world.give(lost())), [50], "it was up again");
+    world.now_ms += 120_000;
+    world.give(lost());
+    assert!(world.exit().unwrap().unwrap_err().contains("has been gone for 120"));
+}
+
+#[test]
+fn what_may_have_been_missed_is_said_again() {
+    let mut world = World::opened(run());
+    world.assign(0, 0, 0);
+    world.deliver(Activation, 0, 0, 0);
+    let given = world.receipts();
+    assert_eq!(given.len(), 1);
+    world.give(Event::Disconnected { why: "reset".into() });
+    world.give(Event::Connected);
+    let effects = world.say(world.welcome());
+    assert!(effects.contains(&Effect::Send(Message::Receipt(given[0].clone()))), "{effects:?}");
+    let payload =
+        |effect: &Effect| matches!(effect, Effect::SendPayload { head, .. } if head.assignment == 0);
+    assert!(effects.iter().any(payload), "{effects:?}");
+    // Its gradient came, so the activation is known to have arrived.
+    world.deliver(Gradient, 0, 0, 0);
+    world.give(Event::Disconnected { why: "reset".into() });
+    world.give(Event::Connected);
+    let Message::Welcome(mut welcome) = world.welcome() else { panic!("a welcome") };
+    welcome.chain = Chain::after(&given[0].body);
+    let effects = world.say(Message::Welcome(welcome));
+    let again = |effect: &&Effect| matches!(effect, Effect::Send(Message::Receipt(_)));
+    assert_eq!(effects.iter().filter(again).count(), 1, "the forward's receipt is known: {effects:?}");
+    let sent: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::SendPayload { .. })).collect();
+    assert!(matches!(sent[..], [Effect::SendPayload { head, .. }] if head.kind == Gradient), "{sent:?}");
+    assert!(world.exit().is_none());
+}
+
+#[test]
+fn a_transfer_is_asked_for_again_until_it_failed_too_often() {
+    let mut world = World::new(run());
+    world.give(Event::Connected);
+    world.store_fails = true;
+    world.say(world.welcome());
+    let said = world.exit().unwrap().unwrap_err();
+    assert!(said.contains("could not be moved (timeout)"), "{said}");
+    assert_eq!(crate::support::asks(&world.effects, Verb::Get), 5, "asked for once, and four times again");
 }
 
 #[test]

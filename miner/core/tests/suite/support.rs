@@ -22,6 +22,8 @@ pub struct World {
     pub table: BTreeSet<Digest>,
     /// Whether every task fails from now on.
     pub engine_fails: bool,
+    /// Whether the store answers nothing.
+    pub store_fails: bool,
     /// Whether pieces open against what was committed to.
     pub pieces_open: bool,
     /// Head, the miner itself, tail.
@@ -46,7 +48,7 @@ pub fn orchestrator() -> Key {
 pub fn manifest(run: &Run) -> Manifest {
     let record = |stage| StageRecord {
         weights: object(&format!("weights {stage}")),
-        momentum: Digest::default(),
+        momentum: None,
         miners: Vec::new(),
     };
     Manifest {
@@ -78,6 +80,7 @@ impl World {
             transcript,
             table,
             engine_fails: false,
+            store_fails: false,
             pieces_open: true,
             keys,
             chains: vec![Chain::default(); 3],
@@ -119,6 +122,9 @@ impl World {
                     expires_ms: 0,
                 };
                 self.say(Message::Grant(Grant { ask, answer: Ok(request) }))
+            }
+            Effect::Fetch { object, .. } if self.store_fails => {
+                self.give(Event::StoreFailed { digest: object.digest, why: "timeout".into() })
             }
             Effect::Fetch { object, .. } => {
                 self.table.insert(object.digest);
@@ -163,6 +169,7 @@ impl World {
                 assert!(self.table.contains(piece), "opens what it holds");
                 done.output = self.pieces_open.then_some(ObjectRef { digest: *piece, bytes: 1 });
             }
+            Task::Keep { .. } => {}
             Task::Adopt { weights, .. } => assert!(self.table.contains(weights)),
             Task::Perform { operation, inputs, keep_state, keep_weights, .. } => {
                 assert!(inputs.iter().all(|input| self.table.contains(input)), "computes on what it holds");
@@ -173,10 +180,10 @@ impl World {
                 done.root = (*operation == Operation::Encode).then(|| object(&tag).digest);
                 done.state = keep_state.then(|| object(&format!("state after {tag}")));
                 done.weights = keep_weights.then(|| object(&format!("weights after {tag}")));
-                done.momentum = keep_weights.then(|| object("momentum").digest);
+                done.momentum = keep_weights.then(|| object("momentum"));
             }
         }
-        let made = [done.output, done.state, done.weights].into_iter().flatten();
+        let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
         self.table.extend(made.map(|object| object.digest));
         done
     }
@@ -192,7 +199,7 @@ impl World {
 
     pub fn welcome(&self) -> Message {
         let manifest = Signed::new(manifest(&self.run), &orchestrator());
-        Message::Welcome(Welcome { run: self.run.clone(), stage: Some(1), manifest })
+        Message::Welcome(Welcome { run: self.run.clone(), stage: Some(1), manifest, chain: Chain::default() })
     }
 
     pub fn open(&mut self) -> Vec<Effect> {

@@ -38,7 +38,7 @@ fn a_lost_miner_ends_the_run_unless_it_is_back_in_time() {
     let mut world = World::opened(run());
     let tail = world.ids()[1];
     world.give(Event::Lost { peer: tail, why: "cable".into() });
-    world.hello(tail, Role::Miner, b"token");
+    world.hello_again(tail, Role::Miner);
     world.now_ms += 2_000;
     world.give(Event::Woke);
     assert_eq!(world.ending(), None, "it was back in time, in the same seat");

@@ -40,7 +40,7 @@ pub fn config(run: Run) -> Config {
     let key = Key::from_seed([1; 32]);
     let record = |stage| StageRecord {
         weights: object(&format!("weights {stage}")),
-        momentum: Digest::default(),
+        momentum: None,
         miners: Vec::new(),
     };
     let stages = (0..run.model.stage_count()).map(record).collect();
@@ -52,7 +52,7 @@ pub fn config(run: Run) -> Config {
         token: b"token".to_vec(),
         secret: [3; 32],
         validators: 1,
-        timeouts: Timeouts { join_ms: 10_000, seat_grace_ms: 1_000, stall_ms: 5_000 },
+        timeouts: Timeouts { join_ms: 10_000, absence_ms: 500, seat_grace_ms: 1_000, stall_ms: 5_000 },
     }
 }
 
@@ -144,8 +144,14 @@ impl World {
         self.give(Event::Started)
     }
 
+    /// A node that still has what it had is back.
+    pub fn hello_again(&mut self, node: NodeId, role: Role) -> Vec<Effect> {
+        let hello = Hello { role, token: b"token".to_vec(), software: "iota test".into(), resumes: true };
+        self.say(node, Message::Hello(hello))
+    }
+
     pub fn hello(&mut self, from: NodeId, role: Role, token: &[u8]) -> Vec<Effect> {
-        let hello = Hello { role, token: token.to_vec(), software: "iota test".into() };
+        let hello = Hello { role, token: token.to_vec(), software: "iota test".into(), resumes: false };
         self.say(from, Message::Hello(hello))
     }
 
@@ -261,7 +267,7 @@ impl World {
     }
 
     pub fn merged(&mut self, stage: usize) -> Vec<Effect> {
-        let merged = Merged { epoch: 0, weights: new_weights(stage), momentum: object("momentum").digest };
+        let merged = Merged { epoch: 0, weights: new_weights(stage), momentum: Some(object("momentum")) };
         let merged = Signed::new(merged, &self.puppets[stage].key);
         self.say(self.puppets[stage].key.id(), Message::Merged(merged))
     }

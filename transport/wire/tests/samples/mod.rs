@@ -6,7 +6,7 @@ use spec::{
 };
 use wire::merge::Seat;
 use wire::{
-    Ask, Assignment, AuditOrder, Call, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message,
+    Ask, Assignment, AuditOrder, Call, Chain, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message,
     ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Round, Signed,
     Slot, StageRecord, Verb, Verdict, Welcome,
 };
@@ -78,7 +78,7 @@ fn run() -> Run {
 fn manifest() -> Signed<Manifest> {
     let stage = StageRecord {
         weights: object(0x21),
-        momentum: Digest([0x22; 32]),
+        momentum: Some(object(0x22)),
         miners: vec![key(1).id(), key(2).id()],
     };
     let body = Manifest {
@@ -144,7 +144,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         found: "54".repeat(32),
     };
     let verdict = Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, finding };
-    let merged = Merged { epoch: 5, weights: object(0x61), momentum: Digest([0x62; 32]) };
+    let merged = Merged { epoch: 5, weights: object(0x61), momentum: Some(object(0x62)) };
     let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000_000 };
     let slot = Slot { miner: key(2).id(), step: 6, position: 3 };
     vec![
@@ -154,9 +154,18 @@ pub fn messages() -> Vec<(&'static str, Message)> {
                 role: Role::Validator,
                 token: vec![1, 2, 3],
                 software: "iota 0.1.0".into(),
+                resumes: true,
             }),
         ),
-        ("Welcome", Message::Welcome(Welcome { run: run(), stage: Some(1), manifest: manifest() })),
+        (
+            "Welcome",
+            Message::Welcome(Welcome {
+                run: run(),
+                stage: Some(1),
+                manifest: manifest(),
+                chain: Chain { next: 70_001, last: Digest([0x36; 32]) },
+            }),
+        ),
         ("Refused", Message::Refused(Refusal::Banned { evidence: "e71d".into() })),
         ("Ask", Message::Ask(ask)),
         ("Grant", Message::Grant(Grant { ask, answer: Ok(presigned) })),
@@ -184,5 +193,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Part", part(Part::Sum { shard: 3 })),
         ("Keep", Message::Keep(object(0x61))),
         ("Kept", Message::Kept(object(0x61))),
+        ("Adopt", Message::Adopt(manifest())),
+        ("Returned", Message::Returned(key(2).id())),
     ]
 }

@@ -142,8 +142,7 @@ fn trouble_with_the_store_convicts_nobody() {
 
 #[test]
 fn every_end_is_a_sentence() {
-    let ends: [(Event, &str); 4] = [
-        (Event::Disconnected { why: "reset".into() }, "is gone (reset)"),
+    let ends: [(Event, &str); 3] = [
         (Event::Message(Message::Refused(Refusal::Full)), "every seat for this role is taken"),
         (Event::Leave, "its owner asked"),
         (Event::Message(Message::Finish { reason: "over".into() }), "over"),

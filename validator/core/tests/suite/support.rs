@@ -142,8 +142,7 @@ impl World {
 
     pub fn join(&mut self) {
         self.give(Event::Connected);
-        let record =
-            |stage| StageRecord { weights: object(stage), momentum: Digest::default(), miners: Vec::new() };
+        let record = |stage| StageRecord { weights: object(stage), momentum: None, miners: Vec::new() };
         let manifest = Manifest {
             run: self.run.id(),
             epoch: 0,
@@ -152,7 +151,12 @@ impl World {
             loss_q32: None,
         };
         let manifest = Signed::new(manifest, &orchestrator());
-        self.say(Message::Welcome(Welcome { run: self.run.clone(), stage: None, manifest }));
+        self.say(Message::Welcome(Welcome {
+            run: self.run.clone(),
+            stage: None,
+            manifest,
+            chain: wire::Chain::default(),
+        }));
     }
 
     pub fn say(&mut self, message: Message) -> Vec<Effect> {

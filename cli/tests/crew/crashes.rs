@@ -1,0 +1,89 @@
+//! kill -9, role by role, at moments that differ from run to run.
+
+use crate::harness::{Crew, new_run, stepped};
+use crate::replicas::{in_one_process, make_keys};
+use orchestrator::{Notice, Report};
+use std::path::PathBuf;
+
+const STEPS: u64 = 40;
+const EPOCHS: u64 = 2;
+/// Sequences, context and members of the default run.
+const TOKENS_A_STEP: u64 = 4 * 128 * 4;
+
+/// A step to act at, drawn from the clock: which one is told where a trial fails.
+fn some_step() -> (u32, u32) {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let drawn = clock.subsec_nanos() / 1000;
+    let at = (drawn % EPOCHS as u32, drawn / 7 % (STEPS as u32 - 10));
+    println!("acts after step {} of epoch {}", at.1, at.0);
+    at
+}
+
+fn crew(miners_per_stage: usize) -> (tempfile::TempDir, Crew) {
+    let place = tempfile::tempdir().unwrap();
+    let folder: PathBuf = place.path().join("run");
+    let (steps, epochs, miners) = (STEPS.to_string(), EPOCHS.to_string(), miners_per_stage.to_string());
+    new_run(&folder, &["--steps", &steps, "--epochs", &epochs, "--miners-per-stage", &miners]);
+    make_keys(&folder, 3 * miners_per_stage);
+    let mut crew = Crew::lead(&folder);
+    crew.man(3 * miners_per_stage);
+    (place, crew)
+}
+
+#[test]
+fn a_killed_orchestrator_goes_on_where_it_was_and_nothing_is_lost() {
+    let (_place, mut crew) = crew(1);
+    for round in 0..2 {
+        let (_, step) = some_step();
+        crew.wait_for(|notices| stepped(notices, round, step));
+        crew.kill("orchestrator");
+        crew.lead_again();
+    }
+    // What it said just before it was killed may not have been heard; the last manifest was.
+    let (found, expected) = (crew.wait_for_the_end(), in_one_process(&crew.folder));
+    assert_eq!(found.last(), expected.last(), "every microbatch counts, once");
+    let rewound = |report: &&Report| matches!(report, Report::Rewound { .. });
+    assert_eq!(crew.reports().find(rewound), None, "no work was lost");
+    for notice in &crew.notices {
+        if let Notice::Resumed { entries, took_ms } = notice {
+            println!("resumed after {entries} events in {took_ms} ms");
+        }
+    }
+}
+
+#[test]
+fn a_killed_miner_that_is_started_again_costs_the_epoch_so_far_and_no_more() {
+    let (_place, mut crew) = crew(1);
+    let (epoch, step) = some_step();
+    crew.wait_for(|notices| stepped(notices, epoch, step));
+    crew.kill("miner-1");
+    crew.start_node("miner", "miner-1");
+    assert_eq!(crew.wait_for_the_end(), in_one_process(&crew.folder));
+    assert_eq!(crew.tokens(), EPOCHS * STEPS * TOKENS_A_STEP);
+    let lost: Vec<_> = crew.reports().filter(|report| matches!(report, Report::Rewound { .. })).collect();
+    assert_eq!(lost.len(), 1, "what was lost is said: {lost:?}");
+}
+
+#[test]
+fn a_killed_validator_that_is_started_again_judges_the_rest() {
+    let (_place, mut crew) = crew(1);
+    let (epoch, step) = some_step();
+    crew.wait_for(|notices| stepped(notices, epoch, step));
+    crew.kill("validator");
+    crew.start_node("validator", "validator");
+    assert_eq!(crew.wait_for_the_end(), in_one_process(&crew.folder));
+    let audited = crew.reports().filter(|report| matches!(report, Report::Audited { .. })).count();
+    assert_eq!(audited as u64, 3 * EPOCHS, "one window a miner and epoch");
+}
+
+#[test]
+fn one_of_two_miners_of_a_stage_that_never_returns_ends_nothing() {
+    let (_place, mut crew) = crew(2);
+    let (_, step) = some_step();
+    crew.wait_for(|notices| stepped(notices, 0, step));
+    crew.kill("miner-4");
+    let manifests = crew.wait_for_the_end();
+    assert_eq!(manifests.len() as u64, EPOCHS);
+    // The lane that is left does all that its stage can do alone.
+    assert_eq!(crew.tokens(), EPOCHS * STEPS * TOKENS_A_STEP);
+}

@@ -1,0 +1,6 @@
+//! Swarms whose processes the trial starts itself: what they compute, and what they survive.
+#![allow(clippy::unwrap_used)] // a trial that cannot go on has failed
+
+mod crashes;
+mod harness;
+mod replicas;

@@ -1,0 +1,174 @@
+//! What is lost comes back: nodes, this orchestrator itself, and an epoch whose work is gone.
+
+use crate::audit::Standing;
+use crate::effect::Report;
+use crate::machine::{Orchestrator, Phase};
+use crate::seats::Lost;
+use spec::NodeId;
+use wire::{Assignment, Message};
+
+impl Orchestrator {
+    /// The events so far were replayed: every connection is gone, and what the store was asked for is asked again.
+    pub(crate) fn resumed(&mut self) {
+        if self.state.phase == Phase::Idle {
+            return self.start();
+        }
+        self.state.alarm.rang();
+        self.progressed();
+        for node in self.state.seats.connected() {
+            let why = "the orchestrator was started again".into();
+            self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why }));
+            self.orphan_audits(node);
+        }
+        self.audits_begin_anew();
+        if let Phase::Gathering { .. } = self.state.phase {
+            self.state.phase = Phase::Gathering { since_ms: self.now_ms };
+        }
+        self.publish_again();
+    }
+
+    /// A miner has its seat again, with what it had when its connection went: whatever it may have missed.
+    pub(crate) fn catch_up(&mut self, node: NodeId) {
+        let due = self.state.manifest.clone();
+        let takes_part = self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node));
+        if !takes_part {
+            if self.state.seats.seat(node).is_some_and(|seat| seat.ready != Some(due.body.epoch)) {
+                self.send(node, Message::Adopt(due));
+            }
+            return self.draw_again(node);
+        }
+        if matches!(self.state.phase, Phase::Working | Phase::Merging) {
+            self.send(node, Message::Open(due));
+            for assignment in self.unfolded(node) {
+                self.send(node, Message::Assign(assignment));
+            }
+            self.merge_again(node);
+            let others: Vec<NodeId> =
+                self.state.epoch.iter().flat_map(|epoch| epoch.miners.keys().copied()).collect();
+            for other in others {
+                if other != node && !self.state.seats.is_lost(other) {
+                    self.send(other, Message::Returned(node));
+                }
+            }
+        }
+        self.draw_again(node);
+    }
+
+    /// A miner has its seat again, but nothing of what it did in the epoch.
+    pub(crate) fn begins_anew(&mut self, node: NodeId) {
+        if let Some(seat) = self.state.seats.seat_mut(node) {
+            seat.ready = None;
+        }
+        self.forgive_windows(node);
+        let name = self.name(node);
+        if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
+            self.lose_work(node, &format!("{name} was started again"));
+        }
+    }
+
+    /// A lost miner is waited for no longer, because its stage has others.
+    pub(crate) fn go_on_without(&mut self, node: NodeId) {
+        if !self.state.seats.give_up(node) {
+            return;
+        }
+        let name = self.name(node);
+        self.report(Report::Note { text: format!("{name} is away: its stage goes on without it") });
+        self.forgive_windows(node);
+        if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
+            self.lose_work(node, &format!("{name} went away"));
+        }
+    }
+
+    /// What a miner did in the epoch is gone: the others merge without it where they can, else the epoch begins again.
+    fn lose_work(&mut self, node: NodeId, why: &str) {
+        let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
+        if self.state.phase == Phase::Working || merging && !self.leave_merge(node) {
+            return self.rewind(why);
+        }
+        // The windows of what it did went with it, so none of them is drawn.
+        if let Some(epoch) = self.state.epoch.as_mut().filter(|_| merging) {
+            epoch.miners.remove(&node);
+            let text = format!("{why}: what it did in epoch {} is not audited", epoch.number);
+            self.report(Report::Note { text });
+        }
+    }
+
+    /// Everybody goes back to where the epoch began.
+    fn rewind(&mut self, why: &str) {
+        let Some(epoch) = self.state.epoch.take() else { return };
+        let tokens = epoch.losses * self.config.run.microbatch_tokens();
+        let (number, steps, why) = (epoch.number, epoch.stepped, why.to_owned());
+        self.report(Report::Rewound { epoch: number, steps, tokens, why });
+        self.state.phase = Phase::Settling;
+        self.progressed();
+        self.state.seats.none_is_ready();
+        self.tell_to_adopt();
+    }
+
+    /// Everyone who is there and does not stand where the next epoch begins is told to.
+    pub(crate) fn tell_to_adopt(&mut self) {
+        let manifest = self.state.manifest.clone();
+        let due = Some(manifest.body.epoch);
+        let behind = |seat: &&crate::seats::Seat| seat.lost.is_none() && seat.ready != due;
+        let behind: Vec<NodeId> = self.state.seats.miners().filter(behind).map(|seat| seat.miner).collect();
+        for miner in behind {
+            self.send(miner, Message::Adopt(manifest.clone()));
+        }
+    }
+
+    /// Assignments that a miner has not folded, in the order in which they were given.
+    fn unfolded(&self, node: NodeId) -> Vec<Assignment> {
+        let Some(epoch) = &self.state.epoch else { return Vec::new() };
+        let mine = |assignment: &Assignment| assignment.route.iter().position(|slot| slot.miner == node);
+        let due = epoch.live.values().filter(|tracked| {
+            mine(&tracked.assignment).is_some_and(|stage| tracked.backward[stage].is_none())
+        });
+        due.map(|tracked| tracked.assignment.clone()).collect()
+    }
+
+    fn draw_again(&mut self, node: NodeId) {
+        for window in self.drawn_windows(node) {
+            self.send(node, Message::Draw(window));
+        }
+    }
+
+    /// What a drawn window binds went with its miner's process: nobody can judge it any more.
+    fn forgive_windows(&mut self, node: NodeId) {
+        let windows = self.drawn_windows(node);
+        if windows.is_empty() {
+            return;
+        }
+        for window in &windows {
+            if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
+                audited.pending.remove(&(node, window.step));
+            }
+        }
+        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
+        let name = self.name(node);
+        let text =
+            format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
+        self.report(Report::Note { text });
+    }
+
+    fn drawn_windows(&self, node: NodeId) -> Vec<spec::Window> {
+        let mut windows = Vec::new();
+        for (&epoch, audited) in &self.state.audits {
+            let of = audited.pending.range((node, 0)..=(node, u32::MAX));
+            let drawn = of.filter(|(_, pending)| pending.standing == Standing::Drawn);
+            windows.extend(drawn.map(|(&(_, step), _)| spec::Window { epoch, step }));
+        }
+        windows
+    }
+
+    fn audits_begin_anew(&mut self) {
+        let now_ms = self.now_ms;
+        for pending in self.state.audits.values_mut().flat_map(|audited| audited.pending.values_mut()) {
+            pending.since_ms = now_ms;
+        }
+    }
+
+    /// Nodes whose connection is gone, and since when.
+    pub(crate) fn lost_nodes(&self) -> Vec<(NodeId, u64)> {
+        self.state.seats.lost().map(|(node, lost)| (node, lost.since_ms)).collect()
+    }
+}
