@@ -6,6 +6,7 @@ use orchestrator::{Ending, Notice, RunFolder};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use store::S3Config;
 use tokio::io::AsyncReadExt;
 
@@ -29,6 +30,9 @@ pub struct OrchestratorArguments {
     /// Validators that must be there before work begins
     #[arg(long, default_value_t = 1)]
     validators: u16,
+    /// Seconds until a lost node must be back that nobody stands in for
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    seat_grace: u64,
     /// One JSON object a line instead of sentences
     #[arg(long)]
     json: bool,
@@ -120,6 +124,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             advertise: arguments.advertise,
             store,
             validators: arguments.validators,
+            seat_grace: Duration::from_secs(arguments.seat_grace),
         };
         let tell = move |notice: &Notice| {
             let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };

@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
+    /// Seconds until a lost node must be back that nobody stands in for
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    seat_grace: u64,
     /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
     #[arg(long, hide = true, value_parser = parse_perturb)]
     test_perturb: Option<(usize, String)>,
@@ -72,9 +75,10 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
     let (exits, mut exited) = mpsc::channel(16);
     let mut processes = vec![];
     let run = root.to_string_lossy().into_owned();
+    let seat_grace = arguments.seat_grace.to_string();
     let (leader, output) = Process::start(
         "orchestrator",
-        &["orchestrator", "--run", &run, "--json", "--until-stdin-closes"],
+        &["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--seat-grace", &seat_grace],
         1,
         &new.folder.path("logs/orchestrator.log"),
         exits.clone(),

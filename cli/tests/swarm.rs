@@ -118,7 +118,7 @@ mod processes {
         let place = tempfile::tempdir().unwrap();
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let child = std::process::Command::new(env!("CARGO_BIN_EXE_iota"))
-            .args(["up", "--text", &text, "--steps", "5000", "--runs"])
+            .args(["up", "--text", &text, "--steps", "5000", "--seat-grace", "2", "--runs"])
             .arg(&runs)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -7,12 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
-use transport::drive::{Clock, Next, Shell, drive};
+use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
 use wire::{Key, Message};
-
-/// Events that may wait for the core.
-const EVENT_QUEUE: usize = 1024;
 
 /// How to run a miner.
 pub struct Options {
@@ -50,42 +47,22 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let (events, queue) = mpsc::channel(EVENT_QUEUE);
-    let config = transport::Config::default();
-    let node = Node::join(&options.invitation, &options.key, config, events.clone(), translate).await?;
+    let Options { invitation, key, state, perturb } = options;
+    let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("engine".into())
         .spawn({
-            let (objects, events) = (node.objects().clone(), events.clone());
-            let who = options.key.id();
-            let place = options.state;
-            move || worker::work(todo, objects, events, who, place, options.perturb)
+            let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
+            move || worker::work(todo, objects, events, who, state, perturb)
         })
         .map_err(MinerError::Thread)?;
-    let stopper = tokio::spawn({
-        let events = events.clone();
-        async move {
-            stop.await;
-            let _ = events.send(Event::Leave).await;
-        }
-    });
-    let core = Miner::new(Config::new(
-        options.key,
-        options.invitation.orchestrator,
-        options.invitation.token,
-        concat!("iota ", env!("CARGO_PKG_VERSION")),
-    ));
-    let _ = events.send(Event::Connected).await;
-    let mut shell = MinerShell { node: node.clone(), tasks, tell: Box::new(tell), exit: Ok(String::new()) };
-    let clock = Clock::starting_at(0);
-    let driven = drive(core, queue, &mut shell, clock).await;
-    stopper.abort();
-    node.leave("the miner ended").await;
-    match driven {
-        Ok(_) => shell.exit.map_err(MinerError::Ended),
-        Err(never) => match never {},
-    }
+    let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
+    let core = Miner::new(Config::new(key, invitation.orchestrator, invitation.token, software));
+    let node = guest.node.clone();
+    let mut shell = MinerShell { node, tasks, tell: Box::new(tell), exit: Ok(String::new()) };
+    guest.drive(core, &mut shell, "the miner ended").await;
+    shell.exit.map_err(MinerError::Ended)
 }
 
 /// What happens to a node, as the core says it.

@@ -36,6 +36,8 @@ pub struct Options {
     pub store: S3Config,
     /// Validators that must be there before work begins.
     pub validators: u16,
+    /// Until a lost node must be back that nobody stands in for.
+    pub seat_grace: Duration,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -121,7 +123,10 @@ pub async fn run(
         token: token.clone(),
         secret: audit,
         validators: options.validators,
-        timeouts: Timeouts::default(),
+        timeouts: Timeouts {
+            seat_grace_ms: u64::try_from(options.seat_grace.as_millis()).unwrap_or(u64::MAX),
+            ..Timeouts::default()
+        },
     })
     .map_err(|error| OrchestratorError::Run(error.to_string()))?;
 

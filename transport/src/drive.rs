@@ -1,9 +1,16 @@
 //! Runs any `wire::Machine`: journal, then handle, then perform.
 
+use crate::node::{Arrival, JoinError, Node};
+use crate::{Config, Invitation};
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use wire::Machine;
+use tokio::task::JoinHandle;
+use wire::{Key, Machine};
+
+/// Events of a guest that may wait for its machine.
+const EVENT_QUEUE: usize = 1024;
 
 /// Most events journalled together before they are handled.
 const BATCH_EVENTS_MAX: usize = 256;
@@ -125,6 +132,55 @@ pub async fn drive<M: Machine, S: Shell<M>>(
                 }
             }
         }
+    }
+}
+
+/// A guest of a run: its node, its queue, and the wish to leave.
+pub struct Guest<E> {
+    /// The node.
+    pub node: Node<E>,
+    /// Where events go.
+    pub events: mpsc::Sender<E>,
+    queue: mpsc::Receiver<E>,
+    stopper: JoinHandle<()>,
+}
+
+impl<E: Send + 'static> Guest<E> {
+    /// Joins by an invitation. The first event is `connected`; `leave` comes once `stop` completes.
+    ///
+    /// # Errors
+    /// When the host has no address, does not answer, or proves another key.
+    pub async fn join(
+        invitation: &Invitation,
+        key: &Key,
+        translate: fn(Arrival) -> Option<E>,
+        connected: E,
+        (stop, leave): (impl Future<Output = ()> + Send + 'static, E),
+    ) -> Result<Self, JoinError> {
+        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        let node = Node::join(invitation, key, Config::default(), events.clone(), translate).await?;
+        let stopper = tokio::spawn({
+            let events = events.clone();
+            async move {
+                stop.await;
+                let _ = events.send(leave).await;
+            }
+        });
+        // The queue is empty, and its other end is here.
+        let _ = events.send(connected).await;
+        Ok(Self { node, events, queue, stopper })
+    }
+
+    /// Drives the guest's machine to its end, and leaves.
+    pub async fn drive<M: Machine<Event = E>, S: Shell<M, Error = Infallible>>(
+        self,
+        machine: M,
+        shell: &mut S,
+        farewell: &str,
+    ) {
+        let Ok(_) = drive(machine, self.queue, shell, Clock::starting_at(0)).await;
+        self.stopper.abort();
+        self.node.leave(farewell).await;
     }
 }
 

@@ -5,13 +5,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
-use transport::drive::{Clock, Next, Shell, drive};
+use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
 use validator_core::{Config, Effect, Event, Validator};
 use wire::Key;
-
-/// Events that may wait for the core.
-const EVENT_QUEUE: usize = 1024;
 
 /// How to run a validator.
 pub struct Options {
@@ -42,32 +39,14 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, ValidatorError> {
-    let (events, queue) = mpsc::channel(EVENT_QUEUE);
-    let config = transport::Config::default();
-    let node = Node::join(&options.invitation, &options.key, config, events.clone(), translate).await?;
-    let stopper = tokio::spawn({
-        let events = events.clone();
-        async move {
-            stop.await;
-            let _ = events.send(Event::Leave).await;
-        }
-    });
-    let core = Validator::new(Config::new(
-        options.key,
-        options.invitation.orchestrator,
-        options.invitation.token,
-        concat!("iota ", env!("CARGO_PKG_VERSION")),
-    ));
-    let _ = events.send(Event::Connected).await;
-    let mut shell =
-        ValidatorShell { node: node.clone(), events, tell: Box::new(tell), exit: Ok(String::new()) };
-    let driven = drive(core, queue, &mut shell, Clock::starting_at(0)).await;
-    stopper.abort();
-    node.leave("the validator ended").await;
-    match driven {
-        Ok(_) => shell.exit.map_err(ValidatorError::Ended),
-        Err(never) => match never {},
-    }
+    let Options { invitation, key } = options;
+    let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
+    let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
+    let core = Validator::new(Config::new(key, invitation.orchestrator, invitation.token, software));
+    let (node, events) = (guest.node.clone(), guest.events.clone());
+    let mut shell = ValidatorShell { node, events, tell: Box::new(tell), exit: Ok(String::new()) };
+    guest.drive(core, &mut shell, "the validator ended").await;
+    shell.exit.map_err(ValidatorError::Ended)
 }
 
 /// What happens to a node, as the core says it.

@@ -1,0 +1,108 @@
+//! What `run.toml` must hold, and the id that follows.
+
+use super::*;
+
+fn run() -> Run {
+    Run {
+        name: "tiny".into(),
+        mode: Mode::Portable,
+        seed: 1,
+        miners_per_stage: 1,
+        model: Model {
+            dim: 64,
+            heads: 4,
+            kv_heads: 2,
+            ffn: 172,
+            vocab: 256,
+            context: 64,
+            norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            stages: vec![1, 1, 1],
+        },
+        data: Data {
+            tokenizer: Tokenizer::Bytes,
+            train: Digest([1; 32]),
+            train_tokens: 10_000,
+            validation: Digest([2; 32]),
+            validation_tokens: 1_000,
+            sequences: 4,
+        },
+        inner: Inner {
+            lr: 3e-3,
+            lr_final: 3e-4,
+            warmup_steps: 10,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+            members: 4,
+            staleness: 0,
+        },
+        outer: Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 },
+        epoch: Epoch { steps: 20, count: 1, digest_every: 5 },
+        boundary: BoundaryCodec::Int8,
+        audit: Audit { windows: 1, lag: 2 },
+        admission: Admission::Invitation,
+    }
+}
+
+#[test]
+fn toml_round_trips_and_keeps_the_id() {
+    let run = run();
+    let again = Run::from_toml(&run.to_toml()).unwrap();
+    assert_eq!(again, run);
+    assert_eq!(again.id(), run.id());
+}
+
+#[test]
+fn the_id_is_frozen_and_every_field_counts() {
+    assert_eq!(run().id().short(), GOLDEN_ID);
+    let mut other = run();
+    other.miners_per_stage += 1;
+    assert_ne!(other.id(), run().id());
+}
+// A change here is a new format: bump the context of `Run::id`.
+const GOLDEN_ID: &str = "870668e4";
+
+#[test]
+fn bad_values_are_named_with_what_was_expected() {
+    let mut bad = run();
+    bad.model.kv_heads = 3;
+    let text = bad.check().unwrap_err().to_string();
+    assert_eq!(text, "run.toml: model.kv_heads is 3, expected a divisor of model.heads");
+    let mut alone = run();
+    (alone.miners_per_stage, alone.outer) = (2, Outer::None);
+    assert!(alone.check().unwrap_err().to_string().starts_with("run.toml: outer is none, expected nesterov"));
+    let silent = run().to_toml().replace("miners_per_stage = 1\n", "");
+    assert_eq!(Run::from_toml(&silent).unwrap(), run());
+    let unknown = run().to_toml() + "\n[surprise]\nx = 1\n";
+    assert!(Run::from_toml(&unknown).unwrap_err().to_string().contains("surprise"));
+}
+
+#[test]
+fn a_tokenizer_file_is_named_by_its_digest_and_its_ids_must_fit() {
+    let mut run = run();
+    run.data.tokenizer = Tokenizer::Bpe { file: Digest([3; 32]), vocab: 4096 };
+    assert_eq!(
+        run.check().unwrap_err().to_string(),
+        "run.toml: model.vocab is 256, expected at least the 4096 ids of data.tokenizer"
+    );
+    run.model.vocab = 4096;
+    assert_eq!(Run::from_toml(&run.to_toml()).unwrap(), run);
+    assert_eq!(run.data.shard_bytes(10), 16 + 2 * 10);
+    let widths = [256, 257, 65_536, 65_537]
+        .map(|vocab| Tokenizer::Bpe { file: Digest::default(), vocab }.bytes_per_token());
+    assert_eq!(widths, [1, 2, 2, 4]);
+}
+
+#[test]
+fn windows_start_where_the_state_is_bound() {
+    let run = run();
+    let starts: Vec<u32> = (0..20).filter(|&s| run.digests_before(s)).collect();
+    assert_eq!(starts, [5, 10, 15]);
+    assert_eq!(run.audit_candidates(), starts);
+    assert_eq!(run.audit_draws(), 1);
+    let bound: Vec<u32> = (0..20).filter(|&s| run.digests_after(s)).collect();
+    assert_eq!(bound, [4, 5, 9, 10, 14, 15]);
+}
