@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use wire::{Machine, Round};
+use wire::Machine;
 
 /// One integer stands for a block; the members' shells hold them, the machines never see one.
 type Codes = Vec<i64>;
