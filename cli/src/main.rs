@@ -5,6 +5,7 @@ mod corpus;
 mod data;
 mod doctor;
 mod eval;
+mod evidence;
 mod export;
 mod failure;
 mod model;
@@ -16,6 +17,7 @@ mod simulate;
 mod summary;
 mod train;
 mod up;
+mod verify;
 mod weights;
 mod whole;
 
@@ -57,6 +59,9 @@ enum Command {
     Miner(roles::MinerArguments),
     /// Replay samples of a run's work and compare every digest
     Validator(roles::ValidatorArguments),
+    /// Check a claim alone, from a file
+    #[command(subcommand)]
+    Verify(verify::Command),
     /// Run every role's core in virtual time from a seed, under named checkers
     Sim(simulate::Arguments),
     /// Time this machine's training
@@ -95,6 +100,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Orchestrator(arguments) => roles::orchestrate(arguments),
         Command::Miner(arguments) => roles::mine(arguments),
         Command::Validator(arguments) => roles::validate(arguments),
+        Command::Verify(command) => verify::run(command),
         Command::Sim(arguments) => simulate::run(arguments),
         Command::Bench(command) => bench::run(command),
     }

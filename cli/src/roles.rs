@@ -1,5 +1,6 @@
 //! `iota orchestrator`, `iota miner`, `iota validator`: one role of a swarm.
 
+use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
 use bucket::Credentials;
 use orchestrator::{Ending, Notice, RunFolder};
@@ -7,7 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::S3Config;
+use store::{S3, S3Config};
 use tokio::io::AsyncReadExt;
 
 /// Name of the bucket in the embedded store.
@@ -119,10 +120,10 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             .map_err(input)?;
         let store = S3Config::new(server.endpoint(), BUCKET, secrets.access_key, secrets.secret_key);
         let options = orchestrator::Options {
-            folder,
+            folder: folder.clone(),
             listen: arguments.listen,
             advertise: arguments.advertise,
-            store,
+            store: store.clone(),
             validators: arguments.validators,
             seat_grace: Duration::from_secs(arguments.seat_grace),
         };
@@ -132,7 +133,9 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             let _ = line.map(|line| writeln!(std::io::stdout(), "{line}"));
         };
         let ending = orchestrator::run(options, arguments.life.over(), tell).await.map_err(input)?;
+        let packed = pack_cases(&folder, &S3::new(store).map_err(input)?).await;
         server.shutdown().await;
+        packed?;
         match ending {
             Ending::Complete => Ok(()),
             Ending::Stopped => Err(Failure::run("stopped as asked before the run was complete")),

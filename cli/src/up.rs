@@ -3,6 +3,7 @@
 mod process;
 
 use crate::data::prepare::Choice;
+use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
 use crate::screen::Screen;
@@ -261,6 +262,12 @@ fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcom
     println!("  audits   {} windows replayed, every digest equal", summary.audits_equal);
     for finding in &summary.audits_unequal {
         println!("  UNEQUAL  {finding}");
+    }
+    for path in evidence_files(&new.folder)? {
+        println!(
+            "  evidence {path}; anybody can check it: iota verify evidence {path}",
+            path = path.display()
+        );
     }
     println!(
         "  wire     {} tensors through the relay: {:.1} MB as {:?} blocks, {:.1} MB packed",

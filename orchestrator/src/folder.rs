@@ -8,7 +8,7 @@
 //! journal.redb        the orchestrator's journal
 //! bucket/             the embedded store, where there is one
 //! metrics.jsonl       one notice a line
-//! evidence/           evidence of convictions
+//! evidence/           <miner>.case: what was signed, of a conviction; packed with its objects <miner>.evidence
 //! logs/               output of child processes
 //! ```
 

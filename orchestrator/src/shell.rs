@@ -324,7 +324,7 @@ impl OrchestratorShell {
     }
 
     fn keep_evidence(&self, miner: NodeId, bytes: Vec<u8>) -> Result<(), OrchestratorError> {
-        self.folder.write(&format!("evidence/{miner}.evidence"), &bytes, false)?;
+        self.folder.write(&format!("evidence/{miner}.case"), &bytes, false)?;
         let store = self.store.clone();
         tokio::spawn(async move {
             if let Err(error) = store.put("evidence", bytes.into()).await {

@@ -1,5 +1,6 @@
-//! The validator's shell: replay through `engine::work`.
+//! The validator's shell: replay through `engine::work`, live for an orchestrator or from evidence for anyone.
 
+pub mod evidence;
 mod replay;
 mod shell;
 

@@ -1,6 +1,5 @@
 //! Doing a miner's window again.
 
-use engine::checkpoint::CheckpointError;
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::{self, WorkError};
@@ -24,59 +23,54 @@ pub struct Window {
 
 /// Replays a window from the objects in the table.
 ///
-/// What the miner signed and uploaded is judged: state, payloads or operations that cannot be used stop the
-/// replay, which convicts. Trouble of this machine convicts nobody.
+/// Trouble of this machine convicts nobody.
 pub fn replay(window: &Window, objects: &Objects) -> Event {
-    let mut results = vec![];
-    let stopped = match perform(window, objects, &mut results) {
-        Ok(()) => None,
-        Err(ReplayError::Miner(why)) => Some(why),
-        Err(ReplayError::Ours { digest, why }) => {
-            return Event::StoreFailed { digest, missing: false, why };
-        }
-    };
-    Event::Replayed { results, stopped }
-}
-
-/// Why a replay stopped early.
-enum ReplayError {
-    /// What the miner gave cannot be used.
-    Miner(String),
-    /// This machine's trouble with an object.
-    Ours { digest: Digest, why: String },
-}
-
-impl From<CheckpointError> for ReplayError {
-    fn from(error: CheckpointError) -> Self {
-        Self::Miner(format!("the state before the window: {error}"))
+    match shard_of(window, objects)
+        .and_then(|data| perform(window, data.as_ref(), |digest| objects.get(digest)))
+    {
+        Ok((results, stopped)) => Event::Replayed { results, stopped },
+        Err(Trouble { digest, why }) => Event::StoreFailed { digest, missing: false, why },
     }
 }
 
-fn perform(window: &Window, objects: &Objects, results: &mut Vec<Replayed>) -> Result<(), ReplayError> {
-    let ours = |digest: &Digest, why: String| ReplayError::Ours { digest: *digest, why };
-    let object = |digest: &Digest| {
-        let why = || ours(digest, "it is not in this node's table of objects".into());
-        objects.get(digest).ok_or_else(why)
+/// This machine's trouble with an object.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Which.
+    pub digest: Digest,
+    /// What it is.
+    pub why: String,
+}
+
+/// Replays a window: the result of each operation, and why it stopped early if it did.
+///
+/// What the miner signed is judged: a state, payload or operation that cannot be used stops the replay, which
+/// convicts.
+///
+/// # Errors
+/// An object that is not there, tokens that cannot be read.
+pub fn perform<B: AsRef<[u8]>>(
+    window: &Window,
+    data: Option<&TokenShard>,
+    object: impl Fn(&Digest) -> Option<B>,
+) -> Result<(Vec<Replayed>, Option<String>), Trouble> {
+    let object = |digest: &Digest| object(digest).ok_or_else(|| absent(digest));
+    let start = object(&window.state)?;
+    let mut state = match StageState::from_state(&window.run, usize::from(window.stage), start.as_ref()) {
+        Ok(state) => state,
+        Err(error) => return Ok((vec![], Some(format!("the state before the window: {error}")))),
     };
-    let mut state = StageState::from_state(&window.run, usize::from(window.stage), &object(&window.state)?)?;
-    let kind = state.stage().shape().kind;
-    let data = if kind.embeds() || kind.judges() {
-        let shard = &window.run.data.train;
-        Some(TokenShard::from_bytes(object(shard)?.into()).map_err(|error| ours(shard, error.to_string()))?)
-    } else {
-        None
-    };
+    let mut results = vec![];
     for step in &window.operations {
         let input = step.input.as_ref().map(object).transpose()?;
-        let inputs: Vec<&[u8]> = input.iter().map(|bytes| &bytes[..]).collect();
-        let done = work::perform(&mut state, data.as_ref(), window.epoch, &step.operation, &inputs).map_err(
-            |error| match error {
-                WorkError::Data(_) | WorkError::NoData { .. } | WorkError::WrongShard { .. } => {
-                    ours(&window.run.data.train, error.to_string())
-                }
-                _ => ReplayError::Miner(error.to_string()),
-            },
-        )?;
+        let inputs: Vec<&[u8]> = input.iter().map(AsRef::as_ref).collect();
+        let done = match work::perform(&mut state, data, window.epoch, &step.operation, &inputs) {
+            Ok(done) => done,
+            Err(error @ (WorkError::Data(_) | WorkError::NoData { .. } | WorkError::WrongShard { .. })) => {
+                return Err(Trouble { digest: window.run.data.train, why: error.to_string() });
+            }
+            Err(error) => return Ok((results, Some(error.to_string()))),
+        };
         results.push(Replayed {
             output: done.output_digest,
             state: step.digest_state.then(|| state.state_digest()),
@@ -84,5 +78,26 @@ fn perform(window: &Window, objects: &Objects, results: &mut Vec<Replayed>) -> R
             outcome: done.outcome,
         });
     }
-    Ok(())
+    Ok((results, None))
+}
+
+fn absent(digest: &Digest) -> Trouble {
+    Trouble { digest: *digest, why: "it is not in this node's table of objects".into() }
+}
+
+/// The training shard, where the window's stage reads tokens.
+fn shard_of(window: &Window, objects: &Objects) -> Result<Option<TokenShard>, Trouble> {
+    if !reads_tokens(&window.run, window.stage) {
+        return Ok(None);
+    }
+    let digest = window.run.data.train;
+    let bytes = objects.get(&digest).ok_or_else(|| absent(&digest))?;
+    let shard = TokenShard::from_bytes(bytes.into());
+    shard.map(Some).map_err(|error| Trouble { digest, why: error.to_string() })
+}
+
+/// Whether a stage reads the training shard: inputs or targets.
+pub fn reads_tokens(run: &Run, stage: u16) -> bool {
+    let kind = run.model.stage(usize::from(stage)).map(|stage| stage.kind);
+    kind.is_some_and(|kind| kind.embeds() || kind.judges())
 }

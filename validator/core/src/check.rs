@@ -1,19 +1,36 @@
 //! Whether an order holds together, before anything is fetched or replayed.
+//!
+//! Two kinds of objection are told apart, because evidence outlives the conversation: a receipt that is wrong by
+//! itself convicts who signed it, a choice of receipts that is no window convicts nobody.
 
 use crate::effect::Replay;
 use spec::{Digest, Member, Operation, Run, StageKind};
 use std::collections::BTreeSet;
 use wire::{AuditOrder, Chain, Receipt, Signed};
 
+/// Why an order cannot be replayed, in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// The receipts are not one window of the miner. An honest chain has stretches that are none, such as where an
+    /// epoch began again in the middle of a step, so whoever chose them is to blame.
+    #[error("{0}")]
+    Order(String),
+    /// A receipt under the miner's own signature has other fields than its operation.
+    #[error("{0}")]
+    Miner(String),
+}
+
+use Objection::{Miner, Order};
+
 /// What is to be replayed, if the receipts are those of one whole inner step of one miner.
 ///
 /// # Errors
-/// The first contradiction, in one sentence.
-pub(crate) fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay>, String> {
+/// The first contradiction.
+pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay>, Objection> {
     let kind = run.model.stage(usize::from(order.stage)).map(|stage| stage.kind);
-    let kind = kind.ok_or_else(|| format!("stage {} is past the tail", order.stage))?;
+    let kind = kind.ok_or_else(|| Order(format!("stage {} is past the tail", order.stage)))?;
     if !run.digests_before(order.window.step) {
-        return Err(format!("no receipt binds the state before step {}", order.window.step));
+        return Err(Order(format!("no receipt binds the state before step {}", order.window.step)));
     }
     check_chain(run, run_id, order)?;
     check_start(order)?;
@@ -23,11 +40,11 @@ pub(crate) fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec
     for body in bodies.clone() {
         check_fields(run, kind, body)?;
         if let Some(input) = body.input.filter(|input| !inputs.contains(input)) {
-            return Err(format!(
+            return Err(Order(format!(
                 "the input {} of receipt {} is not among those revealed",
                 input.short(),
                 body.sequence
-            ));
+            )));
         }
     }
     let replay = |body: &Receipt| Replay {
@@ -38,11 +55,11 @@ pub(crate) fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec
     Ok(bodies.map(replay).collect())
 }
 
-fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), String> {
+fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), Objection> {
     let mut chain = Chain { next: order.start.body.sequence, last: order.start.body.previous };
     for receipt in std::iter::once(&order.start).chain(&order.receipts) {
         check_signature(run, run_id, order, receipt)?;
-        chain.follow(&receipt.body).map_err(|error| error.to_string())?;
+        chain.follow(&receipt.body).map_err(|error| Order(error.to_string()))?;
     }
     Ok(())
 }
@@ -52,32 +69,39 @@ fn check_signature(
     run_id: Digest,
     order: &AuditOrder,
     receipt: &Signed<Receipt>,
-) -> Result<(), String> {
-    let body = receipt.verify().map_err(|error| error.to_string())?;
+) -> Result<(), Objection> {
+    let body = receipt.verify().map_err(|error| Order(error.to_string()))?;
     let sequence = body.sequence;
     if receipt.signer != order.miner {
-        return Err(format!("receipt {sequence} is signed by {}, not by the miner", receipt.signer.short()));
+        return Err(Order(format!(
+            "receipt {sequence} is signed by {}, not by the miner {}",
+            receipt.signer.short(),
+            order.miner.short()
+        )));
     }
     let place = (body.run, body.mode, body.epoch, body.stage);
     if place != (run_id, run.mode, order.window.epoch, order.stage) {
-        return Err(format!("receipt {sequence} is of another run, mode, epoch or stage"));
+        return Err(Order(format!("receipt {sequence} is of another run, mode, epoch or stage")));
     }
     Ok(())
 }
 
-fn check_start(order: &AuditOrder) -> Result<(), String> {
+fn check_start(order: &AuditOrder) -> Result<(), Objection> {
     let start = &order.start.body;
     if start.state != Some(order.state.digest) {
-        return Err(format!("the state revealed is not the one that receipt {} binds", start.sequence));
+        return Err(Order(format!(
+            "the state revealed is not the one that receipt {} binds",
+            start.sequence
+        )));
     }
     match start.operation {
         Operation::Step { step, .. } if step.checked_add(1) == Some(order.window.step) => Ok(()),
-        _ => Err(format!("receipt {} is not the step before the window", start.sequence)),
+        _ => Err(Order(format!("receipt {} is not the step before the window", start.sequence))),
     }
 }
 
 /// Each member forward before backward, backwards in position order, then the step on all of them.
-fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<(), String> {
+fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<(), Objection> {
     let (mut forward, mut folded): (BTreeSet<Member>, Vec<Member>) = Default::default();
     let mut stepped = false;
     for body in order.receipts.iter().map(|receipt| &receipt.body) {
@@ -97,21 +121,21 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
                 Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => false,
             };
         if !holds {
-            return Err(format!(
+            return Err(Order(format!(
                 "receipt {sequence} ({}) is out of place in the step of a {}",
                 body.operation,
                 kind.name()
-            ));
+            )));
         }
     }
     let members = usize::from(run.inner.members);
     if !stepped || folded.len() != members || forward.len() != members {
-        return Err(format!("the receipts are not one whole step of {members} members"));
+        return Err(Order(format!("the receipts are not one whole step of {members} members")));
     }
     Ok(())
 }
 
-fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), String> {
+fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), Objection> {
     let (input, state) = match &body.operation {
         Operation::Forward(_) => (!kind.embeds(), false),
         Operation::Backward(_) => (!kind.judges(), false),
@@ -123,7 +147,7 @@ fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), String
     {
         if found != expected {
             let verb = if expected { "lacks" } else { "has" };
-            return Err(format!("receipt {} ({}) {verb} {what}", body.sequence, body.operation));
+            return Err(Miner(format!("receipt {} ({}) {verb} {what}", body.sequence, body.operation)));
         }
     }
     Ok(())

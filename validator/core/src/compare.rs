@@ -5,7 +5,7 @@ use spec::{Digest, Outcome};
 use wire::{Finding, Receipt, Signed};
 
 /// The first difference, or that there is none.
-pub(crate) fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Option<&str>) -> Finding {
+pub fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Option<&str>) -> Finding {
     for (receipt, replayed) in receipts.iter().zip(results) {
         if let Some(finding) = difference(&receipt.body, replayed) {
             return finding;

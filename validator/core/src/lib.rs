@@ -10,6 +10,8 @@ mod effect;
 mod event;
 mod machine;
 
+pub use check::{Objection, check};
+pub use compare::compare;
 pub use effect::{Effect, Replay};
 pub use event::{Event, Replayed};
 pub use machine::Validator;

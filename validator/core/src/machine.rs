@@ -229,7 +229,7 @@ impl Validator {
             }
             Err(why) => {
                 self.state.audit = Some(empty);
-                self.judge(Finding::Inconsistent { why });
+                self.judge(Finding::Inconsistent { why: why.to_string() });
             }
         }
     }

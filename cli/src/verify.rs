@@ -1,0 +1,76 @@
+//! `iota verify evidence`: a conviction checked by whoever doubts it, from one file.
+
+use crate::failure::{Failure, Result};
+use engine::data::TokenShard;
+use spec::{Digest, NodeId};
+use std::path::PathBuf;
+use std::time::Instant;
+use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, verify};
+use wire::Finding;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Check signatures and digests of an evidence file and do the accused's work again, on the CPU, with no network.
+    /// Exit code 0: convicted, 1: not proven, 2: no evidence
+    Evidence(Arguments),
+}
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The evidence file
+    path: PathBuf,
+    /// The run's training shard, where it is too long to travel inside
+    #[arg(long, value_name = "FILE")]
+    shard: Option<PathBuf>,
+    /// Refuse evidence of any run but this
+    #[arg(long, value_name = "RUN ID")]
+    run: Option<Digest>,
+    /// Refuse evidence against anyone but this miner
+    #[arg(long, value_name = "KEY")]
+    miner: Option<NodeId>,
+    /// Refuse verdicts signed by anyone but this validator
+    #[arg(long, value_name = "KEY")]
+    validator: Option<NodeId>,
+}
+
+pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
+    let began = Instant::now();
+    let Arguments { path, shard, run, miner, validator } = arguments;
+    let name = path.display().to_string();
+    let wrong = |what: &dyn std::fmt::Display| Failure::input(format!("{name}: refused: {what}"));
+    let bytes = std::fs::metadata(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(wrong(&format!("file: expected at most {FILE_BYTES_MAX} bytes, found {bytes}")));
+    }
+    let file = std::fs::read(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?;
+    let shard = shard.map(|path| TokenShard::open(&path)).transpose().map_err(|e| wrong(&e))?;
+    let report = verify(&file, shard.as_ref(), &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+    let took = format!("{:.1} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
+    match &report.outcome {
+        Outcome::Convicted(conviction) => {
+            println!("CONVICTED  miner {} of stage {}", report.miner, report.stage);
+            tell(&report, conviction, &took);
+            Ok(())
+        }
+        Outcome::NotProven { operations } => Err(Failure::run(format!(
+            "{name}: NOT PROVEN: {operations} operations of miner {} done again, every digest as it signed; {took}",
+            report.miner
+        ))),
+    }
+}
+
+fn tell(report: &Report, conviction: &Conviction, took: &str) {
+    println!("  run        {} ({})", report.run.id(), report.run.name);
+    println!("  window     epoch {} step {}", report.window.epoch, report.window.step);
+    match (&conviction.operation, &conviction.finding) {
+        (Some(operation), Finding::Unequal { sequence, what, expected, found }) => {
+            println!("  operation  {operation}, receipt {sequence}");
+            println!("  claimed    {what} {found}");
+            println!("  found      {what} {expected}");
+        }
+        (_, finding) => println!("  finding    {}", finding.sentence()),
+    }
+    let verdict = if report.said == conviction.finding { "the same".into() } else { report.said.sentence() };
+    println!("  verdict    of validator {}: {verdict}", report.validator.short());
+    println!("  evidence   {}, {took}", report.evidence);
+}

@@ -1,0 +1,165 @@
+//! Evidence as a stranger meets it: a file that a real swarm left, and `iota verify evidence`.
+#![allow(clippy::unwrap_used)] // a trial that cannot go on has failed
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use validator::evidence::{Expected, Outcome, pack, unpack, verify};
+use wire::{Chain, Finding, Key, Signed};
+
+/// No trial waits longer than this for a command.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// What a command said and its exit code.
+fn iota(arguments: &[&str]) -> (i32, String) {
+    let output = Command::cargo_bin("iota").unwrap().args(arguments).timeout(DEADLINE).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn check(file: &Path, more: &[&str]) -> (i32, String) {
+    iota(&[&["verify", "evidence", &*file.to_string_lossy()], more].concat())
+}
+
+/// A swarm with one miner that computes wrongly: its run's folder, the evidence, and what was said.
+fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
+    let (text, runs) = (place.join("text.txt"), place.join("runs"));
+    let words = ["the", "house", "of", "a", "miner", "stands", "near", "river", "and", "every", "night"];
+    let line = (0..40_000u64).map(|i| words[(i * i % 37 % 11) as usize].to_owned() + " ");
+    std::fs::write(&text, line.collect::<String>()).unwrap();
+    let (text, folder) = (text.to_string_lossy(), runs.to_string_lossy());
+    let (code, said) =
+        iota(&["up", "--text", &text, "--runs", &folder, "--steps", "7", "--test-perturb", victim]);
+    assert_eq!(code, 1, "{victim}: {said}");
+    let only = |folder: &Path| {
+        let mut entries: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(entries.len(), 1, "{entries:?}: {said}");
+        entries.remove(0)
+    };
+    let run = only(&runs);
+    let evidence = only(&run.join("evidence"));
+    (run, evidence, said)
+}
+
+#[test]
+fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
+    for (victim, operation, field) in [
+        ("0:step", "step", "state"),
+        ("2:backward", "backward", "output"),
+        ("1:forward", "forward", "output"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let (run, evidence, said) = perturbed(place.path(), victim);
+        // `up` prints the command that checks it.
+        assert!(said.contains(&format!("iota verify evidence {}", evidence.display())), "{said}");
+        let (code, said) = check(&evidence, &[]);
+        assert_eq!(code, 0, "{victim}: {said}");
+        for word in [
+            "CONVICTED  miner",
+            &format!("operation  {operation}"),
+            &format!("claimed    {field}"),
+            "the same",
+        ] {
+            assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
+        }
+        let (stage, _) = victim.split_once(':').unwrap();
+        assert!(said.contains(&format!("of stage {stage}")), "{said}");
+        if victim == "1:forward" {
+            spoil(place.path(), &run, &evidence);
+        }
+    }
+}
+
+/// Everything that makes this evidence none, through the binary.
+fn spoil(place: &Path, run: &Path, evidence: &Path) {
+    let good = std::fs::read(evidence).unwrap();
+    let path = place.join("spoilt.evidence");
+    let judged = |bytes: &[u8], more: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        check(&path, more)
+    };
+    let refused = |bytes: &[u8], more: &[&str], words: &[&str]| {
+        let (code, said) = judged(bytes, more);
+        assert_eq!(code, 2, "{words:?}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "one sentence: {said}");
+        for word in words.iter().chain(&["refused: ", "expected ", "found "]) {
+            assert!(said.contains(word), "{word:?} is not in {said}");
+        }
+    };
+    for length in [0, 3, 8, 100, good.len() / 3, good.len() / 2, good.len() - 1] {
+        refused(&good[..length], &[], &[]);
+    }
+    let sections = u32::from_le_bytes(good[4..8].try_into().unwrap()) as usize;
+    let mut begin = 8 + 48 * sections;
+    for line in good[8..begin].chunks_exact(48) {
+        let length = u64::from_le_bytes(line[40..].try_into().unwrap()) as usize;
+        let mut edited = good.clone();
+        edited[begin + length / 2] ^= 0x10;
+        refused(&edited, &[], &[]);
+        begin += length;
+    }
+    let parts = unpack(&good).unwrap();
+    let objects: Vec<Vec<u8>> = parts.objects.into_values().collect();
+    let other = Key::from_seed([7; 32]);
+    // Of another run, against another, by another validator than the reader knows.
+    let id = other.id().to_string();
+    refused(&good, &["--run", &id], &["run: ", &id]);
+    refused(&good, &["--miner", &id], &["accused miner: ", &id]);
+    refused(&good, &["--validator", &id], &["signer of the verdict: ", &id]);
+    // Signed by somebody else.
+    let mut case = parts.case.clone();
+    case.order.receipts =
+        case.order.receipts.iter().map(|signed| Signed::new(signed.body.clone(), &other)).collect();
+    refused(&pack(&wire::to_bytes(&case), &objects).unwrap(), &[], &["receipts: ", "is signed by"]);
+    // A missing state.
+    let kept: Vec<_> =
+        objects.iter().filter(|bytes| spec::Digest::of(bytes) != parts.case.order.state.digest).collect();
+    let file = pack(&wire::to_bytes(&parts.case), &kept).unwrap();
+    refused(&file, &[], &["found nothing", &parts.case.order.state.digest.to_string()]);
+    // The same window as an honest miner would have signed it, under the same verdict.
+    let key = transport::identity::load(&run.join("keys/miner-1.key")).unwrap();
+    assert_eq!(key.id(), parts.case.order.miner);
+    let (code, said) = judged(&honest(&good, &key), &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("NOT PROVEN") && said.contains(&key.id().to_string()), "{said}");
+}
+
+/// The evidence with every lie of the accused put right, one after another, and signed again by its own key.
+fn honest(evidence: &[u8], key: &Key) -> Vec<u8> {
+    let mut file = evidence.to_vec();
+    for _ in 0..100 {
+        let report = verify(&file, None, &Expected::default()).unwrap();
+        let Outcome::Convicted(conviction) = report.outcome else { return file };
+        let Finding::Unequal { sequence, what, expected, .. } = conviction.finding else {
+            panic!("{conviction:?}")
+        };
+        assert_eq!(what, "output");
+        let mut parts = unpack(&file).unwrap();
+        let mut chain = Chain::after(&parts.case.order.start.body);
+        for receipt in &mut parts.case.order.receipts {
+            let mut body = receipt.body.clone();
+            body.previous = chain.last;
+            if body.sequence == sequence {
+                body.output = Some(expected.parse().unwrap());
+            }
+            chain = Chain::after(&body);
+            *receipt = Signed::new(body, key);
+        }
+        let objects: Vec<Vec<u8>> = parts.objects.into_values().collect();
+        file = pack(&wire::to_bytes(&parts.case), &objects).unwrap();
+    }
+    panic!("more lies than receipts")
+}
+
+#[test]
+fn what_is_no_evidence_is_said_in_one_sentence() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("x.evidence");
+    let (code, said) = check(&path, &[]);
+    assert!(code == 2 && said.contains("cannot be read"), "{code}: {said}");
+    std::fs::write(&path, b"not evidence, but long enough for a header").unwrap();
+    let (code, said) = check(&path, &[]);
+    assert!(code == 2 && said.contains("magic: expected \"IEV1\""), "{code}: {said}");
+    let (code, said) = check(&path, &["--run", "abc"]);
+    assert!(code == 2 && said.contains("64 hexadecimal digits"), "{code}: {said}");
+}

@@ -1,0 +1,173 @@
+//! From the bytes of an evidence file to one verdict.
+
+use super::file::{Parts, unpack};
+use super::{Refused, refused};
+use crate::replay::{Window, perform, reads_tokens};
+use engine::data::TokenShard;
+use spec::{Digest, NodeId, Run};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use validator_core::{Objection, Replay, check, compare};
+use wire::{Finding, ObjectRef, Signed};
+
+/// What the reader knows already. Evidence about anything else is refused.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expected {
+    /// The run's id.
+    pub run: Option<Digest>,
+    /// The accused.
+    pub miner: Option<NodeId>,
+    /// Whose verdict it is.
+    pub validator: Option<NodeId>,
+}
+
+/// What an evidence file is about, and what it proves.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// BLAKE3 of the case: the evidence's name.
+    pub evidence: Digest,
+    /// The run.
+    pub run: Run,
+    /// The accused.
+    pub miner: NodeId,
+    /// Its stage.
+    pub stage: u16,
+    /// Which inner step.
+    pub window: spec::Window,
+    /// The validator who signed the verdict.
+    pub validator: NodeId,
+    /// What that verdict says.
+    pub said: Finding,
+    /// What was found here.
+    pub outcome: Outcome,
+}
+
+/// What evidence proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The accused signed what is not so.
+    Convicted(Conviction),
+    /// The accused signed what the replay gives.
+    NotProven {
+        /// Operations replayed.
+        operations: u32,
+    },
+}
+
+/// What the accused signed, against what is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conviction {
+    /// The operation whose receipt is wrong; none where a receipt has the wrong fields or cannot be replayed.
+    pub operation: Option<String>,
+    /// `Unequal` or `Inconsistent`.
+    pub finding: Finding,
+}
+
+/// Decides an evidence file. `shard` is the training shard where it does not travel inside.
+///
+/// # Errors
+/// Evidence that proves nothing about anybody: damaged, edited, signed by another, of another run, or incomplete.
+pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> Result<Report, Refused> {
+    let parts = unpack(file)?;
+    let run_id = parts.run.id();
+    check_signed(&parts, run_id, expected)?;
+    let outcome = match check(&parts.run, run_id, &parts.case.order) {
+        Ok(operations) => replay(&parts, operations, shard)?,
+        Err(Objection::Miner(why)) => {
+            Outcome::Convicted(Conviction { operation: None, finding: Finding::Inconsistent { why } })
+        }
+        Err(Objection::Order(why)) => {
+            return Err(refused("receipts", "one window of the accused, signed and unbroken", why));
+        }
+    };
+    let Parts { run, case, digest, .. } = parts;
+    Ok(Report {
+        evidence: digest,
+        run,
+        miner: case.order.miner,
+        stage: case.order.stage,
+        window: case.order.window,
+        validator: case.verdict.signer,
+        said: case.verdict.body.finding,
+        outcome,
+    })
+}
+
+/// Manifest and verdict hold, and are about the same as the receipts; the receipts themselves are the core's matter.
+fn check_signed(parts: &Parts, run_id: Digest, expected: &Expected) -> Result<(), Refused> {
+    let case = &parts.case;
+    let (order, manifest, verdict) = (&case.order, &case.manifest.body, &case.verdict.body);
+    let same = |field: &str, expected: Option<String>, found: String| match expected {
+        Some(expected) if expected != found => Err(refused(field, expected, found)),
+        _ => Ok(()),
+    };
+    let text = |digest: Digest| Some(digest.to_string());
+    let key = |node: NodeId| Some(node.to_string());
+    same("run", expected.run.and_then(text), run_id.to_string())?;
+    same("accused miner", expected.miner.and_then(key), order.miner.to_string())?;
+    same("signer of the verdict", expected.validator.and_then(key), case.verdict.signer.to_string())?;
+    signature("signature of the manifest", &case.manifest)?;
+    signature("signature of the verdict", &case.verdict)?;
+    same("run of the manifest", text(run_id), manifest.run.to_string())?;
+    same("run of the verdict", text(run_id), verdict.run.to_string())?;
+    same("accused of the verdict", key(order.miner), verdict.miner.to_string())?;
+    let window = |window: spec::Window| format!("epoch {} step {}", window.epoch, window.step);
+    same("window of the verdict", Some(window(order.window)), window(verdict.window))?;
+    same("epoch of the manifest", Some(order.window.epoch.to_string()), manifest.epoch.to_string())
+}
+
+fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), Refused> {
+    let valid = format!("one by {}", signed.signer);
+    signed.verify().map(drop).map_err(|_| refused(field, valid, "one that does not hold"))
+}
+
+fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
+    let order = &parts.case.order;
+    for ObjectRef { digest, bytes } in std::iter::once(&order.state).chain(&order.inputs) {
+        if !parts.objects.contains_key(digest) {
+            let found = match &parts.case.verdict.body.finding {
+                Finding::Withheld { digest: withheld } if withheld == digest => {
+                    "nothing; the verdict is that it was withheld, which no file can prove: ask the store for it"
+                }
+                _ => "nothing",
+            };
+            return Err(refused(format!("object {digest}"), format!("its {bytes} bytes"), found));
+        }
+    }
+    let (run, window) = (parts.run.clone(), order.window);
+    let (stage, epoch, state) = (order.stage, window.epoch, order.state.digest);
+    let window = Window { run, stage, epoch, state, operations };
+    let inside = parts.objects.get(&window.run.data.train).cloned().map(TokenShard::from_bytes).transpose();
+    let inside = inside.map_err(|error| refused("token shard", "one of this run", error))?;
+    let data = inside.as_ref().or(shard);
+    check_shard(parts, data)?;
+    // What a stranger's file makes the engine stumble over is a bug of ours, and convicts nobody.
+    let replayed =
+        catch_unwind(AssertUnwindSafe(|| perform(&window, data, |digest| parts.objects.get(digest))));
+    let (results, stopped) = replayed
+        .map_err(|_| refused("replay", "a result", "a panic of the engine, which is a bug"))?
+        .map_err(|trouble| {
+            refused(format!("object {}", trouble.digest), "one to replay from", trouble.why)
+        })?;
+    let finding = compare(&order.receipts, &results, stopped.as_deref());
+    Ok(match finding {
+        Finding::Equal { operations } => Outcome::NotProven { operations },
+        finding => {
+            let said = order.receipts.iter().find(
+                |receipt| matches!(&finding, Finding::Unequal { sequence, .. } if receipt.body.sequence == *sequence),
+            );
+            let operation = said.map(|receipt| receipt.body.operation.to_string());
+            Outcome::Convicted(Conviction { operation, finding })
+        }
+    })
+}
+
+/// Whether `shard` is the one that the window's stage reads, if it reads any.
+fn check_shard(parts: &Parts, shard: Option<&TokenShard>) -> Result<(), Refused> {
+    if !reads_tokens(&parts.run, parts.case.order.stage) {
+        return Ok(());
+    }
+    let expected = parts.run.data.train;
+    let found =
+        shard.map_or("nothing: hand it in with --shard FILE".into(), |shard| shard.digest().to_string());
+    if found == expected.to_string() { Ok(()) } else { Err(refused("token shard", expected, found)) }
+}
