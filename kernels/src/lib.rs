@@ -18,7 +18,7 @@
 //! | [`attention`] | `forward(&Forward, o, m, l)`, `backward(&Backward, dq, dk, dv)` | `=` |
 //! | [`swiglu`] | `forward(&Forward, h)`, `backward(&Backward, dg, du)` | `=` |
 //! | [`residual`] | `add(a, b, y)`, `accumulate(sum, x)` | `=`, `+=` |
-//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `mean_loss(loss)` | `=` |
+//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `mean_q32(loss)` | `=` |
 //! | [`reduce`] | `sum_squares(g)`, `global_norm(sums)`, `stage_clip(..)`, `clip_scale(norm, clip)` | returns |
 //! | [`adamw`] | `BiasCorrection`, `Constants::new(..)`, `step(&Step, p, m, v)` | in place |
 //! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |

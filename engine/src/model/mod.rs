@@ -3,9 +3,11 @@
 mod block;
 mod initial;
 mod layout;
+mod past;
 mod stage;
 
 pub use layout::{BLOCK_ROLES, Entry, Layout, Role};
+pub use past::Past;
 pub use stage::{Goal, Input, Rotary, Stage};
 
 #[cfg(test)]

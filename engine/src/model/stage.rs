@@ -1,6 +1,6 @@
 //! One stage of the model: what it holds and its forward pass. It holds no weights: those are an argument.
 
-use super::{BLOCK_ROLES, Layout, block, initial};
+use super::{BLOCK_ROLES, Layout, Past, block, initial};
 use crate::autograd::{ParameterId, Parameters, Tape};
 use crate::tensor::Tensor;
 use kernels::rope::{self, Rope, Tables};
@@ -91,6 +91,32 @@ impl Stage {
     /// When the input is not of the stage's kind or no whole number of sequences, or a token is beyond the vocabulary:
     /// bugs of the caller.
     pub fn forward(&self, weights: &[f32], input: Input<'_>, goal: Goal<'_>, seq: usize) -> Tape {
+        self.run(weights, input, goal, seq, None)
+    }
+
+    /// Activations, or logits, of the tokens that follow `past`, which then holds them too: to the bit those rows of
+    /// [`Stage::forward`] over the whole sequence. Together they are at most the model's context.
+    ///
+    /// # Panics
+    /// As [`Stage::forward`], and beyond the context.
+    pub fn forward_after(&self, weights: &[f32], input: Input<'_>, past: &mut Past) -> Option<Tensor> {
+        let rows = match &input {
+            Input::Tokens(tokens) => tokens.len(),
+            Input::Activation(tensor) => tensor.rows(),
+        };
+        let last = self.run(weights, input, Goal::Logits, rows, Some(past)).into_last();
+        past.advance(rows);
+        last
+    }
+
+    fn run(
+        &self,
+        weights: &[f32],
+        input: Input<'_>,
+        goal: Goal<'_>,
+        seq: usize,
+        mut past: Option<&mut Past>,
+    ) -> Tape {
         let parameters = self.parameters(weights);
         let mut tape = Tape::default();
         let mut next = 0;
@@ -105,8 +131,9 @@ impl Stage {
                 tape.input(tensor)
             }
         };
-        for _ in 0..self.shape.blocks {
-            x = block::forward(self, parameters, &mut tape, next, x, seq);
+        for place in 0..self.shape.blocks as usize {
+            let past = past.as_deref_mut().map(|past| (past, place));
+            x = block::forward(self, parameters, &mut tape, next, x, seq, past);
             next += BLOCK_ROLES.len();
         }
         if self.shape.kind.judges() {
@@ -123,13 +150,19 @@ impl Stage {
 impl Rotary {
     /// The kernel's arguments for `x`, sequences of `seq` rows of whole heads.
     pub fn args<'a>(&'a self, x: &'a Tensor, seq: usize) -> Rope<'a> {
+        self.args_from(x, seq, 0)
+    }
+
+    /// As [`Rotary::args`], every sequence beginning at `position`.
+    pub fn args_from<'a>(&'a self, x: &'a Tensor, seq: usize, position: usize) -> Rope<'a> {
+        let first = position * self.head_dim / 2;
         Rope {
             rows: x.rows(),
             seq,
             heads: x.cols() / self.head_dim,
             head_dim: self.head_dim,
-            cos: &self.tables.cos,
-            sin: &self.tables.sin,
+            cos: &self.tables.cos[first..],
+            sin: &self.tables.sin[first..],
             x: x.data(),
         }
     }

@@ -125,7 +125,14 @@ pub(super) fn scores_of_block<S: Simd>(
 
 /// Turns a row's raw products into exponentials, moves its maximum and sum, and returns the factor of its old output.
 #[inline(always)]
-fn softmax_row<S: Simd>(s: S, p: &mut [f32], visible: usize, c2: f32, m: &mut f32, l: &mut f32) -> f32 {
+pub(super) fn softmax_row<S: Simd>(
+    s: S,
+    p: &mut [f32],
+    visible: usize,
+    c2: f32,
+    m: &mut f32,
+    l: &mut f32,
+) -> f32 {
     // Masked products become -inf: never the maximum, and exp2p makes them the +0 that the sum wants.
     p[visible..].fill(f32::NEG_INFINITY);
     let c2 = s.splat(c2);
