@@ -118,6 +118,7 @@ fn tiny(recipe: &Recipe, shards: &Shards) -> Run {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![2, 2, 2],
+            rope_scaling: None,
         },
         data: shards.data(4),
         inner: Inner {

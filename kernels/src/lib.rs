@@ -14,7 +14,7 @@
 //! | [`embedding`] | `forward(&Forward, y)`, `backward(&Backward, dtable)` | `y =`, `dtable +=` |
 //! | [`rms_norm`] | `forward(&Forward, y, r)`, `backward(&Backward, dx, dw)` | `y, r, dx =`, `dw +=` |
 //! | [`matmul`] | `nn(&Matmul, c)`, `nt(&Matmul, c)`, `tn(&Matmul, c)` | `c =`, `c =`, `c +=` |
-//! | [`rope`] | `tables(seq, head_dim, theta)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
+//! | [`rope`] | `tables(seq, head_dim, theta, scaling)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
 //! | [`attention`] | `forward(&Forward, o, m, l)`, `backward(&Backward, dq, dk, dv)` | `=` |
 //! | [`swiglu`] | `forward(&Forward, h)`, `backward(&Backward, dg, du)` | `=` |
 //! | [`residual`] | `add(a, b, y)`, `accumulate(sum, x)` | `=`, `+=` |

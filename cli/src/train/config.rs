@@ -3,7 +3,8 @@
 use crate::data::prepare::Choice;
 use crate::failure::{Failure, Result};
 use spec::{
-    Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Model, Outer, Run, SpecError, Tokenizer,
+    Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Model, Outer, RopeScaling, Run, SpecError,
+    Tokenizer,
 };
 use std::path::Path;
 use toml::{Table, Value};
@@ -29,7 +30,14 @@ impl Config {
             Failure::input(format!("{name}: line {}: {}", line.max(1), e.message().replace('\n', " ")))
         })?;
         let config = Self { given, name };
-        let known = table(&default(placeholder()))?;
+        let mut every_key = default(placeholder());
+        every_key.model.rope_scaling = Some(RopeScaling {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position: 8192,
+        });
+        let known = table(&every_key)?;
         config.check_keys(&known, &config.given, "")?;
         Ok(config)
     }
@@ -160,6 +168,7 @@ fn default(data: Data) -> Run {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![4],
+            rope_scaling: None,
         },
         data,
         inner: Inner {
@@ -289,6 +298,14 @@ mod tests {
     fn unknown_and_ill_typed_keys_are_named() {
         assert!(
             refusal("[model]\ndimm = 64\n").ends_with("unknown key `model.dimm`; did you mean `model.dim`?")
+        );
+        let scaling = "[model.rope_scaling]\nfactor = 2.0\nlow_freq_factor = 1\nhigh_freq_factor = 4\n";
+        let run =
+            config(&format!("{scaling}original_max_position = 64\n")).unwrap().run(placeholder()).unwrap();
+        assert_eq!(run.model.rope_scaling.map(|scaling| scaling.original_max_position), Some(64));
+        assert!(
+            refusal(&format!("{scaling}original = 64\n"))
+                .contains("did you mean `model.rope_scaling.original_max")
         );
         assert!(refusal("sead = 1").ends_with("unknown key `sead`; did you mean `seed`?"));
         let said = refusal("[model]\ndim = \"wide\"\n");

@@ -8,7 +8,7 @@ mod stage;
 
 pub use layout::{BLOCK_ROLES, Entry, Layout, Role};
 pub use past::Past;
-pub use stage::{Goal, Input, Rotary, Stage};
+pub use stage::{Goal, Input, Rotary, Stage, scaling};
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use super::{BLOCK_ROLES, Layout, Past, block, initial};
 use crate::autograd::{ParameterId, Parameters, Tape};
 use crate::tensor::Tensor;
-use kernels::rope::{self, Rope, Tables};
+use kernels::rope::{self, Rope, Scaling, Tables};
 use spec::{Model, StageShape};
 use std::sync::Arc;
 
@@ -46,7 +46,8 @@ impl Stage {
     pub fn new(model: &Model, index: usize) -> Option<Self> {
         let shape = model.stage(index)?;
         let head_dim = model.head_dim() as usize;
-        let tables = rope::tables(model.context as usize, head_dim, model.rope_theta);
+        let scaling = scaling(model);
+        let tables = rope::tables(model.context as usize, head_dim, model.rope_theta, scaling.as_ref());
         Some(Self {
             model: model.clone(),
             shape,
@@ -145,6 +146,16 @@ impl Stage {
         }
         tape
     }
+}
+
+/// The scaling of a model's rotary frequencies, as the kernels take it.
+pub fn scaling(model: &Model) -> Option<Scaling> {
+    model.rope_scaling.map(|scaling| Scaling {
+        factor: scaling.factor,
+        low_frequency: scaling.low_freq_factor,
+        high_frequency: scaling.high_freq_factor,
+        original_context: f64::from(scaling.original_max_position),
+    })
 }
 
 impl Rotary {
