@@ -304,7 +304,7 @@ mod tests {
             config(&format!("{scaling}original_max_position = 64\n")).unwrap().run(placeholder()).unwrap();
         assert_eq!(run.model.rope_scaling.map(|scaling| scaling.original_max_position), Some(64));
         assert!(
-            refusal(&format!("{scaling}original = 64\n"))
+            refusal(&format!("{scaling}original_max_positon = 64\n"))
                 .contains("did you mean `model.rope_scaling.original_max")
         );
         assert!(refusal("sead = 1").ends_with("unknown key `sead`; did you mean `seed`?"));
