@@ -31,8 +31,8 @@ pub(crate) enum From {
 pub(crate) enum To {
     /// They are kept here; row stride in elements.
     Store(*mut f32, usize),
-    /// They are added to what stands here; row stride in elements.
-    Add(*mut f32, usize),
+    /// The second place gets the first's value plus the chain; both may be one. Row stride in elements.
+    Sum(*const f32, *mut f32, usize),
 }
 
 /// Runs `depth` steps of a whole tile.
@@ -79,9 +79,9 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize>(
             unsafe {
                 match to {
                     To::Store(c, stride) => s.store_ptr(acc[i][j], c.add(i * stride + j * S::LANES)),
-                    To::Add(c, stride) => {
-                        let c = c.add(i * stride + j * S::LANES);
-                        s.store_ptr(s.add(s.load_ptr(c), acc[i][j]), c);
+                    To::Sum(x, c, stride) => {
+                        let offset = i * stride + j * S::LANES;
+                        s.store_ptr(s.add(s.load_ptr(x.add(offset)), acc[i][j]), c.add(offset));
                     }
                 }
             }

@@ -10,7 +10,10 @@ pub(crate) mod x86;
 
 pub(crate) use portable::Portable;
 
-use super::scalar;
+use super::{
+    scalar,
+    tile::{From, Operands, To},
+};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The highest path that [`SimdPath::best`] may choose.
@@ -120,8 +123,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Rows of the matrix product's register tile.
     const TILE_ROWS: usize;
 
+    /// [`tile::run`](super::tile::run) for `TILE_ROWS` rows.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To);
+
     /// Runs `f` in a function compiled for the path.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// Asks for values to be brought near; nothing where the path cannot.
+    #[inline(always)]
+    fn prefetch(self, _x: &[f32]) {}
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F;
