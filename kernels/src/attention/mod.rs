@@ -25,7 +25,7 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
-mod pack;
+mod head;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,11 @@ use super::{
     pack::{Block, Layout, Operand},
 };
 use crate::common::{
-    parallel,
+    parallel, scratch,
     simd::{Simd, SimdPath, dispatch},
-    tile::{self, From, Operands, TILE_VECTORS, To},
+    target::Target,
+    tile::{self, From, Operands, Steps, TILE_VECTORS, To},
 };
-use std::cell::Cell;
 
 /// Values of B packed at a time, at most (one panel at least): 32 MiB.
 const BLOCK_VALUES: usize = 1 << 23;
@@ -26,15 +26,6 @@ const TASK_PANELS: usize = 16;
 const TASK_COLUMN_PANELS: usize = 8;
 /// Rows of A this many values apart, or a multiple, fall on the same sets of the first-level cache: packed, then.
 const CONFLICTING_STRIDE: usize = 1024;
-
-thread_local! {
-    /// Packed B of the calling thread, kept between calls: fresh pages cost more than packing.
-    static PACKED_B: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Packed A of a worker.
-    static PACKED_A: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Unfinished chains of a worker's task.
-    static CHAINS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
 
 /// As [`super::nn`], on the path asked for.
 pub fn nn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
@@ -64,22 +55,6 @@ pub fn tn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
     let product = Product::new(path, args, Layout::KMajor, Layout::KMajor, c);
     for chunk in steps(args.k, GRADIENT_TOKENS) {
         product.chunk(chunk, Some(addend));
-    }
-}
-
-/// C, which several workers write, each its own tiles.
-#[derive(Clone, Copy)]
-struct Target(*mut f32);
-
-// SAFETY: workers write disjoint tiles, see `Product::chunk`.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
-    /// The pointer; a method, so that closures capture the whole `Target`.
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
     }
 }
 
@@ -139,7 +114,7 @@ impl<'a> Product<'a> {
         args.check(c);
         let a = Operand { data: args.a, layout: a, lanes: args.m, k: args.k };
         let b = Operand { data: args.b, layout: b, lanes: args.n, k: args.k };
-        Self { path, a, b, c: Target(c.as_mut_ptr()) }
+        Self { path, a, b, c: Target::of(c) }
     }
 
     /// All k in one chain, which starts at +0 and is stored or added.
@@ -151,16 +126,13 @@ impl<'a> Product<'a> {
     fn chunk(&self, chunk: (usize, usize), addend: Option<*const f32>) {
         let (tile_rows, width) = tile_shape(self.path);
         let (rows, addend) = (self.a.lanes, addend.map(Addend));
-        let mut buffer = PACKED_B.take();
         let block_columns = (BLOCK_VALUES / chunk.1.max(1)).max(1) * width / width.max(1);
         for columns in steps(self.b.lanes, block_columns.next_multiple_of(width)) {
             let panels = columns.1.div_ceil(width);
             let in_place = if self.b.in_place(Layout::KMajor) { columns.1 / width } else { 0 };
             let needed = (panels - in_place) * width * chunk.1;
-            // Growing clears what is new: what was grown once stays.
-            buffer.resize((needed + 16).max(buffer.len()), 0.0);
-            let o = buffer.as_ptr().align_offset(64);
-            let b = self.pack(columns, (width, in_place), chunk, &mut buffer[o..o+needed]);
+            let mut packed = scratch::take(needed);
+            let b = self.pack(columns, (width, in_place), chunk, &mut packed);
 
             // Equal shares of the panels of A and of B, small enough for the cache, many enough for the workers.
             let work = rows * columns.1 * chunk.1;
@@ -185,7 +157,6 @@ impl<'a> Product<'a> {
                 dispatch!(self.path, |s| self.task(s, task));
             });
         }
-        PACKED_B.set(buffer);
     }
 
     /// Packs some columns and some k of B.
@@ -197,7 +168,7 @@ impl<'a> Product<'a> {
         values: &'b mut [f32],
     ) -> Panels<'b> {
         let panels = columns.1.div_ceil(width) - in_place;
-        let target = Target(values.as_mut_ptr());
+        let target = Target::of(values);
         // A task is one block of k, and, where B is not read row by row anyway, one panel.
         let task_panels = match self.b.layout {
             Layout::KMajor => panels.max(1),
@@ -218,8 +189,8 @@ impl<'a> Product<'a> {
             let offset = (first_k * panels + first_panel * depth) * width;
             // SAFETY: the panels of a block of k lie one behind another, the blocks likewise, `values` holds them all,
             // and this task alone writes these ones.
-            let out = unsafe { std::slice::from_raw_parts_mut(target.at(offset), block.values()) };
-            dispatch!(self.path, |_s| self.b.pack(block, out));
+            let out = unsafe { target.slice(offset, block.values()) };
+            dispatch!(self.path, |s| self.b.pack(s, block, out));
         });
         Panels { columns, width, in_place, values }
     }
@@ -231,13 +202,10 @@ impl<'a> Product<'a> {
         let stride = task.panels.1 * task.b.width;
         // Chains of an unfinished block of k wait in C, or, where C is still to be read, aside.
         let aside = task.addend.is_some() && task.chunk.1 > BLOCK_DEPTH;
-        let mut chains = CHAINS.take();
-        if aside {
-            // Never cleared: a task's first block of k writes before the next one reads.
-            chains.resize((task.rows.1 * stride+16).max(chains.len()), 0.0);
-        }
+        // Arbitrary at first: a task's first block of k writes before the next one reads.
+        let mut chains = scratch::take(if aside { task.rows.1 * stride } else { 0 });
         let first_column = task.b.columns.0 + task.panels.0 * task.b.width;
-        let kept = if aside { chains.as_mut_ptr().wrapping_add(chains.as_ptr().align_offset(64)) } else { self.c.at(task.rows.0 * n + first_column) };
+        let kept = if aside { chains.as_mut_ptr() } else { self.c.at(task.rows.0 * n + first_column) };
         let kept_stride = if aside { stride } else { n };
         for first_k in (0..task.chunk.1).step_by(BLOCK_DEPTH) {
             let depth = BLOCK_DEPTH.min(task.chunk.1 - first_k);
@@ -259,7 +227,6 @@ impl<'a> Product<'a> {
         if task.chunk.1 == 0 {
             self.empty_sum(&task, first_column);
         }
-        CHAINS.set(chains);
     }
 
     /// A task's tiles for one block of k.
@@ -275,7 +242,6 @@ impl<'a> Product<'a> {
         let packed_panels = task.b.columns.1.div_ceil(width) - task.b.in_place;
         let whole = task.rows.1 / tile_rows * tile_rows;
         let in_place = if self.a.in_place(Layout::LaneMajor) { whole } else { 0 };
-        let mut packed = PACKED_A.take();
         let rest = Block {
             first_lane: task.rows.0 + in_place,
             lanes: task.rows.1 - in_place,
@@ -283,8 +249,8 @@ impl<'a> Product<'a> {
             first_k: task.chunk.0 + first_k,
             depth,
         };
-        packed.resize(rest.values().max(packed.len()), 0.0);
-        self.a.pack(rest, &mut packed);
+        let mut packed = scratch::take(rest.values());
+        self.a.pack(s, rest, &mut packed);
         for row in (0..task.rows.1).step_by(tile_rows) {
             let height = tile_rows.min(task.rows.1 - row);
             let (a, a_row, a_k) = if row < in_place {
@@ -318,7 +284,6 @@ impl<'a> Product<'a> {
                 unsafe { run_tile(s, depth, operands, place(row, column, height, tile_width)) };
             }
         }
-        PACKED_A.set(packed);
     }
 
     /// A sum of nothing is +0.
@@ -360,8 +325,8 @@ unsafe fn run_tile<S: Simd>(s: S, depth: usize, operands: Operands, place: Place
     // tiles, whose rows are the first of the tall one's.
     unsafe {
         match place.height {
-            1..=4 => tile::run::<S, 4>(s, depth, operands, from, to),
-            5..=8 if S::TILE_ROWS > 8 => tile::run::<S, 8>(s, depth, operands, from, to),
+            1..=4 => tile::run::<S, 4>(s, Steps::whole(depth), operands, from, to),
+            5..=8 if S::TILE_ROWS > 8 => tile::run::<S, 8>(s, Steps::whole(depth), operands, from, to),
             _ => s.tall_tile(depth, operands, from, to),
         }
     }

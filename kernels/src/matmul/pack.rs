@@ -3,6 +3,8 @@
 //! A panel holds `width` rows of A (or columns of B) as `[k][width]`; a partial panel is padded with zeros, whose
 //! products land in tile elements that are thrown away.
 
+use crate::common::simd::Simd;
+
 /// How the elements of an operand lie, seen as (lane, k): lane is a row of A or a column of B.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -43,7 +45,7 @@ impl Block {
 impl Operand<'_> {
     /// Packs a block: panel after panel.
     #[inline(always)]
-    pub(super) fn pack(&self, block: Block, out: &mut [f32]) {
+    pub(super) fn pack<S: Simd>(&self, s: S, block: Block, out: &mut [f32]) {
         let out = &mut out[..block.values()];
         match (self.layout, block.width) {
             // Widths known when this is compiled: a few vector moves, where a call of memmove costs more than it moves.
@@ -55,7 +57,7 @@ impl Operand<'_> {
             (Layout::LaneMajor, width) => {
                 for (panel, out) in out.chunks_exact_mut(width * block.depth).enumerate() {
                     let first = panel * width;
-                    self.transpose(block.first_lane + first, width.min(block.lanes - first), block, out);
+                    self.transpose(s, block.first_lane + first, width.min(block.lanes - first), block, out);
                 }
             }
         }
@@ -83,33 +85,35 @@ impl Operand<'_> {
 
     /// One panel of lanes that are contiguous in k.
     #[inline(always)]
-    fn transpose(&self, first_lane: usize, lanes: usize, block: Block, panel: &mut [f32]) {
+    fn transpose<S: Simd>(&self, s: S, first_lane: usize, lanes: usize, block: Block, panel: &mut [f32]) {
         let Block { width, first_k, depth, .. } = block;
         if lanes < width {
             panel.fill(0.0);
         }
-        // Few k at a time, so that the part of the panel being written stays in the first-level cache.
-        for k in (0..depth).step_by(TRANSPOSE_DEPTH) {
-            let part = TRANSPOSE_DEPTH.min(depth - k);
-            // Four lanes by four k, through registers; what is left over one by one.
-            let squares = if part == TRANSPOSE_DEPTH { lanes / 4 * 4 } else { 0 };
-            for lane in (0..squares).step_by(4) {
-                let at = (first_lane + lane) * self.k + first_k + k;
-                let rows: [&[f32; TRANSPOSE_DEPTH]; 4] =
-                    std::array::from_fn(|r| match self.data[at + r * self.k..].first_chunk() {
-                        Some(row) => row,
-                        None => beyond(TRANSPOSE_DEPTH),
-                    });
-                for j in 0..TRANSPOSE_DEPTH {
-                    let column = rows.map(|row| row[j]);
-                    panel[(k + j) * width + lane..][..4].copy_from_slice(&column);
-                }
+        let element = |lane: usize, k: usize| (first_lane + lane) * self.k + first_k + k;
+        // Squares through registers, k by k, so that what a square writes beyond a narrow panel's row is overwritten by
+        // the next one; so the last k are left to the loop below, as are lanes of no whole square.
+        let squares_k = if width.is_multiple_of(S::LANES) { depth } else { depth.saturating_sub(1) } / S::LANES;
+        let squares = if lanes == width && first_lane + lanes.next_multiple_of(S::LANES) <= self.lanes {
+            lanes.div_ceil(S::LANES)
+        } else {
+            lanes / S::LANES
+        };
+        for k in (0..squares_k * S::LANES).step_by(S::LANES) {
+            for lane in (0..squares * S::LANES).step_by(S::LANES) {
+                let (from, to) = (element(lane, k), k * width + lane);
+                assert!(from + (S::LANES - 1) * self.k + S::LANES <= self.data.len());
+                assert!(to + (S::LANES - 1) * width + S::LANES <= panel.len());
+                // SAFETY: the asserts above bound the square on both sides.
+                unsafe { s.transpose(self.data[from..].as_ptr(), self.k, panel[to..].as_mut_ptr(), width) };
             }
-            for lane in squares..lanes {
-                let row = &self.data[(first_lane + lane) * self.k + first_k + k..][..part];
-                for (j, x) in row.iter().enumerate() {
-                    panel[(k + j) * width + lane] = *x;
-                }
+        }
+        let done = (squares * S::LANES).min(lanes);
+        for lane in 0..lanes {
+            let first = if lane < done { squares_k * S::LANES } else { 0 };
+            let row = &self.data[element(lane, 0)..][..depth];
+            for (k, x) in row.iter().enumerate().skip(first) {
+                panel[k * width + lane] = *x;
             }
         }
     }
@@ -128,5 +132,3 @@ fn first_of<const N: usize>(values: &mut [f32]) -> &mut [f32; N] {
 fn beyond(wanted: usize) -> ! {
     panic!("a panel reaches beyond its operand: {wanted} values wanted");
 }
-
-const TRANSPOSE_DEPTH: usize = 16;

@@ -179,6 +179,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `2^i` for i in -126..=127; anything for others.
     fn power_of_two(self, i: Self::I) -> Self::F;
 
+    /// `to[j * to_row + i] = from[i * from_row + j]` for a square of `LANES`.
+    ///
+    /// # Safety
+    /// `LANES` rows of `LANES` elements can be read at `from` and written at `to`; rows written may overlap, and the later
+    /// one counts.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
+                // SAFETY: element (i, j) of the square, readable and writable by contract.
+                unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
+            }
+        }
+    }
+
     /// The first `LANES` elements of `x`.
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::F {

@@ -1,6 +1,6 @@
 //! The path of every target, in plain Rust.
 
-use super::super::tile::{self, From, Operands, To};
+use super::super::tile::{self, From, Operands, Steps, To};
 use super::{Simd, scalar};
 
 /// Vectors of eight.
@@ -22,7 +22,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To) {
         // SAFETY: the caller's promise.
-        unsafe { tile::run::<Self, 6>(self, depth, operands, from, to) }
+        unsafe { tile::run::<Self, 6>(self, Steps::whole(depth), operands, from, to) }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The paths of x86-64. Each type's only constructor is its `detect`, so holding a value proves the features.
 
 mod tall;
+mod transpose;
 
 use std::arch::x86_64::*;
 
@@ -72,6 +73,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: `self` proves AVX2; the rest is the caller's promise.
+        unsafe { transpose::square_8(from, from_row, to, to_row) }
+    }
+
+    #[inline(always)]
     unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To) {
         // SAFETY: `self` proves AVX2 and FMA; the rest is the caller's promise.
         unsafe { tall::tile_6(depth, operands, from, to) }
@@ -130,6 +137,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, x: &[f32]) {
         prefetch(x);
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: `self` proves AVX-512F; the rest is the caller's promise.
+        unsafe { transpose::square_16(from, from_row, to, to_row) }
     }
 
     #[inline(always)]
