@@ -117,33 +117,26 @@ impl Running {
         let p = &mut p[..KEY_BLOCK * KEY_BLOCK];
         // Keys that all queries of the vector see, and keys that some see.
         let (seen, some) = if diagonal { (column + 1, column + S::LANES) } else { (KEY_BLOCK, KEY_BLOCK) };
-        let lanes = s.load(&LANE);
-        let hide = |key: usize, x: S::F, hidden: S::F| {
-            if key < seen {
-                return x;
-            }
-            // Query `column + lane` sees the key if it is none of a later token.
-            s.select(s.gt(s.splat((key - column) as f32), lanes), hidden, x)
-        };
+        let hidden = Hidden { seen, column };
         let (c2, none) = (s.splat(c2), s.splat(f32::NEG_INFINITY));
         // The maximum of the products: scaling by a positive constant and rounding keep their order.
         let mut largest = none;
         for key in 0..some {
-            largest = s.max(hide(key, s.load(&p[key * KEY_BLOCK + column..]), none), largest);
+            largest = s.max(hidden.hide(s, key, s.load(&p[key * KEY_BLOCK + column..]), none), largest);
         }
         let m = s.load(&self.m[column..]);
         let m_next = s.add(s.max(s.mul(largest, c2), m), s.splat(0.0));
         let mut groups = [s.splat(0.0); KEY_BLOCK / 4];
         for (group, sum) in groups.iter_mut().enumerate().take(some.div_ceil(4)) {
-            let mut exponential = |key: usize| {
+            let mut e = [s.splat(0.0); 4];
+            for (i, e) in e.iter_mut().enumerate() {
+                let key = 4 * group + i;
                 let at = &mut p[key * KEY_BLOCK + column..];
                 let x = simd::exp2p(s, s.sub(s.mul(s.load(at), c2), m_next));
-                let x = hide(key, x, s.splat(0.0));
-                s.store(x, at);
-                x
-            };
-            let low = s.add(exponential(4 * group), exponential(4 * group + 1));
-            *sum = s.add(low, s.add(exponential(4 * group + 2), exponential(4 * group + 3)));
+                *e = hidden.hide(s, key, x, s.splat(0.0));
+                s.store(*e, at);
+            }
+            *sum = s.add(s.add(e[0], e[1]), s.add(e[2], e[3]));
         }
         for half in [8, 4, 2, 1] {
             for group in 0..half {
@@ -154,6 +147,25 @@ impl Running {
         s.store(factor, &mut factors[column..]);
         s.store(s.fma(s.load(&self.l[column..]), factor, groups[0]), &mut self.l[column..]);
         s.store(m_next, &mut self.m[column..]);
+    }
+}
+
+/// Which keys a vector of queries, from `column` on, does not see.
+struct Hidden {
+    /// Keys that all of them see.
+    seen: usize,
+    column: usize,
+}
+
+impl Hidden {
+    /// `x` of the queries that see the key, `hidden` for the others.
+    #[inline(always)]
+    fn hide<S: Simd>(&self, s: S, key: usize, x: S::F, hidden: S::F) -> S::F {
+        if key < self.seen {
+            return x;
+        }
+        // Query `column + lane` does not see the key of a later token.
+        s.select(s.gt(s.splat((key - self.column) as f32), s.load(&LANE)), hidden, x)
     }
 }
 
