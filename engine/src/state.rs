@@ -53,7 +53,7 @@ pub(crate) struct Flight {
     pub(crate) saved: BTreeMap<Member, Saved>,
     pub(crate) folded: Vec<Member>,
     pub(crate) gradients: Vec<f32>,
-    /// Written before every fold and every step, so that either can be taken back.
+    /// Written before a further fold, so that it can be taken back; empty before the first one.
     pub(crate) spare: Vec<f32>,
     pub(crate) kept_max: usize,
 }
@@ -260,7 +260,7 @@ impl StageState {
             saved: BTreeMap::new(),
             folded: Vec::new(),
             gradients: zeros(),
-            spare: zeros(),
+            spare: Vec::new(),
             kept_max: KEPT_DEFAULT,
         };
         let mut state = Self {

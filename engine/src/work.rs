@@ -212,9 +212,8 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
         let moving =
             Moving { weights: &mut state.weights, m: &mut state.m, v: &mut state.v, bias: &mut state.bias };
         let flight = &mut state.flight;
-        let (gradients, spare) = (&mut flight.gradients, &mut flight.spare);
         outcome =
-            optim::step(&state.run, &state.stage, (epoch, step), members.len(), gradients, spare, moving);
+            optim::step(&state.run, &state.stage, (epoch, step), members.len(), &mut flight.gradients, moving);
         if outcome == Outcome::Ok {
             state.steps += 1;
             state.folded_in_epoch = state.folded_in_epoch.saturating_add(members.len() as u32);

@@ -13,7 +13,7 @@
 //! AdamW, whose bias corrections are f64 running products.
 
 use crate::model::Stage;
-use crate::tensor::{all_finite, copy};
+use crate::tensor::{all_below, all_finite, copy};
 use kernels::adamw::{self, BiasCorrection, Constants, Hyper};
 use kernels::common::host;
 use kernels::reduce;
@@ -26,6 +26,9 @@ const PIECE: usize = 1 << 16;
 
 /// A larger norm after clipping counts as not finite.
 const CLIPPED_NORM_MAX: f64 = 1e9;
+
+/// Twice this is far inside f32: a weight below it that grows by less stays a number.
+const WEIGHT_SAFE: f64 = 1e37;
 
 /// Weights and moments of a stage, flat, in canonical order.
 #[derive(Debug)]
@@ -57,26 +60,29 @@ pub fn learning_rate(run: &Run, epoch: u32, step: u32) -> f32 {
     (last + (peak - last) * (1.0 + cos) / 2.0) as f32
 }
 
-/// One step. The gradients, sums over `members` microbatches, are left scaled; `spare` is overwritten.
+/// One step. The gradients, sums over `members` microbatches, are left scaled.
 ///
 /// `NonFinite`, with nothing moved, if the clipped norm exceeds 1e9 or is no number. Otherwise |m| <= 1e9 and v <= 1e18 by
 /// induction, so moments stay finite for ever. A weight that leaves f32 all the same also makes the outcome `NonFinite`:
 /// then the moments have moved and the weights have not.
+///
+/// A copy of the weights is kept for that only where they could leave: where one is huge already, or a step can be.
 pub fn step(
     run: &Run,
     stage: &Stage,
     (epoch, step): (u32, u32),
     members: usize,
     gradients: &mut [f32],
-    spare: &mut [f32],
     moving: Moving<'_>,
 ) -> Outcome {
-    let share = (1.0 / members as f64) as f32;
-    gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+    // Of one member there is nothing to divide.
+    if members > 1 {
+        let share = (1.0 / members as f64) as f32;
+        gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+    }
     let entries = stage.layout().entries();
-    let squares: Vec<f64> =
-        entries.par_iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()])).collect();
-    let norm = reduce::global_norm(&squares);
+    let squares = entries.iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()]));
+    let norm = reduce::global_norm(squares);
     let model = stage.model();
     let clip =
         reduce::stage_clip(run.inner.clip, model.stage_parameters(stage.shape().index), model.parameters());
@@ -93,13 +99,18 @@ pub fn step(
     };
     moving.bias.advance(&hyper);
     let constants = Constants::new(&hyper, moving.bias, scale);
-    copy(spare, moving.weights);
+    // |m * c1| over the denominator is at most this, and a weight grows by at most lr times that.
+    let farthest = f64::from(hyper.lr) * CLIPPED_NORM_MAX * f64::from(constants.c1) / f64::from(hyper.eps);
+    let before = (!(farthest < WEIGHT_SAFE) || !all_below(moving.weights, WEIGHT_SAFE as f32))
+        .then(|| moving.weights.to_vec());
     adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
-    if all_finite(moving.weights) {
-        return Outcome::Ok;
+    match before {
+        Some(before) if !all_finite(moving.weights) => {
+            copy(moving.weights, &before);
+            Outcome::NonFinite
+        }
+        _ => Outcome::Ok,
     }
-    copy(moving.weights, spare);
-    Outcome::NonFinite
 }
 
 #[cfg(test)]
@@ -131,7 +142,7 @@ mod tests {
             let (mut weights, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
             let mut bias = BiasCorrection::default();
             let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
-            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], &mut vec![0.0; n], moving);
+            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], moving);
             (outcome, m)
         };
         let norm = |m: &[f32]| m.iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>().sqrt() / 0.1;

@@ -67,6 +67,7 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
     let flight = &mut state.flight;
     // Before the first fold there is nothing but zeros to take back.
     if !flight.folded.is_empty() {
+        flight.spare.resize(flight.gradients.len(), 0.0);
         copy(&mut flight.spare, &flight.gradients);
     }
     let of_input = tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients);

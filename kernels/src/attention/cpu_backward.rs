@@ -41,8 +41,7 @@ fn key_head<S: Simd>(s: S, args: &Backward<'_>, batch: usize, head: usize, [dq, 
     let sums = seq.next_multiple_of(KEY_BLOCK) * width;
     let square = KEY_BLOCK * KEY_BLOCK;
     let (turned, padding) = (d * KEY_BLOCK, shape.padding_len());
-    let lengths =
-        [sums, sums, KEY_BLOCK * width, square, square, turned, turned, padding, padding, padding];
+    let lengths = [sums, sums, KEY_BLOCK * width, square, square, turned, turned, padding, padding, padding];
     let mut parts = Parts::take(lengths);
     let [k_sums, v_sums, q_sums, p, ds, queries, gradients, q_room, dout_room, k_room] = parts.split(lengths);
     k_sums.fill(0.0);

@@ -93,7 +93,8 @@ impl Operand<'_> {
         let element = |lane: usize, k: usize| (first_lane + lane) * self.k + first_k + k;
         // Squares through registers, k by k, so that what a square writes beyond a narrow panel's row is overwritten by
         // the next one; so the last k are left to the loop below, as are lanes of no whole square.
-        let squares_k = if width.is_multiple_of(S::LANES) { depth } else { depth.saturating_sub(1) } / S::LANES;
+        let squares_k =
+            if width.is_multiple_of(S::LANES) { depth } else { depth.saturating_sub(1) } / S::LANES;
         let squares = if lanes == width && first_lane + lanes.next_multiple_of(S::LANES) <= self.lanes {
             lanes.div_ceil(S::LANES)
         } else {

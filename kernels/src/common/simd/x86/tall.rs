@@ -13,9 +13,24 @@ const FAR: usize = 40;
 macro_rules! row {
     ($x:literal, $address:literal, $first:literal, $second:literal, $b0:literal, $b1:literal) => {
         concat!(
-            "vbroadcastss ", $x, ", dword ptr [", $address, "]\n",
-            "vfmadd231ps ", $first, ", ", $x, ", ", $b0, "\n",
-            "vfmadd231ps ", $second, ", ", $x, ", ", $b1,
+            "vbroadcastss ",
+            $x,
+            ", dword ptr [",
+            $address,
+            "]\n",
+            "vfmadd231ps ",
+            $first,
+            ", ",
+            $x,
+            ", ",
+            $b0,
+            "\n",
+            "vfmadd231ps ",
+            $second,
+            ", ",
+            $x,
+            ", ",
+            $b1,
         )
     };
 }
