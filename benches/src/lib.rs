@@ -18,6 +18,9 @@ use kernels::{
 
 pub mod probe;
 
+#[global_allocator]
+static ALLOCATOR: kernels::allocator::LineAligned = kernels::allocator::LineAligned;
+
 /// Products beyond this many flops are held against the reference by some of their rows.
 const REFERENCE_FLOPS_MAX: u64 = 1 << 29;
 

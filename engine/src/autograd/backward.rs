@@ -1,6 +1,6 @@
 //! The way back: one match arm per op.
 
-use super::{Node, Op, ParameterId, Parameters, Tape, Var};
+use super::{Node, Nodes, Op, ParameterId, Parameters, Tape, Var};
 use crate::tensor::Tensor;
 use kernels::{attention, embedding, matmul, residual, rms_norm, rope, swiglu};
 
@@ -37,7 +37,7 @@ impl Tape {
 struct Walk<'a> {
     parameters: Parameters<'a>,
     gradients: &'a mut [f32],
-    nodes: Vec<Node>,
+    nodes: Nodes,
     of_input: Option<Tensor>,
 }
 
@@ -64,8 +64,7 @@ impl Walk<'_> {
                 let pending = self.nodes[x.0].gradient.take();
                 let input = kept(&self.nodes, x);
                 let (rows, dim) = (input.rows(), input.cols());
-                let args =
-                    rms_norm::Backward { rows, dim, x: input.data(), w, r: r.data(), dy: dy.data() };
+                let args = rms_norm::Backward { rows, dim, x: input.data(), w, r: r.data(), dy: dy.data() };
                 match pending {
                     Some(mut sum) => {
                         rms_norm::backward_add(&args, sum.data_mut(), &mut self.gradients[range]);

@@ -16,9 +16,10 @@
 mod backward;
 
 use crate::model::{Layout, Rotary};
-use crate::tensor::{Tensor, View};
+use crate::tensor::{Tensor, Tokens, View};
 use kernels::attention::Shape;
 use kernels::{attention, cross_entropy, embedding, matmul, rms_norm, rope, swiglu};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A value on the tape.
@@ -39,9 +40,9 @@ pub struct Parameters<'a> {
 }
 
 /// The record of one forward pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tape {
-    nodes: Vec<Node>,
+    nodes: Nodes,
 }
 
 #[derive(Debug)]
@@ -56,13 +57,49 @@ struct Node {
 #[derive(Debug)]
 enum Op {
     Input,
-    Embedding { table: ParameterId, tokens: Vec<u32> },
+    Embedding { table: ParameterId, tokens: Tokens },
     RmsNorm { x: Var, weight: ParameterId, eps: f32, r: Tensor },
     Linear { x: Var, weight: ParameterId, residual: Option<Var> },
     Rope { x: Var, rotary: Arc<Rotary>, seq: usize },
     Attention { q: Var, k: Var, v: Var, shape: Shape, m: Tensor, l: Tensor },
     SwiGlu { gate: Var, up: Var },
     CrossEntropy { logits: Var, gradient: Tensor },
+}
+
+/// The nodes of a tape, whose room a thread keeps for its next tape.
+#[derive(Debug)]
+struct Nodes(Vec<Node>);
+
+thread_local! {
+    static KEPT: RefCell<Vec<Vec<Node>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self { nodes: Nodes(KEPT.with_borrow_mut(Vec::pop).unwrap_or_default()) }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        let mut nodes = std::mem::take(&mut self.0);
+        nodes.clear();
+        // Dropped while its thread ends, it finds no place any more and is simply freed.
+        let _ = KEPT.try_with(|kept| kept.borrow_mut().push(nodes));
+    }
+}
+
+impl std::ops::Deref for Nodes {
+    type Target = Vec<Node>;
+    fn deref(&self) -> &Vec<Node> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Nodes {
+    fn deref_mut(&mut self) -> &mut Vec<Node> {
+        &mut self.0
+    }
 }
 
 impl<'a> Parameters<'a> {
@@ -128,7 +165,7 @@ impl Tape {
         let (vocab, dim) = (view.shape[0], view.shape[1]);
         let mut y = Tensor::unwritten(&[tokens.len(), dim]);
         embedding::forward(&embedding::Forward { vocab, dim, tokens, table: view.data }, y.data_mut());
-        self.push(Op::Embedding { table, tokens: tokens.to_vec() }, y)
+        self.push(Op::Embedding { table, tokens: Tokens::copy_of(tokens) }, y)
     }
 
     /// Rows of `x` over their root mean square, times `weight`.
@@ -209,7 +246,8 @@ impl Tape {
     /// forgotten.
     pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Var {
         // The gradient stands where the logits stood.
-        let mut gradient = self.nodes[logits.0].value.take().expect("tape: logits read after they were forgotten");
+        let mut gradient =
+            self.nodes[logits.0].value.take().expect("tape: logits read after they were forgotten");
         let (rows, vocab) = (gradient.rows(), gradient.cols());
         let mut loss = Tensor::unwritten(&[rows]);
         let weight = (1.0 / rows as f64) as f32;

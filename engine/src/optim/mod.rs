@@ -27,8 +27,9 @@ const PIECE: usize = 1 << 16;
 /// A larger norm after clipping counts as not finite.
 const CLIPPED_NORM_MAX: f64 = 1e9;
 
-/// Twice this is far inside f32: a weight below it that grows by less stays a number.
+/// A weight below the first, times a factor below the second, that grows by less than the first, is far inside f32.
 const WEIGHT_SAFE: f64 = 1e37;
+const DECAY_SAFE: f32 = 8.0;
 
 /// Weights and moments of a stage, flat, in canonical order.
 #[derive(Debug)]
@@ -101,8 +102,11 @@ pub fn step(
     let constants = Constants::new(&hyper, moving.bias, scale);
     // |m * c1| over the denominator is at most this, and a weight grows by at most lr times that.
     let farthest = f64::from(hyper.lr) * CLIPPED_NORM_MAX * f64::from(constants.c1) / f64::from(hyper.eps);
-    let before = (!(farthest < WEIGHT_SAFE) || !all_below(moving.weights, WEIGHT_SAFE as f32))
-        .then(|| moving.weights.to_vec());
+    // An `eps` of 0 makes it infinite, or no number: not safe either.
+    let safe = farthest < WEIGHT_SAFE
+        && constants.decay.abs() < DECAY_SAFE
+        && all_below(moving.weights, WEIGHT_SAFE as f32);
+    let before = (!safe).then(|| moving.weights.to_vec());
     adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
     match before {
         Some(before) if !all_finite(moving.weights) => {
@@ -130,6 +134,28 @@ mod tests {
             assert!((found - expected).abs() < 1e-8, "step {n}: {found}, expected {expected}");
         }
         assert_eq!(learning_rate(&run, 10, 0), 1e-3);
+    }
+
+    #[test]
+    fn a_weight_that_leaves_f32_takes_its_step_back() {
+        let mut run = run(&[1]);
+        // Weights grow by decay of the wrong sign, and the largest leaves.
+        run.inner.weight_decay = -50.0;
+        let stage = Stage::new(&run.model, 0).unwrap();
+        let n = stage.layout().values();
+        let after = |largest: f32| {
+            let (mut weights, mut m, mut v) = (vec![1.0; n], vec![0.0; n], vec![0.0; n]);
+            weights[n - 1] = largest;
+            let mut bias = BiasCorrection::default();
+            let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
+            let outcome = step(&run, &stage, (0, 3), 1, &mut vec![1e-3; n], moving);
+            (outcome, weights[0], weights[n - 1], m[0])
+        };
+        let (outcome, first, last, m) = after(3e38);
+        assert_eq!((outcome, first, last), (Outcome::NonFinite, 1.0, 3e38));
+        assert!(m != 0.0, "the moments have moved");
+        let (outcome, first, last, _) = after(2e37);
+        assert!(outcome == Outcome::Ok && first != 1.0 && last.is_finite() && last != 2e37);
     }
 
     #[test]

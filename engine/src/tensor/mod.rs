@@ -20,6 +20,44 @@ pub struct Tensor {
     data: Vec<f32>,
 }
 
+/// Token ids, owned.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tokens(Vec<u32>);
+
+impl Tokens {
+    /// The tokens that `at` says, of positions from 0.
+    ///
+    /// # Errors
+    /// The first that `at` returns.
+    pub fn try_from_fn<E>(len: usize, mut at: impl FnMut(usize) -> Result<u32, E>) -> Result<Self, E> {
+        let mut tokens = Self(pool::take(len));
+        for (position, token) in tokens.0.iter_mut().enumerate() {
+            *token = at(position)?;
+        }
+        Ok(tokens)
+    }
+
+    /// A copy of a slice.
+    pub fn copy_of(tokens: &[u32]) -> Self {
+        let mut copy = Self(pool::take(tokens.len()));
+        copy.0.copy_from_slice(tokens);
+        copy
+    }
+}
+
+impl std::ops::Deref for Tokens {
+    type Target = [u32];
+    fn deref(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.0));
+    }
+}
+
 /// Axes of the highest tensor.
 const RANK_MAX: usize = 2;
 
@@ -118,9 +156,9 @@ pub fn all_finite(values: &[f32]) -> bool {
 pub fn all_below(values: &[f32], bound: f32) -> bool {
     // Magnitudes compare like their bits, and those of a NaN are the largest.
     let bound = bound.to_bits();
-    values.par_chunks(PIECE).all(|piece| {
-        !piece.iter().fold(false, |beyond, v| beyond | (v.to_bits() & 0x7FFF_FFFF >= bound))
-    })
+    values
+        .par_chunks(PIECE)
+        .all(|piece| !piece.iter().fold(false, |beyond, v| beyond | (v.to_bits() & 0x7FFF_FFFF >= bound)))
 }
 
 /// Overwrites all of `to` with `from`, which is as long.
