@@ -25,6 +25,9 @@ use clap::{Parser, Subcommand};
 use failure::Result;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: kernels::allocator::LineAligned = kernels::allocator::LineAligned;
+
 /// Pretrain a language model on a swarm of ordinary machines, every step of it verifiable to the bit.
 #[derive(Parser)]
 #[command(name = "iota", version, arg_required_else_help = true)]

@@ -28,27 +28,32 @@ pub fn forward(
     };
 
     let n = tape.rms_norm(parameters, x, attention_norm, model.norm_eps);
-    let q = tape.linear(parameters, n, query);
-    let k = tape.linear(parameters, n, key);
+    let straight = [query, key].map(|weight| tape.linear(parameters, n, weight));
     let v = tape.linear(parameters, n, value);
+    tape.forget(n);
     let o = match past {
         None => {
-            let q = tape.rope(q, stage.rotary(), seq);
-            let k = tape.rope(k, stage.rotary(), seq);
+            let [q, k] = straight.map(|straight| {
+                let turned = tape.rope(straight, stage.rotary(), seq);
+                tape.forget(straight);
+                turned
+            });
             tape.attention(q, k, v, shape)
         }
         Some((past, block)) => {
-            let o = past.attend(stage, block, tape.value(q), tape.value(k), tape.value(v));
+            let [q, k] = straight.map(|straight| tape.value(straight));
+            let o = past.attend(stage, block, q, k, tape.value(v));
             tape.input(o)
         }
     };
-    let a = tape.linear(parameters, o, attention_out);
-    let h = tape.add(x, a);
+    let h = tape.linear_add(parameters, o, attention_out, x);
 
     let n = tape.rms_norm(parameters, h, feed_forward_norm, model.norm_eps);
     let g = tape.linear(parameters, n, gate);
     let u = tape.linear(parameters, n, up);
+    tape.forget(n);
     let s = tape.swiglu(g, u);
-    let d = tape.linear(parameters, s, down);
-    tape.add(h, d)
+    let y = tape.linear_add(parameters, s, down, h);
+    tape.forget(s);
+    y
 }

@@ -140,6 +140,7 @@ impl Stage {
         if self.shape.kind.judges() {
             let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps);
             let z = tape.linear(parameters, n, ParameterId(next + 1));
+            tape.forget(n);
             if let Goal::Loss(targets) = goal {
                 tape.cross_entropy(z, targets);
             }

@@ -25,8 +25,8 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
+mod head;
 mod next;
-mod pack;
 pub mod reference;
 #[cfg(test)]
 mod tests;

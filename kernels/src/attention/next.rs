@@ -1,12 +1,13 @@
 //! One query after all keys: what a token that is added to a sequence needs, where keys and values of the earlier ones are
 //! kept. To the bit the last row of [`super::forward`] over the whole sequence.
 
-use super::{KEY_BLOCK, Shape, cpu};
+use super::{KEY_BLOCK, Shape};
 use crate::common::{
     parallel,
     shape::expect_len,
-    simd::{Simd, SimdPath, dispatch},
+    simd::{self, Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// Inputs.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ pub fn next_on(path: SimdPath, args: &Next<'_>, o: &mut [f32]) {
     expect_len(op, "k", args.k.len(), shape.key_len());
     expect_len(op, "v", args.v.len(), shape.key_len());
     expect_len(op, "o", o.len(), row);
-    let tasks = args.q.chunks(shape.head_dim).zip(o.chunks_mut(shape.head_dim)).enumerate();
+    let tasks = args.q.par_chunks(shape.head_dim).zip(o.par_chunks_mut(shape.head_dim)).enumerate();
     parallel::run(2 * row * shape.seq, tasks, |(head, (q, o))| {
         dispatch!(path, |s| one_head(s, args, head, q, o));
     });
@@ -60,7 +61,7 @@ fn one_head<S: Simd>(s: S, args: &Next<'_>, head: usize, q: &[f32], o: &mut [f32
             let k = &args.k[at(first + j)..][..d];
             *p = q.iter().zip(k).fold(0.0, |acc, (q, k)| s.fma1(*q, *k, acc));
         }
-        let al = cpu::softmax_row(s, &mut p, visible, c2, &mut m, &mut l);
+        let al = softmax_row(s, &mut p, visible, c2, &mut m, &mut l);
         o.iter_mut().for_each(|o| *o *= al);
         for (j, p) in p[..visible].iter().enumerate() {
             let v = &args.v[at(first + j)..][..d];
@@ -76,4 +77,45 @@ fn one_head<S: Simd>(s: S, args: &Next<'_>, head: usize, q: &[f32], o: &mut [f32
     }
     let inverse = 1.0 / l;
     o.iter_mut().for_each(|o| *o *= inverse);
+}
+
+/// Turns a row's raw products into exponentials, moves its maximum and sum, and returns the factor of its old output.
+#[inline(always)]
+fn softmax_row<S: Simd>(s: S, p: &mut [f32], visible: usize, c2: f32, m: &mut f32, l: &mut f32) -> f32 {
+    // Masked products become -inf: never the maximum, and exp2p makes them the +0 that the sum wants.
+    p[visible..].fill(f32::NEG_INFINITY);
+    let c2 = s.splat(c2);
+    let mut largest = s.splat(*m);
+    for i in (0..KEY_BLOCK).step_by(S::LANES) {
+        let v = s.mul(s.load(&p[i..]), c2);
+        s.store(v, &mut p[i..]);
+        largest = s.max(v, largest);
+    }
+    let mut lanes = [f32::NEG_INFINITY; simd::MAX_LANES];
+    s.store(largest, &mut lanes);
+    let m_next = lanes.iter().fold(f32::NEG_INFINITY, |m, x| crate::common::scalar::max(*x, m)) + 0.0;
+    let shift = s.splat(m_next);
+    for i in (0..KEY_BLOCK).step_by(S::LANES) {
+        s.store(simd::exp2p(s, s.sub(s.load(&p[i..]), shift)), &mut p[i..]);
+    }
+    s.store(simd::exp2p(s, s.splat(*m - m_next)), &mut lanes);
+    let al = lanes[0];
+    *l = s.fma1(*l, al, block_sum(p));
+    *m = m_next;
+    al
+}
+
+/// 16 groups of four, then halving.
+#[inline(always)]
+fn block_sum(p: &[f32]) -> f32 {
+    let mut q = [0.0f32; KEY_BLOCK / 4];
+    for g in 0..q.len() {
+        q[g] = (p[4 * g] + p[4 * g + 1]) + (p[4 * g + 2] + p[4 * g + 3]);
+    }
+    for half in [8, 4, 2, 1] {
+        for g in 0..half {
+            q[g] += q[g + half];
+        }
+    }
+    q[0]
 }

@@ -23,6 +23,7 @@ op! {
         Case::new("three chunks", &[("rows", 3), ("vocab", 2 * super::VOCAB_CHUNK + 77)]),
         Case::edge("edge", &[("rows", 6), ("vocab", 300)]),
     ];
+    bench = Case::new("2048 x 4096", &[("rows", 2048), ("vocab", 4096)]);
     inputs(case) = {
         let (rows, vocab) = (case.dim("rows"), case.dim("vocab"));
         [case.values("logits", &[rows, vocab]), case.below("targets", &[rows], vocab as u32)]
@@ -51,6 +52,7 @@ op! {
         Case::new("many", &[("count", 1001)]),
         Case::edge("edge", &[("count", 77)]),
     ];
+    bench = Case::new("1 M", &[("count", 1 << 20)]);
     inputs(case) = [case.values("loss", &[case.dim("count")])];
     outputs(_) = [Buffer::new("mean", &[1], Data::I64(vec![0]))];
     cpu(_, _, inputs, outputs) = {

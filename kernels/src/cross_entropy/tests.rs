@@ -1,7 +1,10 @@
 //! What is peculiar to the room.
 
-use super::{Forward, forward, mean_q32};
-use crate::common::gradient::{check, numbers};
+use super::{Forward, cpu, forward, mean_q32};
+use crate::{
+    SimdPath,
+    common::gradient::{check, numbers},
+};
 
 #[test]
 fn the_gradient_is_the_derivative_of_the_loss() {
@@ -54,4 +57,19 @@ fn large_logits_keep_a_finite_loss() {
         &mut dlogits,
     );
     assert_eq!((loss[0], dlogits), (2e30, [1.0, -1.0, 0.0]));
+}
+
+#[test]
+fn the_gradient_written_over_the_logits_is_the_gradient() {
+    let (rows, vocab, weight) = (5, 4100, 0.2);
+    let logits = numbers(1, rows * vocab);
+    let targets: Vec<u32> = (0..rows as u32).map(|row| row * 1000).collect();
+    let args = Forward { rows, vocab, logits: &logits, targets: &targets, weight };
+    for path in SimdPath::available() {
+        let (mut loss, mut dlogits) = (vec![0.0; rows], vec![0.0; rows * vocab]);
+        cpu::forward(path, &args, &mut loss, &mut dlogits);
+        let (mut loss_too, mut values) = (vec![0.0; rows], logits.clone());
+        cpu::forward_in_place(path, (vocab, &targets, weight), &mut loss_too, &mut values);
+        assert!(loss == loss_too && dlogits == values, "{path:?}");
+    }
 }

@@ -56,6 +56,7 @@ op! {
         // Slow, middling and fast pairs.
         Case::new("scaled", &[("seq", 300), ("head_dim", 64), ("theta", 500_000), ("original", 256)]),
     ];
+    bench = Case::new("4096 of 128", &[("seq", 4096), ("head_dim", 128), ("theta", 10_000)]);
     inputs(_) = [];
     outputs(case) = {
         ["cos", "sin"].map(|name| case.unwritten(name, &[case.dim("seq"), case.dim("head_dim") / 2]))
@@ -81,6 +82,7 @@ op! {
     /// `rope.forward`: x, cos, sin to y.
     ForwardOp = "rope.forward";
     cases = cases();
+    bench = Case::new("4 x 512, 8 heads of 64", &[("batch", 4), ("seq", 512), ("heads", 8), ("head_dim", 64)]);
     inputs(case) = inputs(case);
     outputs(case) = [case.unwritten("y", &shape(case))];
     cpu(path, case, inputs, outputs) = {
@@ -99,6 +101,7 @@ op! {
     /// `rope.backward`: x (the gradient), cos, sin to dx.
     BackwardOp = "rope.backward";
     cases = cases();
+    bench = Case::new("4 x 512, 8 heads of 64", &[("batch", 4), ("seq", 512), ("heads", 8), ("head_dim", 64)]);
     inputs(case) = inputs(case);
     outputs(case) = [case.unwritten("dx", &shape(case))];
     cpu(path, case, inputs, outputs) = {
