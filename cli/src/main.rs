@@ -7,8 +7,10 @@ mod doctor;
 mod eval;
 mod export;
 mod failure;
+mod judge;
 mod model;
 mod new;
+mod peak;
 mod roles;
 mod screen;
 mod shards;
@@ -22,6 +24,9 @@ mod whole;
 use clap::{Parser, Subcommand};
 use failure::Result;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: kernels::allocator::LineAligned = kernels::allocator::LineAligned;
 
 /// Pretrain a language model on a swarm of ordinary machines, every step of it verifiable to the bit.
 #[derive(Parser)]

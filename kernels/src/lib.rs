@@ -12,13 +12,13 @@
 //! | room | entry points | writes |
 //! |---|---|---|
 //! | [`embedding`] | `forward(&Forward, y)`, `backward(&Backward, dtable)` | `y =`, `dtable +=` |
-//! | [`rms_norm`] | `forward(&Forward, y, r)`, `backward(&Backward, dx, dw)` | `y, r, dx =`, `dw +=` |
-//! | [`matmul`] | `nn(&Matmul, c)`, `nt(&Matmul, c)`, `tn(&Matmul, c)` | `c =`, `c =`, `c +=` |
-//! | [`rope`] | `tables(seq, head_dim, theta)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
+//! | [`rms_norm`] | `forward(&Forward, y, r)`, `backward(&Backward, dx, dw)`, `backward_add(..)` | `y, r, dx =`, `dw +=`; `dx +=` |
+//! | [`matmul`] | `nn(&Matmul, c)`, `nt(&Matmul, c)`, `tn(&Matmul, c)`, `nn_add(&Matmul, c)`, `nt_add(&Matmul, x, c)` | `c =`, `c =`, `c +=`, `c +=`, `c = x +` |
+//! | [`rope`] | `tables(seq, head_dim, theta, scaling)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
 //! | [`attention`] | `forward(&Forward, o, m, l)`, `backward(&Backward, dq, dk, dv)` | `=` |
 //! | [`swiglu`] | `forward(&Forward, h)`, `backward(&Backward, dg, du)` | `=` |
 //! | [`residual`] | `add(a, b, y)`, `accumulate(sum, x)` | `=`, `+=` |
-//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `mean_loss(loss)` | `=` |
+//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `forward_in_place(..)`, `mean_q32(loss)` | `=` |
 //! | [`reduce`] | `sum_squares(g)`, `global_norm(sums)`, `stage_clip(..)`, `clip_scale(norm, clip)` | returns |
 //! | [`adamw`] | `BiasCorrection`, `Constants::new(..)`, `step(&Step, p, m, v)` | in place |
 //! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |
@@ -26,6 +26,7 @@
 //! | [`merge`] | `exponents(..)`, `share_exponents(..)`, `contribute(..)`, `accumulate(..)`, `outer_step(..)` | see room |
 
 pub mod adamw;
+pub mod allocator;
 pub mod attention;
 pub mod catalogue;
 pub mod codec;

@@ -25,10 +25,13 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
-mod pack;
+mod head;
+mod next;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use next::{Next, next, next_on};
 
 use crate::{
     catalogue::Cost,

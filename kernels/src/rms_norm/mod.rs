@@ -70,6 +70,11 @@ pub fn backward(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
     cpu::backward(SimdPath::best(), args, dx, dw);
 }
 
+/// As [`backward`], with the gradient of `x` added to what stands in `dx`.
+pub fn backward_add(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
+    cpu::backward_add(SimdPath::best(), args, dx, dw);
+}
+
 /// Cost of the forward pass: x and w in, y and r out; two flops for the square, two for the scaling.
 pub fn forward_cost(rows: usize, dim: usize) -> Cost {
     let n = (rows * dim) as u64;
