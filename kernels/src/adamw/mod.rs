@@ -15,6 +15,7 @@ pub mod cases;
 pub mod cpu;
 pub mod cuda;
 pub mod reference;
+pub(crate) mod trials;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,7 @@ use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop, result};
 
 use super::cuda::Kernel;
 use super::ptx::{self, Parameter};
-use super::{DeviceError, View, ViewMut};
+use super::{CudaDevice, DeviceError, View, ViewMut};
 
 /// A launch being put together. Arguments are taken in the order of the kernel's parameters and held against the list in
 /// its PTX.
@@ -31,10 +31,30 @@ pub struct Grid {
     pub threads: u32,
 }
 
+/// Threads of a block that strides over elements.
+const STRIDING_THREADS: u32 = 256;
+/// Blocks of them that a multiprocessor holds at once: more would only queue.
+const BLOCKS_PER_MULTIPROCESSOR: u32 = 6;
+
+impl Grid {
+    /// For a kernel that strides over its work: a thread for each of `items`, but no more blocks than run at once.
+    pub fn striding(device: &CudaDevice, items: usize) -> Self {
+        let wanted = items.div_ceil(STRIDING_THREADS as usize);
+        let resident = device.multiprocessors().max(1) * BLOCKS_PER_MULTIPROCESSOR;
+        Self::blocks(u32::try_from(wanted).map_or(resident, |wanted| wanted.min(resident)))
+    }
+
+    /// So many blocks of a kernel that strides over its work.
+    pub fn blocks(x: u32) -> Self {
+        Self { x, y: 1, threads: STRIDING_THREADS }
+    }
+}
+
 enum Argument {
     U64(u64),
     U32(u32),
     F32(f32),
+    F64(f64),
 }
 
 impl<'a> Launch<'a> {
@@ -73,6 +93,12 @@ impl<'a> Launch<'a> {
     /// A float.
     pub fn f32(mut self, value: f32) -> Self {
         self.arguments.push(Argument::F32(value));
+        self
+    }
+
+    /// A double.
+    pub fn f64(mut self, value: f64) -> Self {
+        self.arguments.push(Argument::F64(value));
         self
     }
 
@@ -118,6 +144,7 @@ impl Argument {
             Self::U64(_) => Parameter::U64,
             Self::U32(_) => Parameter::U32,
             Self::F32(_) => Parameter::F32,
+            Self::F64(_) => Parameter::F64,
         }
     }
 
@@ -126,6 +153,7 @@ impl Argument {
             Self::U64(value) => (&raw mut *value).cast(),
             Self::U32(value) => (&raw mut *value).cast(),
             Self::F32(value) => (&raw mut *value).cast(),
+            Self::F64(value) => (&raw mut *value).cast(),
         }
     }
 }

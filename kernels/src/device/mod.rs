@@ -26,6 +26,38 @@ pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
 pub use launch::{Grid, Launch, count32};
 
+use crate::{
+    adamw, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm, rope, swiglu,
+};
+
+/// The kernels of all rooms.
+pub static SOURCES: &[Source] = &[
+    rms_norm::cuda::SOURCE,
+    matmul::cuda::SOURCE,
+    adamw::cuda::SOURCE,
+    swiglu::cuda::SOURCE,
+    rope::cuda::SOURCE,
+    embedding::cuda::SOURCE,
+    residual::cuda::SOURCE,
+    cross_entropy::cuda::SOURCE,
+    reduce::cuda::SOURCE,
+    philox::cuda::SOURCE,
+    codec::cuda::SOURCE,
+    merge::cuda::SOURCE,
+];
+
+/// Device code that several rooms share, in the order in which it must be compiled.
+pub(crate) mod shared {
+    /// Vectors, loops, exact scales.
+    pub(crate) const VECTOR: &str = include_str!("../common/vector.cuh");
+    /// R128; after [`VECTOR`].
+    pub(crate) const REDUCE: &str = include_str!("../common/reduce.cuh");
+    /// The exponentials and the maximum; after [`VECTOR`].
+    pub(crate) const EXP: &str = include_str!("../common/exp.cuh");
+    /// Blocks of integers; after [`VECTOR`].
+    pub(crate) const BLOCK: &str = include_str!("../common/block.cuh");
+}
+
 /// A device that arithmetic can run on.
 #[derive(Clone, Debug)]
 pub enum Device {

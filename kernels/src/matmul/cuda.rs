@@ -2,10 +2,10 @@
 
 use super::GRADIENT_TOKENS;
 use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32};
+use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
 
 /// The room's kernels.
-pub const SOURCE: Source = Source { name: "matmul", pieces: &[include_str!("matmul.cu")] };
+pub const SOURCE: Source = Source { name: "matmul", pieces: &[shared::VECTOR, include_str!("matmul.cu")] };
 
 /// Inputs of a product, on the device; as [`super::Matmul`].
 #[derive(Debug)]

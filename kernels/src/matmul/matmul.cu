@@ -20,8 +20,6 @@ enum class Layout { NN, NT, TN };
 __device__ constexpr float PAD_A = 0.0f;
 __device__ constexpr float PAD_B = -0.0f;
 
-__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
-
 // Loads one operand's tile: `EXTENT` rows or columns by BK steps of k, by THREADS threads.
 template <bool K_CONTIGUOUS, bool VECTOR, int EXTENT, int THREADS>
 struct Loader {
@@ -115,11 +113,7 @@ __device__ __forceinline__ void finish4(float* c, const unsigned int columns_lef
     if (VECTOR) {
         if (columns_left == 0u) return;
         float4* to = reinterpret_cast<float4*>(c);
-        if (add) {
-            const float4 old = *to;
-            value = make_float4(__fadd_rn(old.x, value.x), __fadd_rn(old.y, value.y), __fadd_rn(old.z, value.z),
-                                __fadd_rn(old.w, value.w));
-        }
+        if (add) value = add4(*to, value);
         *to = value;
     } else {
         const float values[4] = {value.x, value.y, value.z, value.w};

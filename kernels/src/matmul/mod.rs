@@ -18,6 +18,7 @@ pub mod cpu;
 pub mod cuda;
 mod pack;
 pub mod reference;
+pub(crate) mod trials;
 #[cfg(test)]
 mod tests;
 

@@ -1,12 +1,12 @@
 //! Launches RMSNorm on a CUDA device.
 
 use super::GRADIENT_ROWS;
-use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32};
+use crate::common::shape::{expect_len, expect_workspace};
+use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
 
 /// The room's kernels.
 pub const SOURCE: Source =
-    Source { name: "rms_norm", pieces: &[include_str!("../common/reduce.cuh"), include_str!("rms_norm.cu")] };
+    Source { name: "rms_norm", pieces: &[shared::VECTOR, shared::REDUCE, include_str!("rms_norm.cu")] };
 
 /// Inputs of the forward pass, on the device; as [`super::Forward`].
 #[derive(Debug)]
@@ -121,7 +121,13 @@ pub fn forward_on(
     unsafe { launch.run(rows_grid(rows, warps)) }
 }
 
-/// Queues the backward pass: input gradient to `dx` (rows x dim), weight gradient *added* to `dw` (dim).
+/// Elements of the workspace of [`backward`]: a sum per column for every 64 rows.
+pub const fn workspace_len(rows: usize, dim: usize) -> usize {
+    rows.div_ceil(GRADIENT_ROWS) * dim
+}
+
+/// Queues the backward pass: input gradient to `dx` (rows x dim), weight gradient *added* to `dw` (dim). `workspace`
+/// holds at least [`workspace_len`] elements; what it holds before and after means nothing.
 ///
 /// # Errors
 /// As [`forward`].
@@ -130,8 +136,9 @@ pub fn backward(
     args: &Backward<'_>,
     dx: &mut ViewMut<'_, f32>,
     dw: &mut ViewMut<'_, f32>,
+    workspace: &mut ViewMut<'_, f32>,
 ) -> Result<(), DeviceError> {
-    backward_on(device, Rung::HeldShort, WARPS_OF_BLOCK, args, dx, dw)
+    backward_on(device, Rung::HeldShort, WARPS_OF_BLOCK, args, dx, dw, workspace)
 }
 
 /// As [`backward`], on a chosen rung or a slower one if that cannot hold the rows, with a chosen number of rows (1 to
@@ -146,8 +153,10 @@ pub fn backward_on(
     args: &Backward<'_>,
     dx: &mut ViewMut<'_, f32>,
     dw: &mut ViewMut<'_, f32>,
+    workspace: &mut ViewMut<'_, f32>,
 ) -> Result<(), DeviceError> {
     let op = "rms_norm::cuda::backward";
+    expect_workspace(op, workspace.len(), workspace_len(args.rows, args.dim));
     expect_len(op, "x", args.x.len(), args.rows * args.dim);
     expect_len(op, "w", args.w.len(), args.dim);
     expect_len(op, "r", args.r.len(), args.rows);
@@ -171,22 +180,17 @@ pub fn backward_on(
     // SAFETY: a warp touches its own row, below `rows`, and columns below `dim`; the views have that size.
     unsafe { launch.run(rows_grid(rows, warps)) }?;
 
-    let blocks = args.rows.div_ceil(GRADIENT_ROWS);
-    let mut sums = device.scratch::<f32>(blocks * args.dim)?;
     let columns = dim.div_ceil(COLUMNS_OF_BLOCK);
-    let blocks = count32(op, "blocks of rows", blocks)?;
-    {
-        let mut sums = sums.view_mut();
-        let launch = device.launch(&SOURCE, "rms_norm_backward_dw_blocks")?;
-        let launch = launch.read(args.x).read(args.r).read(args.dy).write(&mut sums).u32(rows).u32(dim);
-        // SAFETY: a thread touches one column below `dim` of 64 rows below `rows`, and of one row of `sums` below
-        // `blocks`, by a loop over the blocks that this grid may be too short for.
-        unsafe { launch.run(Grid { x: columns, y: blocks.min(GRID_Y_MAX), threads: COLUMNS_OF_BLOCK }) }?;
-    }
-    let sums = sums.view();
+    let blocks = count32(op, "blocks of rows", args.rows.div_ceil(GRADIENT_ROWS))?;
+    let launch = device.launch(&SOURCE, "rms_norm_backward_dw_blocks")?;
+    let launch = launch.read(args.x).read(args.r).read(args.dy).write(workspace).u32(rows).u32(dim);
+    // SAFETY: a thread touches one column below `dim` of 64 rows below `rows`, and of one row of the workspace below
+    // `blocks`, by a loop over the blocks that this grid may be too short for.
+    unsafe { launch.run(Grid { x: columns, y: blocks.min(GRID_Y_MAX), threads: COLUMNS_OF_BLOCK }) }?;
+    let sums = workspace.slice(..);
     let launch =
         device.launch(&SOURCE, "rms_norm_backward_dw_fold")?.read(&sums).write(dw).u32(blocks).u32(dim);
-    // SAFETY: a thread touches one column below `dim` of `sums`' `blocks` rows, and of `dw`.
+    // SAFETY: a thread touches one column below `dim` of the workspace's `blocks` rows, and of `dw`.
     unsafe { launch.run(Grid { x: columns, y: 1, threads: COLUMNS_OF_BLOCK }) }
 }
 

@@ -4,17 +4,6 @@
 //   *_held_N  the row stays in registers, N float4 per lane, so that memory is read once; d <= 128 N, d % 4 == 0
 //   *_any     the row is read twice (the second time from cache); any d
 
-__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
-
-__device__ __forceinline__ float4 mul4(const float4 a, const float4 b) {
-    return make_float4(__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w));
-}
-
-__device__ __forceinline__ float4 fma4(const float4 a, const float4 b, const float4 c) {
-    return make_float4(__fmaf_rn(a.x, b.x, c.x), __fmaf_rn(a.y, b.y, c.y), __fmaf_rn(a.z, b.z, c.z),
-                       __fmaf_rn(a.w, b.w, c.w));
-}
-
 __device__ __forceinline__ float reciprocal_rms(const float ss, const float inv_d, const float eps) {
     return __frcp_rn(__fsqrt_rn(__fadd_rn(__fmul_rn(ss, inv_d), eps)));
 }

@@ -10,7 +10,9 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
+pub(crate) mod trials;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use kernels::device::{Source, compile, ptx};
-use kernels::{adamw, matmul, rms_norm};
+use kernels::device::{SOURCES, compile, ptx};
 
 use crate::support::compiler_present;
 
 /// Compute capabilities that people own; from 100 on NVRTC runs another compiler inside.
 const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"];
-
-const SOURCES: [Source; 3] = [rms_norm::cuda::SOURCE, matmul::cuda::SOURCE, adamw::cuda::SOURCE];
 
 #[test]
 fn no_kernel_rounds_in_its_own_way() {
