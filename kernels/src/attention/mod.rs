@@ -26,9 +26,11 @@ pub mod cases;
 pub mod cpu;
 mod cpu_backward;
 mod head;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,

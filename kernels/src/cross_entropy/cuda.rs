@@ -41,11 +41,14 @@ pub enum Rung {
 
 impl Rung {
     fn fastest(vocab: usize, aligned: bool) -> Self {
-        match vocab {
-            _ if !aligned || !vocab.is_multiple_of(4) => Self::Any,
-            ..=WARP_VOCAB => Self::Warp,
-            ..=BLOCK_VOCAB => Self::Block,
-            _ => Self::Vectors,
+        if !aligned || !vocab.is_multiple_of(4) {
+            Self::Any
+        } else if vocab <= WARP_VOCAB {
+            Self::Warp
+        } else if vocab <= BLOCK_VOCAB {
+            Self::Block
+        } else {
+            Self::Vectors
         }
     }
 }

@@ -23,9 +23,7 @@ pub static FORWARD: Trial = Trial {
         let (mut loss, mut dlogits) = (loss.view(), dlogits.view());
         match way {
             0 => cuda::forward(device, &args, &mut loss, &mut dlogits),
-            way => {
-                cuda::forward_on(device, [Block, Vectors, Any][way - 1], &args, &mut loss, &mut dlogits)
-            }
+            way => cuda::forward_on(device, [Block, Vectors, Any][way - 1], &args, &mut loss, &mut dlogits),
         }
     },
 };

@@ -163,5 +163,10 @@ impl Argument {
 /// # Errors
 /// [`DeviceError::TooLarge`], naming `op` and `what`.
 pub fn count32(op: &'static str, what: &'static str, found: usize) -> Result<u32, DeviceError> {
-    i32::try_from(found).map(i32::unsigned_abs).map_err(|_| DeviceError::TooLarge { op, what, found })
+    i32::try_from(found).map(i32::unsigned_abs).map_err(|_| DeviceError::TooLarge {
+        op,
+        what,
+        found,
+        most: i32::MAX as usize,
+    })
 }

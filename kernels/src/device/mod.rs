@@ -8,6 +8,7 @@
 //! | `library` | finding libcuda and libnvrtc |
 //! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
 //! | `cache` | compiled modules on disk |
+//! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: buffers, modules, stream |
 //! | `launch` | one launch: arguments, grid, block |
@@ -20,20 +21,24 @@ mod error;
 mod launch;
 pub mod library;
 pub mod ptx;
+mod resources;
 pub mod trials;
 
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
 pub use launch::{Grid, Launch, count32};
+pub use resources::Resources;
 
 use crate::{
-    adamw, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm, rope, swiglu,
+    adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
+    rope, swiglu,
 };
 
 /// The kernels of all rooms.
 pub static SOURCES: &[Source] = &[
     rms_norm::cuda::SOURCE,
     matmul::cuda::SOURCE,
+    attention::cuda::SOURCE,
     adamw::cuda::SOURCE,
     swiglu::cuda::SOURCE,
     rope::cuda::SOURCE,

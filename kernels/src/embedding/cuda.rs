@@ -46,11 +46,7 @@ const GRID_Y_MAX: u32 = 65_535;
 ///
 /// # Errors
 /// As [`CudaDevice::launch`] and [`crate::device::Launch::run`]; [`DeviceError::TooLarge`].
-pub fn forward(
-    device: &CudaDevice,
-    args: &Forward<'_>,
-    y: &mut ViewMut<'_, f32>,
-) -> Result<(), DeviceError> {
+pub fn forward(device: &CudaDevice, args: &Forward<'_>, y: &mut ViewMut<'_, f32>) -> Result<(), DeviceError> {
     forward_on(device, FORWARD_BLOCKS, args, y)
 }
 
@@ -71,8 +67,7 @@ pub fn forward_on(
         return Ok(());
     }
     let count = count32(op, "tokens", args.tokens.len())?;
-    let vectors =
-        args.dim.is_multiple_of(4) && device.is_aligned(args.table) && device.is_aligned(y);
+    let vectors = args.dim.is_multiple_of(4) && device.is_aligned(args.table) && device.is_aligned(y);
     let (entry, width) = if vectors {
         ("embedding_forward_vectors", args.dim / 4)
     } else {
@@ -132,8 +127,7 @@ pub fn backward_on(
     // SAFETY: every position below `count` has one place below `count`; both views have at least that size.
     unsafe { launch.run(Grid { x: count.div_ceil(ORDER_THREADS), y: 1, threads: ORDER_THREADS }) }?;
 
-    let vectors =
-        args.dim.is_multiple_of(4) && device.is_aligned(args.dy) && device.is_aligned(dtable);
+    let vectors = args.dim.is_multiple_of(4) && device.is_aligned(args.dy) && device.is_aligned(dtable);
     let (entry, width) = if vectors {
         ("embedding_backward_vectors", args.dim / 4)
     } else {
@@ -142,7 +136,12 @@ pub fn backward_on(
     let width = count32(op, "dim", width)?;
     let columns = width.div_ceil(threads);
     if columns > GRID_Y_MAX {
-        return Err(DeviceError::TooLarge { op, what: "dim", found: args.dim });
+        return Err(DeviceError::TooLarge {
+            op,
+            what: "dim",
+            found: args.dim,
+            most: (GRID_Y_MAX * threads) as usize,
+        });
     }
     let (order, runs) = (order.slice(..), runs.slice(..));
     let launch = device.launch(&SOURCE, entry)?.read(args.tokens).read(&order).read(&runs).read(args.dy);

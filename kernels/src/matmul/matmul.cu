@@ -10,6 +10,13 @@
 // permuted by XOR with k / 4, so that the scattered stores of a warp meet 32 different banks.
 
 #define BK 8
+// Steps of k that are unrolled. From architecture 100 on the compiler keeps so many operands of the next steps at hand
+// that a thread's registers do not hold them all.
+#if __CUDA_ARCH__ >= 1000
+#define STEPS 2
+#else
+#define STEPS BK
+#endif
 // Neighbouring lanes that store a transposed piece hold WARP_ROWS rows at BK / 4 places along k.
 #define WARP_ROWS (128 / BK)
 
@@ -170,7 +177,7 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
             load_a.fetch(k_left, PAD_A);
             load_b.fetch(k_left, PAD_B);
         }
-        #pragma unroll
+        #pragma unroll STEPS
         for (int step = 0; step < BK; ++step) {
             const float4 a0 = take<A_K, BM>(tile_a[buffer], step, at_m);
             const float4 a1 = take<A_K, BM>(tile_a[buffer], step, at_m + 16u);

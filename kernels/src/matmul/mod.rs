@@ -18,9 +18,9 @@ pub mod cpu;
 pub mod cuda;
 mod pack;
 pub mod reference;
-pub(crate) mod trials;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,

@@ -132,7 +132,8 @@ merge_nesterov(const long long* __restrict__ sums, const signed char* __restrict
         });
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+// Four blocks to a multiprocessor: without a number, the compiler keeps to fewer registers than the divisions need.
+extern "C" __global__ void __launch_bounds__(256, 4)
 merge_plain(const long long* __restrict__ sums, const signed char* __restrict__ exponents, float* __restrict__ p,
             const unsigned long long n, const unsigned int bits, const float weight) {
     for_each(

@@ -15,9 +15,7 @@ pub static SUM_SQUARES: Trial = Trial {
         let mut workspace = workspace.view_mut();
         match way {
             0 => cuda::sum_squares(device, &g, &mut sum.view(), &mut workspace),
-            way => {
-                cuda::sum_squares_on(device, [1, 3][way - 1], &g, &mut sum.view(), &mut workspace)
-            }
+            way => cuda::sum_squares_on(device, [1, 3][way - 1], &g, &mut sum.view(), &mut workspace),
         }
     },
 };

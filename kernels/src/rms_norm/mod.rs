@@ -17,9 +17,9 @@ pub mod cases;
 pub mod cpu;
 pub mod cuda;
 pub mod reference;
-pub(crate) mod trials;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,

@@ -16,9 +16,7 @@ pub static FORWARD: Trial = Trial {
         let [mut y, mut r] = outputs.floats(["y", "r"]);
         match rung(way) {
             None => cuda::forward(device, &args, &mut y.view(), &mut r.view()),
-            Some((rung, warps)) => {
-                cuda::forward_on(device, rung, warps, &args, &mut y.view(), &mut r.view())
-            }
+            Some((rung, warps)) => cuda::forward_on(device, rung, warps, &args, &mut y.view(), &mut r.view()),
         }
     },
 };
@@ -45,8 +43,7 @@ pub static BACKWARD: Trial = Trial {
     },
 };
 
-const WAYS: &[&str] =
-    &["chosen", "held short, 1 warp", "held long, 8 warps", "any, 1 warp", "any, 8 warps"];
+const WAYS: &[&str] = &["chosen", "held short, 1 warp", "held long, 8 warps", "any, 1 warp", "any, 8 warps"];
 
 fn rung(way: usize) -> Option<(cuda::Rung, u32)> {
     use cuda::Rung::{Any, HeldLong, HeldShort};

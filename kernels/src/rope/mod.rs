@@ -12,10 +12,10 @@ pub mod cases;
 pub mod cpu;
 pub mod cuda;
 pub mod reference;
-pub(crate) mod trials;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 pub use table::tables;
 

@@ -34,11 +34,7 @@ const ELEMENTS: usize = 4;
 ///
 /// # Errors
 /// As [`CudaDevice::launch`] and [`crate::device::Launch::run`].
-pub fn forward(
-    device: &CudaDevice,
-    args: &Forward<'_>,
-    h: &mut ViewMut<'_, f32>,
-) -> Result<(), DeviceError> {
+pub fn forward(device: &CudaDevice, args: &Forward<'_>, h: &mut ViewMut<'_, f32>) -> Result<(), DeviceError> {
     forward_on(device, Grid::striding(device, args.g.len().div_ceil(ELEMENTS)), args, h)
 }
 

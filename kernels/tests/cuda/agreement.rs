@@ -36,6 +36,8 @@ agree! {
     matmul_nn "matmul.nn"
     matmul_nt "matmul.nt"
     matmul_tn "matmul.tn"
+    attention_forward "attention.forward"
+    attention_backward "attention.backward"
     adamw_step "adamw.step"
     swiglu_forward "swiglu.forward"
     swiglu_backward "swiglu.backward"

@@ -7,5 +7,6 @@
 
 mod agreement;
 mod device;
+mod faults;
 mod ptx;
 mod support;

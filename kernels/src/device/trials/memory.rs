@@ -115,8 +115,9 @@ impl OnDevice {
         };
         assert_eq!(held.type_name, T::NAME, "the type of buffer `{name}`");
         // SAFETY: any bytes are a `T`, and the memory begins on a multiple of its size.
-        let numbers =
-            unsafe { held.memory.slice(held.begin..held.begin + held.len).transmute(held.len / size_of::<T>()) };
+        let numbers = unsafe {
+            held.memory.slice(held.begin..held.begin + held.len).transmute(held.len / size_of::<T>())
+        };
         let Some(numbers) = numbers else { unreachable!("as many numbers as there are bytes for") };
         numbers
     }

@@ -10,7 +10,8 @@ pub use memory::{Number, OnDevice, Raw, Slot};
 use super::{CudaDevice, DeviceError, Grid};
 use crate::catalogue::{Buffers, Case, Op, equal, judge};
 use crate::{
-    adamw, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm, rope, swiglu,
+    adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
+    rope, swiglu,
 };
 
 /// Device, way, case, inputs, outputs.
@@ -35,6 +36,8 @@ pub static TRIALS: &[&Trial] = &[
     &matmul::trials::NN,
     &matmul::trials::NT,
     &matmul::trials::TN,
+    &attention::trials::FORWARD,
+    &attention::trials::BACKWARD,
     &adamw::trials::STEP,
     &swiglu::trials::FORWARD,
     &swiglu::trials::BACKWARD,
