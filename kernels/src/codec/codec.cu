@@ -8,6 +8,8 @@
 
 __device__ __forceinline__ unsigned int bf16_of(const float x) {
     const unsigned int bits = __float_as_uint(x);
+    // A NaN whose mantissa is all ones must not be rounded up into a zero.
+    if (!is_finite(x)) return bits >> 16;
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
