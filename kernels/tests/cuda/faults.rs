@@ -165,6 +165,25 @@ fn exponents_are_shared_as_on_the_cpu() {
     assert_eq!(device.download(&on_device.view()).unwrap(), shared);
 }
 
+/// Block sums so far apart that f64 rounds them, and their order shows.
+#[test]
+fn block_sums_are_folded_in_order() {
+    let Some(device) = device() else { return };
+    let mut g = vec![0.0f32; 70 * reduce::BLOCK];
+    for (i, block) in g.chunks_mut(reduce::BLOCK).enumerate() {
+        block[i] = 1.1 * f32::powi(2.0, i as i32 * 29 % 71 - 35);
+    }
+    let expected = reduce::sum_squares(&g);
+    let reversed: Vec<f32> = g.iter().rev().copied().collect();
+    assert_ne!(expected.to_bits(), reduce::sum_squares(&reversed).to_bits(), "the order does not show");
+    let on_device = device.upload(&g).unwrap();
+    let mut sum = device.upload(&[f64::NAN]).unwrap();
+    let mut workspace = device.scratch(reduce::cuda::workspace_len(g.len())).unwrap();
+    let (mut s, mut w) = (sum.view_mut(), workspace.view_mut());
+    reduce::cuda::sum_squares(&device, &on_device.view(), &mut s, &mut w).unwrap();
+    assert_eq!(device.download(&sum.view()).unwrap()[0].to_bits(), expected.to_bits());
+}
+
 #[test]
 fn norm_and_clip_scale_are_the_hosts() {
     let Some(device) = device() else { return };
