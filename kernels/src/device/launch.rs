@@ -20,6 +20,17 @@ pub struct Launch<'a> {
     order: Vec<SyncOnDrop<'a>>,
 }
 
+/// What a kernel adds its result to.
+#[derive(Debug)]
+pub enum Base<'a> {
+    /// Nothing: the output is overwritten.
+    Nothing,
+    /// What the output holds.
+    Output,
+    /// Another array of the output's size.
+    View(&'a View<'a, f32>),
+}
+
 /// How many blocks, of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
@@ -50,6 +61,7 @@ impl Grid {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Argument {
     U64(u64),
     U32(u32),
@@ -75,6 +87,25 @@ impl<'a> Launch<'a> {
         let (address, order) = view.device_ptr_mut(self.stream);
         self.arguments.push(Argument::U64(address));
         self.order.push(order);
+        self
+    }
+
+    /// Two parameters: what a kernel adds to, or no address, and where it puts the sum.
+    pub fn write_onto(self, base: &'a Base<'a>, output: &'a mut ViewMut<'_, f32>) -> Self {
+        match base {
+            Base::Nothing => self.nothing().write(output),
+            Base::View(view) => self.read(view).write(output),
+            Base::Output => {
+                let mut launch = self.write(output);
+                launch.arguments.extend(launch.arguments.last().copied());
+                launch
+            }
+        }
+    }
+
+    /// No memory, where the kernel can do without.
+    pub fn nothing(mut self) -> Self {
+        self.arguments.push(Argument::U64(0));
         self
     }
 

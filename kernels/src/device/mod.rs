@@ -26,7 +26,7 @@ pub mod trials;
 
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
-pub use launch::{Grid, Launch, count32};
+pub use launch::{Base, Grid, Launch, count32};
 pub use resources::Resources;
 
 use crate::{
@@ -59,6 +59,8 @@ pub(crate) mod shared {
     pub(crate) const REDUCE: &str = include_str!("../common/reduce.cuh");
     /// The exponentials and the maximum; after [`VECTOR`].
     pub(crate) const EXP: &str = include_str!("../common/exp.cuh");
+    /// The gate of SwiGLU; after [`EXP`].
+    pub(crate) const GATE: &str = include_str!("../swiglu/gate.cuh");
     /// Blocks of integers; after [`VECTOR`].
     pub(crate) const BLOCK: &str = include_str!("../common/block.cuh");
 }

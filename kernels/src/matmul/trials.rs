@@ -3,7 +3,7 @@
 use super::cuda;
 use crate::catalogue::Case;
 use crate::device::trials::{OnDevice, Trial};
-use crate::device::{CudaDevice, DeviceError, ViewMut};
+use crate::device::{Base, CudaDevice, DeviceError, ViewMut};
 
 /// `matmul.nn`.
 pub static NN: Trial = Trial {
@@ -73,6 +73,9 @@ fn product(
     let [mut c] = outputs.floats(["c"]);
     match way {
         0 => chosen(device, &args, &mut c.view()),
-        way => cuda::product_on(device, [Tile128, Tile64, Any][way - 1], layout, &args, &mut c.view()),
+        way => {
+            let rung = [Tile128, Tile64, Any][way - 1];
+            cuda::product_on(device, rung, layout, &args, &Base::Nothing, &mut c.view())
+        }
     }
 }

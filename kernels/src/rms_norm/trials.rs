@@ -2,6 +2,7 @@
 
 use super::{cases, cuda};
 use crate::catalogue::Case;
+use crate::device::Base;
 use crate::device::trials::Trial;
 
 /// `rms_norm.forward`.
@@ -37,7 +38,8 @@ pub static BACKWARD: Trial = Trial {
         match rung(way) {
             None => cuda::backward(device, &args, &mut dx, &mut dw, &mut workspace),
             Some((rung, warps)) => {
-                cuda::backward_on(device, rung, warps, &args, &mut dx, &mut dw, &mut workspace)
+                let base = &Base::Nothing;
+                cuda::backward_on(device, rung, warps, &args, base, &mut dx, &mut dw, &mut workspace)
             }
         }
     },

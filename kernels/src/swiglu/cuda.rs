@@ -4,8 +4,10 @@ use crate::common::shape::expect_len;
 use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, shared};
 
 /// The room's kernels.
-pub const SOURCE: Source =
-    Source { name: "swiglu", pieces: &[shared::VECTOR, shared::EXP, include_str!("swiglu.cu")] };
+pub const SOURCE: Source = Source {
+    name: "swiglu",
+    pieces: &[shared::VECTOR, shared::EXP, shared::GATE, include_str!("swiglu.cu")],
+};
 
 /// Inputs of the forward pass, on the device; as [`super::Forward`].
 #[derive(Debug)]

@@ -8,5 +8,6 @@
 mod agreement;
 mod device;
 mod faults;
+mod fused;
 mod ptx;
 mod support;
