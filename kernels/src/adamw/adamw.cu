@@ -20,8 +20,10 @@ extern "C" __global__ void __launch_bounds__(256)
 adamw(float* __restrict__ p, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ g,
       const unsigned long long n, const float beta1, const float one_minus_beta1, const float beta2,
       const float one_minus_beta2, const float c1, const float c2, const float eps, const float minus_lr,
-      const float decay, const float grad_scale) {
-    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, decay, grad_scale};
+      const float decay, const float grad_scale, const float* __restrict__ clip) {
+    // A clip scale that this device has computed itself never visits the host.
+    const float scale = clip == nullptr ? grad_scale : *clip;
+    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, decay, scale};
     float4* __restrict__ p4 = reinterpret_cast<float4*>(p);
     float4* __restrict__ m4 = reinterpret_cast<float4*>(m);
     float4* __restrict__ v4 = reinterpret_cast<float4*>(v);

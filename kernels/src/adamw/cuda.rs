@@ -14,6 +14,9 @@ pub struct Step<'a> {
     pub constants: Constants,
     /// Gradient.
     pub g: &'a View<'a, f32>,
+    /// The factor of the gradient where the device has computed it ([`crate::reduce::cuda::clip_scale`]), one element;
+    /// else that of `constants` counts.
+    pub clip: Option<&'a View<'a, f32>>,
 }
 
 /// Elements that a thread takes at a time.
@@ -50,6 +53,9 @@ pub fn step_on(
     expect_len(op, "p", p.len(), args.g.len());
     expect_len(op, "m", m.len(), args.g.len());
     expect_len(op, "v", v.len(), args.g.len());
+    if let Some(clip) = args.clip {
+        expect_len(op, "clip", clip.len(), 1);
+    }
     if args.g.is_empty() {
         return Ok(());
     }
@@ -58,6 +64,10 @@ pub fn step_on(
         device.launch(&SOURCE, "adamw")?.write(p).write(m).write(v).read(args.g).u64(args.g.len() as u64);
     let launch = launch.f32(k.beta1).f32(k.one_minus_beta1).f32(k.beta2).f32(k.one_minus_beta2);
     let launch = launch.f32(k.c1).f32(k.c2).f32(k.eps).f32(k.minus_lr).f32(k.decay).f32(k.grad_scale);
-    // SAFETY: the kernel strides over elements below the length that all four views have.
+    let launch = match args.clip {
+        Some(clip) => launch.read(clip),
+        None => launch.nothing(),
+    };
+    // SAFETY: the kernel strides over elements below the length that all four views have, and reads one clip scale.
     unsafe { launch.run(grid) }
 }

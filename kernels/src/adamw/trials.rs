@@ -11,7 +11,7 @@ pub static STEP: Trial = Trial {
     run: |device, way, case, inputs, outputs| {
         let constants = cases::StepOp::constants(case);
         let g = inputs.view("g");
-        let args = cuda::Step { constants, g: &g };
+        let args = cuda::Step { constants, g: &g, clip: None };
         let [mut p, mut m, mut v] = outputs.floats(["p", "m", "v"]);
         let (mut p, mut m, mut v) = (p.view(), m.view(), v.view());
         match striding_grid(way) {

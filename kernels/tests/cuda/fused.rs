@@ -2,7 +2,7 @@
 
 use kernels::device::{Base, Buffer, CudaDevice, View};
 use kernels::philox::{self, Stream};
-use kernels::{matmul, residual, rms_norm, swiglu};
+use kernels::{adamw, matmul, reduce, residual, rms_norm, swiglu};
 
 use crate::support::device;
 
@@ -191,5 +191,43 @@ fn the_norms_gradient_and_the_residual_streams() {
             same(&device, &dx, &expected, &format!("dx, {place}"));
             same(&device, &dw, &dw_expected, &format!("dw, {place}"));
         }
+    }
+}
+
+/// Norm, clip scale and step without a visit to the host.
+#[test]
+fn a_step_under_a_clip_scale_of_the_devices_own() {
+    let Some(device) = device() else { return };
+    let count = 10_001;
+    let [g, mut p, mut m] = [1, 2, 3].map(|id| numbers(id, count));
+    let mut v: Vec<f32> = numbers(4, count).iter().map(|v| v * v).collect();
+    let hyper = adamw::Hyper { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    let bias = adamw::BiasCorrection::after(&hyper, 3);
+    let scale = reduce::clip_scale(reduce::global_norm(&[reduce::sum_squares(&g)]), 1.0).unwrap();
+    assert!(scale < 0.1, "the clip does not bite: {scale}");
+
+    let [g_there, mut p_there, mut m_there, mut v_there] =
+        [&g, &p, &m, &v].map(|x| Shifted::new(&device, x, 0));
+    let g_view = g_there.view();
+    let mut sum = device.scratch(1).unwrap();
+    let mut workspace = device.scratch(reduce::cuda::workspace_len(count)).unwrap();
+    let (mut s, mut w) = (sum.view_mut(), workspace.view_mut());
+    reduce::cuda::sum_squares(&device, &g_view, &mut s, &mut w).unwrap();
+    let (mut norm, mut clip) = (device.scratch(1).unwrap(), device.scratch(1).unwrap());
+    let (mut n, mut c) = (norm.view_mut(), clip.view_mut());
+    reduce::cuda::clip_scale(&device, &sum.view(), 1.0, &mut n, &mut c).unwrap();
+    let clip = clip.view();
+    // The constant beside a clip scale of the device's own does not count.
+    let constants = adamw::Constants::new(&hyper, &bias, f32::NAN);
+    let args = adamw::cuda::Step { constants, g: &g_view, clip: Some(&clip) };
+    {
+        let (mut p, mut m, mut v) = (p_there.view_mut(), m_there.view_mut(), v_there.view_mut());
+        adamw::cuda::step(&device, &args, &mut p, &mut m, &mut v).unwrap();
+    }
+
+    let args = adamw::Step { constants: adamw::Constants::new(&hyper, &bias, scale), g: &g };
+    adamw::step(&args, &mut p, &mut m, &mut v);
+    for (found, expected, what) in [(&p_there, &p, "p"), (&m_there, &m, "m"), (&v_there, &v, "v")] {
+        same(&device, found, expected, what);
     }
 }
