@@ -24,7 +24,6 @@
 //! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |
 //! | [`codec`] | `encode(format, x, bytes)`, `encode_with_feedback(..)`, `decode(format, bytes, y)` | `=` |
 //! | [`merge`] | `exponents(..)`, `share_exponents(..)`, `contribute(..)`, `accumulate(..)`, `outer_step(..)` | see room |
-
 //!
 //! # On a CUDA device
 //!

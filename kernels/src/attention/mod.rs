@@ -25,8 +25,8 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
-mod head;
 pub mod cuda;
+mod head;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -194,7 +194,7 @@ fn norm_and_clip_scale_are_the_hosts() {
         let (mut n, mut s) = (norm.view_mut(), scale.view_mut());
         reduce::cuda::clip_scale(&device, &on_device.view(), clip, &mut n, &mut s).unwrap();
         let found = device.download(&norm.view()).unwrap()[0];
-        let expected = reduce::global_norm(sums);
+        let expected = reduce::global_norm(sums.iter().copied());
         assert!(found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()), "{sums:?}");
         let scale = device.download(&scale.view()).unwrap()[0];
         match reduce::clip_scale(expected, clip) {

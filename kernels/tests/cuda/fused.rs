@@ -203,7 +203,7 @@ fn a_step_under_a_clip_scale_of_the_devices_own() {
     let mut v: Vec<f32> = numbers(4, count).iter().map(|v| v * v).collect();
     let hyper = adamw::Hyper { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
     let bias = adamw::BiasCorrection::after(&hyper, 3);
-    let scale = reduce::clip_scale(reduce::global_norm(&[reduce::sum_squares(&g)]), 1.0).unwrap();
+    let scale = reduce::clip_scale(reduce::global_norm([reduce::sum_squares(&g)]), 1.0).unwrap();
     assert!(scale < 0.1, "the clip does not bite: {scale}");
 
     let [g_there, mut p_there, mut m_there, mut v_there] =
