@@ -195,6 +195,7 @@ fn run(size: &Size, shard: &TokenShard) -> Run {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![size.blocks],
+            rope_scaling: None,
         },
         data: Data {
             tokenizer: Tokenizer::Bytes,

@@ -14,11 +14,11 @@
 //! | [`embedding`] | `forward(&Forward, y)`, `backward(&Backward, dtable)` | `y =`, `dtable +=` |
 //! | [`rms_norm`] | `forward(&Forward, y, r)`, `backward(&Backward, dx, dw)`, `backward_add(..)` | `y, r, dx =`, `dw +=`; `dx +=` |
 //! | [`matmul`] | `nn(&Matmul, c)`, `nt(&Matmul, c)`, `tn(&Matmul, c)`, `nn_add(&Matmul, c)`, `nt_add(&Matmul, x, c)` | `c =`, `c =`, `c +=`, `c +=`, `c = x +` |
-//! | [`rope`] | `tables(seq, head_dim, theta)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
+//! | [`rope`] | `tables(seq, head_dim, theta, scaling)`, `forward(&Rope, y)`, `backward(&Rope, dx)` | `=` |
 //! | [`attention`] | `forward(&Forward, o, m, l)`, `backward(&Backward, dq, dk, dv)` | `=` |
 //! | [`swiglu`] | `forward(&Forward, h)`, `backward(&Backward, dg, du)` | `=` |
 //! | [`residual`] | `add(a, b, y)`, `accumulate(sum, x)` | `=`, `+=` |
-//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `forward_in_place(..)`, `mean_loss(loss)` | `=` |
+//! | [`cross_entropy`] | `forward(&Forward, loss, dlogits)`, `forward_in_place(..)`, `mean_q32(loss)` | `=` |
 //! | [`reduce`] | `sum_squares(g)`, `global_norm(sums)`, `stage_clip(..)`, `clip_scale(norm, clip)` | returns |
 //! | [`adamw`] | `BiasCorrection`, `Constants::new(..)`, `step(&Step, p, m, v)` | in place |
 //! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |

@@ -227,9 +227,9 @@ impl Run {
         postcard::to_allocvec(self).expect("a run serialises into memory")
     }
 
-    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v1`.
+    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v2`.
     pub fn id(&self) -> Digest {
-        Digest(blake3::derive_key("iota run v1", &self.canonical_bytes()))
+        Digest(blake3::derive_key("iota run v2", &self.canonical_bytes()))
     }
 
     /// Rows of a boundary tensor: tokens of a microbatch.
@@ -321,6 +321,29 @@ impl Run {
             format!("{:?}", m.stages),
             "1 to 256 stages of at least one block each",
         )?;
+        if let Some(scaling) = &m.rope_scaling {
+            let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+            let positive = |x: f64| x.is_finite() && x > 0.0;
+            require(
+                scaling.factor.is_finite() && scaling.factor >= 1.0,
+                "model.rope_scaling.factor",
+                scaling.factor,
+                "a number of at least 1",
+            )?;
+            require(positive(low), "model.rope_scaling.low_freq_factor", low, "a positive number")?;
+            require(
+                positive(high) && high > low,
+                "model.rope_scaling.high_freq_factor",
+                high,
+                "a number above model.rope_scaling.low_freq_factor",
+            )?;
+            require(
+                scaling.original_max_position > 0,
+                "model.rope_scaling.original_max_position",
+                scaling.original_max_position,
+                "a positive number",
+            )?;
+        }
         let d = &self.data;
         require(d.sequences > 0, "data.sequences", d.sequences, "a positive number")?;
         require(
@@ -377,6 +400,7 @@ fn require(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RopeScaling;
 
     fn run() -> Run {
         Run {
@@ -393,6 +417,7 @@ mod tests {
                 norm_eps: 1e-5,
                 rope_theta: 10_000.0,
                 stages: vec![1, 1, 1],
+                rope_scaling: None,
             },
             data: Data {
                 tokenizer: Tokenizer::Bytes,
@@ -436,9 +461,39 @@ mod tests {
         let mut other = run();
         other.audit.lag += 1;
         assert_ne!(other.id(), run().id());
+        assert_ne!(scaled().id(), run().id());
+    }
+
+    fn scaled() -> Run {
+        let mut run = run();
+        run.model.rope_scaling = Some(RopeScaling {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position: 32,
+        });
+        run
+    }
+
+    #[test]
+    fn scaling_of_rotary_frequencies_is_read_and_checked() {
+        let run = scaled();
+        assert_eq!(Run::from_toml(&run.to_toml()).unwrap(), run);
+        assert_eq!(postcard::from_bytes::<Run>(&run.canonical_bytes()).unwrap(), run);
+        let said = |change: &dyn Fn(&mut RopeScaling)| {
+            let mut bad = scaled();
+            bad.model.rope_scaling.iter_mut().for_each(change);
+            bad.check().unwrap_err().to_string()
+        };
+        assert!(said(&|s| s.factor = 0.5).contains("model.rope_scaling.factor is 0.5, expected a number of"));
+        assert!(
+            said(&|s| s.high_freq_factor = 1.0).contains("high_freq_factor is 1, expected a number above")
+        );
+        assert!(said(&|s| s.low_freq_factor = f64::NAN).contains("low_freq_factor is NaN"));
+        assert!(said(&|s| s.original_max_position = 0).contains("original_max_position is 0"));
     }
     // A change here is a new format: bump the context of `Run::id`.
-    const GOLDEN_ID: &str = "c72b0ea1";
+    const GOLDEN_ID: &str = "8295d1e2";
 
     #[test]
     fn bad_values_are_named_with_what_was_expected() {

@@ -3,11 +3,11 @@
 use super::{Done, WorkError, check_step};
 use crate::autograd::Tape;
 use crate::data::{Microbatch, TokenShard};
-use crate::evaluate::mean_q32;
 use crate::model::{Goal, Input, Stage};
 use crate::payload::{self, Expected, Kind};
 use crate::state::{Saved, StageState};
 use crate::tensor::{Tensor, all_finite, clear, copy};
+use kernels::cross_entropy::mean_q32;
 use spec::{Member, Outcome};
 
 pub fn forward(

@@ -27,10 +27,13 @@ pub mod cpu;
 mod cpu_backward;
 pub mod cuda;
 mod head;
+mod next;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trials;
+
+pub use next::{Next, next, next_on};
 
 use crate::{
     catalogue::Cost,

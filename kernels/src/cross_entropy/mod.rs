@@ -5,7 +5,7 @@
 //! sum: vocabulary chunks of 4096, each R128 by add of e; chunk sums added ascending from 0
 //! p_i = e_i * rcp_rn(sum)                 dz_i = (p_i - [i = target]) * weight
 //! loss = f32((f64(m) - f64(z_target)) + ln(f64(sum)))
-//! mean = (sum over rows of the integer rni(f64(loss) * 2^32)) / 2^32 / rows, in f64, then f32
+//! mean, in units of 2^-32 nats = (sum over rows of the integer rni(f64(loss) * 2^32)) / rows, to the nearest integer
 //! ```
 //!
 //! `weight` is f32(1 / tokens of the microbatch). Rows are independent.
@@ -52,10 +52,10 @@ pub fn forward_in_place(vocab: usize, targets: &[u32], weight: f32, loss: &mut [
     cpu::forward_in_place(SimdPath::best(), (vocab, targets, weight), loss, values);
 }
 
-/// The mean of the rows' losses in fixed point: independent of order and grouping. NaN if any loss is not finite or
-/// there is none.
-pub fn mean_loss(loss: &[f32]) -> f32 {
-    reference::mean_loss(loss)
+/// The mean of losses in nats, in units of 2^-32, rounded to the nearest (halves up); `None` if one is not finite or there
+/// is none. Each loss is brought to fixed point first, so order and grouping are free.
+pub fn mean_q32(loss: &[f32]) -> Option<i64> {
+    reference::mean_q32(loss)
 }
 
 /// Cost: logits in, their gradient out; two exponentials' worth of 20 flops an element.

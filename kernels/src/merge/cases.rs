@@ -34,6 +34,7 @@ op! {
     /// `merge.exponents`: old, local, residual to exponents.
     ExponentsOp = "merge.exponents";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = ["old", "local", "residual"].map(|name| case.values(name, &[case.dim("count")]));
     outputs(case) = [Buffer::new("exponents", &[blocks(case)], Data::I8(vec![0x5A; blocks(case)]))];
     cpu(path, _, inputs, outputs) = {
@@ -52,6 +53,7 @@ op! {
     /// `merge.contribute`: old, local, exponents to residual (in place) and codes.
     ContributeOp = "merge.contribute";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = {
         let [old, local] = ["old", "local"].map(|name| case.values(name, &[case.dim("count")]));
         [old, local, exponents(case)]
@@ -82,6 +84,7 @@ op! {
     /// `merge.accumulate`: codes to sums, which accumulate; the weight is 3.
     AccumulateOp = "merge.accumulate";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = {
         let Data::U32(random) = case.below("codes", &[case.dim("count")], 255).data else {
             unreachable!("below makes u32")
@@ -131,6 +134,7 @@ op! {
     /// `merge.nesterov`: sums, exponents to p, buf, in place; total weight 37, lr 0.7, momentum 0.9.
     NesterovOp = "merge.nesterov";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = [sums(case), exponents(case)];
     outputs(case) = ["p", "buf"].map(|name| case.values(name, &[case.dim("count")]));
     cpu(path, case, inputs, outputs) = {
@@ -149,6 +153,7 @@ op! {
     /// `merge.none`: sums, exponents to p, in place; total weight 37.
     PlainOp = "merge.none";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = [sums(case), exponents(case)];
     outputs(case) = [case.values("p", &[case.dim("count")])];
     cpu(path, case, inputs, outputs) = {

@@ -23,6 +23,7 @@ op! {
     /// `philox.uniform`: nothing to x.
     UniformOp = "philox.uniform";
     cases = cases();
+    bench = Case::new("1 M", &[("first", 0), ("count", 1 << 20)]);
     inputs(_) = [];
     outputs(case) = [case.unwritten("x", &[case.dim("count")])];
     cpu(_, case, _inputs, outputs) = {
@@ -41,6 +42,7 @@ op! {
     /// `philox.normal`: nothing to x; the deviation is 0.02.
     NormalOp = "philox.normal";
     cases = cases();
+    bench = Case::new("1 M", &[("first", 0), ("count", 1 << 20)]);
     inputs(_) = [];
     outputs(case) = [case.unwritten("x", &[case.dim("count")])];
     cpu(_, case, _inputs, outputs) = {
