@@ -233,39 +233,59 @@ cross_entropy_forward_any(const float* __restrict__ logits, const unsigned int* 
     forward_any<false>(logits, targets, loss, dlogits, vocab, weight);
 }
 
-// The mean of the losses in fixed point, by one block: integers add up the same in any order.
+// The mean of the losses in fixed point, by one block: integers add up the same in any order. A sum is kept as high * 2^32
+// + low, so that even saturated losses do not wrap; fewer than 2^30 rows, so that no step of the division does. No mean is
+// the least integer.
 extern "C" __global__ void __launch_bounds__(1024)
-cross_entropy_mean(const float* __restrict__ loss, float* __restrict__ mean, const unsigned int rows) {
-    __shared__ long long sums[32];
+cross_entropy_mean(const float* __restrict__ loss, long long* __restrict__ mean, const unsigned int rows) {
+    __shared__ long long highs[32];
+    __shared__ unsigned long long lows[32];
     __shared__ unsigned int broken[32];
     const unsigned int warp = threadIdx.x / WARP_LANES, lane = threadIdx.x % WARP_LANES;
-    long long sum = 0;
+    long long high = 0;
+    unsigned long long low = 0;
     unsigned int not_finite = 0u;
     for (unsigned int i = threadIdx.x; i < rows; i += blockDim.x) {
         const float l = loss[i];
         not_finite |= (__float_as_uint(l) & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
-        double capped = static_cast<double>(l);
-        capped = capped > 32768.0 ? 32768.0 : capped;
-        capped = capped < -32768.0 ? -32768.0 : capped;
-        sum += __double2ll_rn(__dmul_rn(capped, 4294967296.0));
+        const long long fixed = __double2ll_rn(__dmul_rn(static_cast<double>(l), 4294967296.0));
+        high += fixed >> 32;
+        low += static_cast<unsigned long long>(fixed) & 0xffffffffull;
     }
     __syncwarp();
     #pragma unroll
     for (int apart = 16; apart > 0; apart >>= 1) {
-        sum += __shfl_xor_sync(ALL_LANES, sum, apart);
+        high += __shfl_xor_sync(ALL_LANES, high, apart);
+        low += __shfl_xor_sync(ALL_LANES, low, apart);
         not_finite |= __shfl_xor_sync(ALL_LANES, not_finite, apart);
     }
     if (lane == 0u) {
-        sums[warp] = sum;
+        highs[warp] = high;
+        lows[warp] = low;
         broken[warp] = not_finite;
     }
     __syncthreads();
     if (threadIdx.x != 0u) return;
     for (unsigned int w = 1u; w < blockDim.x / WARP_LANES; ++w) {
-        sum += sums[w];
+        high += highs[w];
+        low += lows[w];
         not_finite |= broken[w];
     }
-    const double average =
-        __ddiv_rn(__ddiv_rn(__ll2double_rn(sum), 4294967296.0), static_cast<double>(rows));
-    *mean = not_finite != 0u || rows == 0u ? NOT_A_NUMBER : __double2float_rn(average);
+    if (not_finite != 0u || rows == 0u) {
+        *mean = static_cast<long long>(0x8000000000000000ull);
+        return;
+    }
+    // floor((2 sum + rows) / (2 rows)) by long division in digits of 32 bits.
+    low = 2ull * low + rows;
+    high = 2 * high + static_cast<long long>(low >> 32);
+    low &= 0xffffffffull;
+    const long long divisor = 2 * static_cast<long long>(rows);
+    long long quotient = high / divisor, rest = high % divisor;
+    if (rest < 0) {
+        rest += divisor;
+        quotient -= 1;
+    }
+    const unsigned long long tail = static_cast<unsigned long long>(rest) << 32 | low;
+    *mean = static_cast<long long>((static_cast<unsigned long long>(quotient) << 32)
+                                   + tail / static_cast<unsigned long long>(divisor));
 }

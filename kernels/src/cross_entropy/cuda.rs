@@ -60,6 +60,8 @@ const BLOCK_VOCAB: usize = 8 * VOCAB_CHUNK;
 const THREADS_OF_WARP: u32 = 32;
 const WARPS_OF_BLOCK: u32 = 8;
 const MEAN_THREADS: u32 = 1024;
+/// Losses that are too many for the division of the mean.
+const MEAN_ROWS: usize = 1 << 30;
 
 /// Queues the pass: each row's loss to `loss` (rows), the gradient of the logits to `dlogits` (rows x vocab).
 ///
@@ -110,30 +112,33 @@ pub fn forward_on(
     unsafe { launch.run(Grid { x: blocks, y: 1, threads: warps * THREADS_OF_WARP }) }
 }
 
-/// Queues the mean of the losses, as [`super::mean_loss`], to `mean`, one element.
+/// Queues the mean of the losses, as [`super::mean_q32`], to `mean`, one element; `i64::MIN` where there is none.
 ///
 /// # Errors
-/// As [`forward`].
-pub fn mean_loss(
+/// As [`forward`]; 2^30 losses or more are too many.
+pub fn mean_q32(
     device: &CudaDevice,
     loss: &View<'_, f32>,
-    mean: &mut ViewMut<'_, f32>,
+    mean: &mut ViewMut<'_, i64>,
 ) -> Result<(), DeviceError> {
-    mean_loss_on(device, MEAN_THREADS, loss, mean)
+    mean_q32_on(device, MEAN_THREADS, loss, mean)
 }
 
-/// As [`mean_loss`], with a chosen number of threads, a multiple of 32 up to 1024.
+/// As [`mean_q32`], with a chosen number of threads, a multiple of 32 up to 1024.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn mean_loss_on(
+pub fn mean_q32_on(
     device: &CudaDevice,
     threads: u32,
     loss: &View<'_, f32>,
-    mean: &mut ViewMut<'_, f32>,
+    mean: &mut ViewMut<'_, i64>,
 ) -> Result<(), DeviceError> {
-    let op = "cross_entropy::cuda::mean_loss";
+    let op = "cross_entropy::cuda::mean_q32";
     expect_len(op, "mean", mean.len(), 1);
+    if loss.len() >= MEAN_ROWS {
+        return Err(DeviceError::TooLarge { op, what: "rows", found: loss.len(), most: MEAN_ROWS - 1 });
+    }
     let rows = count32(op, "rows", loss.len())?;
     let launch = device.launch(&SOURCE, "cross_entropy_mean")?.read(loss).write(mean).u32(rows);
     // SAFETY: the block strides over losses below `rows` and writes one element.

@@ -28,17 +28,18 @@ pub static FORWARD: Trial = Trial {
     },
 };
 
-/// `cross_entropy.mean_loss`.
+/// `cross_entropy.mean_q32`.
 pub static MEAN: Trial = Trial {
-    op: "cross_entropy.mean_loss",
+    op: "cross_entropy.mean_q32",
     ways: &["chosen", "32 threads"],
     more_cases: || vec![Case::new("none", &[("count", 0)]), Case::new("around twice", &[("count", 2050)])],
     run: |device, way, _, inputs, outputs| {
         let loss = inputs.view("loss");
-        let [mut mean] = outputs.floats(["mean"]);
+        let [mean] = outputs.all(["mean"]);
+        let mut mean = mean.of();
         match way {
-            0 => cuda::mean_loss(device, &loss, &mut mean.view()),
-            _ => cuda::mean_loss_on(device, 32, &loss, &mut mean.view()),
+            0 => cuda::mean_q32(device, &loss, &mut mean.view()),
+            _ => cuda::mean_q32_on(device, 32, &loss, &mut mean.view()),
         }
     },
 };

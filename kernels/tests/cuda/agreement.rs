@@ -48,7 +48,7 @@ agree! {
     residual_add "residual.add"
     residual_accumulate "residual.accumulate"
     cross_entropy_forward "cross_entropy.forward"
-    cross_entropy_mean_loss "cross_entropy.mean_loss"
+    cross_entropy_mean_q32 "cross_entropy.mean_q32"
     reduce_sum_squares "reduce.sum_squares"
     philox_uniform "philox.uniform"
     philox_normal "philox.normal"
