@@ -24,6 +24,15 @@
 //! | [`philox`] | `block(..)`, `uniform(&Stream, first, out)`, `normal(&Stream, first, std, out)` | `=` |
 //! | [`codec`] | `encode(format, x, bytes)`, `encode_with_feedback(..)`, `decode(format, bytes, y)` | `=` |
 //! | [`merge`] | `exponents(..)`, `share_exponents(..)`, `contribute(..)`, `accumulate(..)`, `outer_step(..)` | see room |
+//!
+//! # On a CUDA device
+//!
+//! Each room's `cuda` module has the same entry points on views of device memory; they queue work on the device's stream
+//! and return. Nothing is allocated or copied on the way: what a kernel needs besides its arguments is a workspace whose
+//! size `workspace_len` says. Where the CPU side returns an error, the device lowers a status word ([`codec::cuda`]).
+//! Some ops end in another's arithmetic and save a pass over memory, at the same bits: `matmul::cuda::{nn_onto, nt_onto}`
+//! in the residual sum, `matmul::cuda::gated` in SwiGLU, `rms_norm::cuda::{forward_of_sum, backward_onto}` in the residual
+//! stream's step, and `adamw::cuda::step` takes the clip scale from where `reduce::cuda::clip_scale` put it.
 
 pub mod adamw;
 pub mod allocator;

@@ -25,11 +25,13 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
+pub mod cuda;
 mod head;
 mod next;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 pub use next::{Next, next, next_on};
 

@@ -3,13 +3,16 @@
 use super::{Forward, cpu, reference};
 use crate::catalogue::{Buffer, Buffers, Case, Cost, Data, op};
 
+/// Factor of the gradient in all cases.
+pub(super) const WEIGHT: f32 = 1.0 / 64.0;
+
 fn args<'a>(case: &Case, inputs: &'a Buffers) -> Forward<'a> {
     Forward {
         rows: case.dim("rows"),
         vocab: case.dim("vocab"),
         logits: inputs.f32("logits"),
         targets: inputs.u32("targets"),
-        weight: 1.0 / 64.0,
+        weight: WEIGHT,
     }
 }
 

@@ -20,6 +20,7 @@ mod pack;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,

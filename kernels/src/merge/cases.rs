@@ -3,6 +3,9 @@
 use super::{Contribution, Outer, Rule, cpu, reference};
 use crate::catalogue::{Buffer, Buffers, Case, Data, op};
 
+/// Weight of the replica in `merge.accumulate`.
+pub(super) const WEIGHT: u32 = 3;
+
 fn cases() -> Vec<Case> {
     vec![
         Case::new("one", &[("count", 1), ("bits", 8)]),
@@ -91,11 +94,11 @@ op! {
     outputs(case) = [sums(case)];
     cpu(_, _, inputs, outputs) = {
         let [sums] = outputs.i64_mut(["sums"]);
-        cpu::accumulate(sums, inputs.i16("codes"), 3);
+        cpu::accumulate(sums, inputs.i16("codes"), WEIGHT);
     };
     reference(_, inputs, outputs) = {
         let [sums] = outputs.i64_mut(["sums"]);
-        reference::accumulate(sums, inputs.i16("codes"), 3);
+        reference::accumulate(sums, inputs.i16("codes"), WEIGHT);
     };
     cost(case) = super::outer_step_cost(case.dim("count"));
     rows = &[];
@@ -111,17 +114,21 @@ fn sums(case: &Case) -> Buffer {
     Buffer::new("sums", &shape, Data::I64(random.iter().map(wide).collect()))
 }
 
+/// Sum of the replicas' weights in the outer steps.
+pub(super) const TOTAL_WEIGHT: u64 = 37;
+
 fn outer<'a>(case: &Case, inputs: &'a Buffers, rule: Rule) -> Outer<'a> {
     Outer {
         sums: inputs.i64("sums"),
         exponents: inputs.i8("exponents"),
         bits: case.dim("bits") as u32,
-        total_weight: 37,
+        total_weight: TOTAL_WEIGHT,
         rule,
     }
 }
 
-const NESTEROV: Rule = Rule::Nesterov { lr: 0.7, momentum: 0.9 };
+/// The outer rule of `merge.nesterov`.
+pub(super) const NESTEROV: Rule = Rule::Nesterov { lr: 0.7, momentum: 0.9 };
 
 op! {
     /// `merge.nesterov`: sums, exponents to p, buf, in place; total weight 37, lr 0.7, momentum 0.9.

@@ -12,10 +12,12 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 pub use table::{frequencies, tables};
 
