@@ -5,7 +5,7 @@ use crate::replicas::{in_one_process, make_keys};
 use orchestrator::{Notice, Report};
 use std::path::PathBuf;
 
-const STEPS: u64 = 16;
+const STEPS: u64 = 8;
 const EPOCHS: u64 = 2;
 /// Sequences, context and members of the default run.
 const TOKENS_A_STEP: u64 = 4 * 128 * 4;
