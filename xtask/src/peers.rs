@@ -46,9 +46,7 @@ pub fn run() -> Result<bool> {
     std::fs::create_dir_all(&models)?;
     let gguf = install(&place, "gguf", GGUF);
     let tensorboard = install(&place, "tensorboard", TENSORBOARD);
-    let torch = install(&place, "torch", TORCH)
-        .and_then(|()| install(&place, "transformers", TRANSFORMERS))
-        .and_then(|()| stand_ins(&place));
+    let torch = install_torch(&place);
     let mut all_agree = true;
     for (number, subject) in SUBJECTS.iter().enumerate() {
         println!("== {}", subject.name);
@@ -59,6 +57,13 @@ pub fn run() -> Result<bool> {
     }
     println!("{}", if all_agree { "nothing differs" } else { "something DIFFERS" });
     Ok(all_agree)
+}
+
+/// PyTorch and `transformers` into `place`, once.
+pub fn install_torch(place: &Path) -> Result<()> {
+    install(place, "torch", TORCH)?;
+    install(place, "transformers", TRANSFORMERS)?;
+    stand_ins(place)
 }
 
 /// Where a subject lies.
@@ -153,7 +158,8 @@ fn stand_ins(place: &Path) -> Result<()> {
     Ok(())
 }
 
-fn python(place: &Path) -> Command {
+/// Python with what is installed in `place`.
+pub fn python(place: &Path) -> Command {
     let mut command = Command::new("python3");
     command
         .env("PYTHONPATH", place.join("site"))
@@ -163,6 +169,7 @@ fn python(place: &Path) -> Command {
     command
 }
 
-fn script(name: &str) -> PathBuf {
+/// One of the project's scripts for peers.
+pub fn script(name: &str) -> PathBuf {
     root().join("benches/peers").join(name)
 }
