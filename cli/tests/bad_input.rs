@@ -13,6 +13,7 @@ fn input_that_cannot_be_used_gets_one_sentence() {
     write("unknown.toml", b"[model]\ndimm = 8\n");
     write("typed.toml", b"[inner]\nlr = \"fast\"\n");
     write("shape.toml", b"[model]\nheads = 3\n");
+    write("many.toml", b"miners_per_stage = 2\n");
     write("broken.toml", b"[model\n");
     write("binary.txt", b"abc\xff");
     write("short.txt", b"too short");
@@ -26,6 +27,7 @@ fn input_that_cannot_be_used_gets_one_sentence() {
         &["typed.toml: inner.lr is \"fast\"", "expected a value of type float"],
     );
     place.refused(&with("shape.toml"), &["shape.toml: model.heads is 3, expected a divisor of model.dim"]);
+    place.refused(&with("many.toml"), &["many.toml: miners_per_stage is 2, expected 1"]);
     place.refused(&with("broken.toml"), &["broken.toml: line 1"]);
     place.refused(&with("none.toml"), &["--config none.toml: cannot be read"]);
     place.refused(&["train", "--text", "binary.txt"], &["binary.txt: not UTF-8 text (byte 3)"]);

@@ -44,6 +44,12 @@ impl Config {
 
     /// Checks a run made of this.
     pub fn check(&self, run: &Run) -> Result<()> {
+        if run.miners_per_stage != 1 {
+            let (file, found) = (&self.name, run.miners_per_stage);
+            return Err(Failure::input(format!(
+                "{file}: miners_per_stage is {found}, expected 1: one process trains one replica of every stage; several make a swarm, see `iota run new`"
+            )));
+        }
         run.check().map_err(|e| match e {
             SpecError::Value { key, found, expected } => {
                 Failure::input(format!("{}: {key} is {found}, expected {expected}", self.name))
