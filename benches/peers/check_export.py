@@ -1,7 +1,9 @@
-"""Compares an exported model with what others make of it: logits in transformers, tensors in gguf.
+"""Compares a trained model's files with what others make of them: logits in transformers, tensors in gguf, numbers in
+tensorboard.
 
 usage: check_export.py logits HF_FOLDER            prints "logits: ..." and exits 0 if they agree
        check_export.py gguf HF_FOLDER GGUF_FILE    prints "gguf: ..." and exits 0 if every tensor is equal
+       check_export.py events RUN_FOLDER           prints "events: ..." and exits 0 if they say what metrics.jsonl says
 """
 
 import json
@@ -68,6 +70,12 @@ def gguf(folder, path):
         "llama.context_length": config["max_position_embeddings"],
     }
     different += [key for key, value in wanted.items() if fields.get(key) != value]
+    scaling = config["rope_parameters"]
+    if scaling["rope_type"] == "llama3":
+        divisors = ours.pop("rope_freqs.weight", None)
+        wanted_divisors = frequency_divisors(numpy, scaling, config["head_dim"])
+        if divisors is None or not numpy.allclose(divisors.data, wanted_divisors, rtol=1e-6, atol=0):
+            different.append("rope_freqs.weight")
     different += sorted(ours)
     tokens = len(reader.get_field("tokenizer.ggml.tokens").contents())
     print(
@@ -77,7 +85,48 @@ def gguf(folder, path):
     return not different and tokens == config["vocab_size"]
 
 
+def frequency_divisors(numpy, scaling, head_dim):
+    """What llama.cpp's converter writes: by wavelengths, pair by pair."""
+    old = scaling["original_max_position_embeddings"]
+    low, high, factor = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]
+    wavelengths = 2 * numpy.pi * scaling["rope_theta"] ** (numpy.arange(0, head_dim, 2) / head_dim)
+    smooth = (old / wavelengths - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    divisors = numpy.where(wavelengths < old / high, 1.0, numpy.where(wavelengths > old / low, factor, between))
+    kinds = [int((divisors == 1).sum()), int((divisors == factor).sum())]
+    assert min(*kinds, len(divisors) - sum(kinds)) > 0, "the model is to hold pairs of every kind"
+    return divisors
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    # Checksums included: the loader raises on a record that is not whole.
+    (file,) = folder.glob("events.out.tfevents.*")
+    found = {}
+    records = 0
+    for event in EventFileLoader(str(file)).Load():
+        records += 1
+        for value in event.summary.value:
+            number = value.tensor.float_val[0] if value.HasField("tensor") else value.simple_value
+            found[event.step, value.tag] = number
+    names = {
+        "loss": "loss/train", "lr": "lr", "gradient_norm": "gradient_norm",
+        "held_out": "loss/held_out", "bits_per_byte": "bits_per_byte",
+    }
+    wanted = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        line = json.loads(line)
+        wanted.update({(line["step"], tag): line[key] for key, tag in names.items() if key in line})
+    differ = [key for key, value in wanted.items() if abs(found.get(key, float("inf")) - value) > 1e-6 * abs(value)]
+    print(
+        f"events: {records} records read by tensorboard, {len(wanted)} numbers of metrics.jsonl: "
+        + (f"DIFFERENT: {differ}" if differ else "all there")
+    )
+    return not differ and len(wanted) >= 32
+
+
 if __name__ == "__main__":
     what, *paths = sys.argv[1:]
-    check = {"logits": logits, "gguf": gguf}[what]
+    check = {"logits": logits, "gguf": gguf, "events": events}[what]
     sys.exit(0 if check(*map(pathlib.Path, paths)) else 1)

@@ -1,7 +1,7 @@
 """Makes PyTorch's CUDA wheel importable on a machine without CUDA, so that its CPU side can be compared with.
 
-For every shared library or function that the loader misses, a stand-in is built into FOLDER. Its functions end the process
-if they are ever called, which the CPU side never does. Put FOLDER into LD_LIBRARY_PATH afterwards.
+For every shared library or function that the loader misses, a stand-in is built into FOLDER. Its functions answer that there
+is no device, which is what the CPU side asks before it goes on without. Put FOLDER into LD_LIBRARY_PATH afterwards.
 
 usage: stand_ins.py SITE_PACKAGES FOLDER
 """
@@ -13,13 +13,16 @@ import subprocess
 import sys
 
 PATIENCE = 200
+# cudaErrorNoDevice and CUDA_ERROR_NO_DEVICE.
+NO_DEVICE = 100
 
 
 def build(folder, library, functions):
     # Functions that begin with two underscores register kernels while a library is loaded: they may be called.
-    source = "extern void abort(void);\n"
+    # One reference to the C library gives the stand-in a table of versions, without which the loader gives up.
+    source = "extern void abort(void);\nvoid stand_in(void) { abort(); }\n"
     for name in sorted(functions):
-        source += f"void *{name}(void) {{ {'return 0' if name.startswith('__') else 'abort()'}; }}\n"
+        source += f"unsigned long {name}(void) {{ return {0 if name.startswith('__') else NO_DEVICE}; }}\n"
     command = ["cc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{library}", "-x", "c", "-", "-o", str(folder / library)]
     subprocess.run(command, input=source, text=True, check=True)
 

@@ -18,25 +18,29 @@ use kernels::{
 
 pub mod probe;
 
+#[global_allocator]
+static ALLOCATOR: kernels::allocator::LineAligned = kernels::allocator::LineAligned;
+
 /// Products beyond this many flops are held against the reference by some of their rows.
 const REFERENCE_FLOPS_MAX: u64 = 1 << 29;
 
-/// Checks and times the bench cases of the ops named, under criterion's command line.
+/// Checks and times the bench cases of all ops, under criterion's command line: a name there picks the ops whose names
+/// contain it.
 ///
 /// # Panics
-/// If the catalogue has no such op, or the check fails.
-pub fn run(ops: &[&str]) {
+/// If the check fails.
+pub fn run() {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     println!("{} workers, path {:?}", rayon::current_num_threads(), SimdPath::best());
-    for name in ops {
-        let Some(op) = catalogue::find(name) else { panic!("the catalogue has no op `{name}`") };
+    for op in catalogue::OPS.iter().filter(|op| op.name().contains(&only)) {
         for case in op.bench_cases() {
-            check(op, &case);
-            time(&mut criterion, op, &case);
+            check(*op, &case);
+            time(&mut criterion, *op, &case);
         }
     }
     criterion.final_summary();

@@ -1,7 +1,8 @@
 //! `iota bench step`: how fast one process trains, beside what its processor can do.
 
 use crate::failure::{Failure, Result};
-use engine::synthetic::{SIZES, Size, Synthetic, SyntheticError, on_threads, probe};
+use crate::peak::fma_gflops;
+use engine::synthetic::{SIZES, Size, Synthetic, SyntheticError, on_threads};
 use std::time::Instant;
 
 #[derive(clap::Subcommand)]
@@ -63,7 +64,7 @@ const WARM_UP: usize = 2;
 
 fn measure(size: &Size, arguments: &Arguments) -> std::result::Result<serde_json::Value, SyntheticError> {
     let mut model = Synthetic::new(size)?;
-    let mut peak = fma_peak();
+    let mut peak = fma_gflops();
     let begin = Instant::now();
     let mut loss_first = None;
     for _ in 0..WARM_UP {
@@ -83,7 +84,7 @@ fn measure(size: &Size, arguments: &Arguments) -> std::result::Result<serde_json
         phases.iter_mut().zip(parts).for_each(|(all, part)| all.push(part));
     }
     let (wall, after) = (begin.elapsed().as_secs_f64(), Processor::now());
-    peak = peak.max(fma_peak());
+    peak = peak.max(fma_gflops());
 
     let (tokens, flops) = (size.tokens() as f64, size.step_flops() as f64);
     let typical = median(&mut steps);
@@ -125,16 +126,6 @@ fn step(model: &mut Synthetic) -> std::result::Result<(f64, [f64; 3]), Synthetic
     model.update()?;
     let update = begin.elapsed().as_secs_f64();
     Ok((loss, [forward, backward - forward, update - backward]))
-}
-
-/// The best of several rounds, in GFLOP/s: a neighbour's burst must not pass for the machine's limit.
-fn fma_peak() -> f64 {
-    let rates = (0..20).map(|_| {
-        let begin = Instant::now();
-        let flops = probe::fma_chains(1_000_000);
-        flops as f64 / begin.elapsed().as_secs_f64() / 1e9
-    });
-    rates.fold(0.0, f64::max)
 }
 
 /// Sorts; the middle one.

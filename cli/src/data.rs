@@ -37,13 +37,11 @@ pub fn run(command: Command) -> Result<()> {
     let Command::Prepare(arguments) = command;
     let out = &arguments.out;
     let files = Files { files: arguments.files, field: arguments.field };
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{msg:12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")
-            .map_err(|e| Failure::input(e.to_string()))?,
-    );
-    let outcome = whole::folder(out, |folder| prepare::prepare(&files, &arguments.tokenizer, folder, &bar));
+    let bar = bar()?;
+    let outcome =
+        whole::folder(out, |folder| prepare::prepare(&files, &arguments.tokenizer, None, folder, &bar));
     bar.finish_and_clear();
-    let prepared = outcome?;
+    let (prepared, _) = outcome?;
     println!("{}: {} ids in the tokenizer", out.display(), prepared.vocab);
     for (name, part) in [("train", &prepared.train), ("validation", &prepared.validation)] {
         println!(
@@ -56,4 +54,11 @@ pub fn run(command: Command) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The bar of a preparation; nothing is shown where there is no terminal.
+pub fn bar() -> Result<ProgressBar> {
+    let template = "{msg:12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+    let style = ProgressStyle::with_template(template).map_err(|e| Failure::input(e.to_string()))?;
+    Ok(ProgressBar::new(0).with_style(style))
 }

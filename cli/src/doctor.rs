@@ -1,6 +1,7 @@
 //! `iota doctor`: what this machine has, and whether its arithmetic keeps the contract.
 
 use crate::failure::{Failure, Result};
+use crate::peak;
 use blake3::Hash;
 use kernels::SimdPath;
 use kernels::catalogue::{conformance, find};
@@ -8,10 +9,6 @@ use kernels::device::{CudaDevice, library, trials};
 use kernels::matmul::{self, Matmul};
 use std::cell::Cell;
 use std::process::Command;
-use std::time::Instant;
-
-/// Rounds of a measurement; the best counts, for a neighbour's burst is not the machine's limit.
-const ROUNDS: usize = 8;
 
 pub fn run() -> Result<()> {
     machine();
@@ -29,20 +26,31 @@ fn machine() {
     let paths: Vec<String> = SimdPath::available().iter().map(|path| format!("{path:?}")).collect();
     line("cores", &format!("{cores}, {} worker threads", rayon::current_num_threads()));
     line("SIMD path", &format!("{:?} (of {})", SimdPath::best(), paths.join(", ")));
-    line("matmul", &format!("{:.1} GFLOP/s on products of 1024 x 1024 x 1024", matmul_gflops()));
+    let all = peak::fma_gflops();
+    line("FMA peak", &format!("{} on one thread, {all:.1} GFLOP/s on all", one_thread_gflops()));
+    let matmul = matmul_gflops();
+    let share = 100.0 * matmul / all;
+    line("matmul", &format!("{matmul:.1} GFLOP/s, {share:.0} % of that, on products of 1024 x 1024 x 1024"));
+    line(
+        "bandwidth",
+        &format!("{:.1} GB/s of memory, read and written by all threads", peak::memory_gbytes()),
+    );
     line("memory", &memory().unwrap_or_else(|| "unknown: /proc/meminfo cannot be read".into()));
     line("disk free", &disk().unwrap_or_else(|| "unknown: `df -Pk .` gave no answer".into()));
+}
+
+fn one_thread_gflops() -> String {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.map_or_else(|e| format!("unknown ({e})"), |pool| format!("{:.1}", pool.install(peak::fma_gflops)))
 }
 
 fn matmul_gflops() -> f64 {
     const N: usize = 1024;
     let (a, b, mut c) = (vec![0.5f32; N * N], vec![0.25f32; N * N], vec![0.0f32; N * N]);
-    let rates = (0..ROUNDS).map(|_| {
-        let begin = Instant::now();
+    peak::best(|| {
         matmul::nn(&Matmul { m: N, n: N, k: N, a: &a, b: &b }, &mut c);
-        2.0 * (N as f64).powi(3) / begin.elapsed().as_secs_f64() / 1e9
-    });
-    rates.fold(0.0, f64::max)
+        2 * (N as u64).pow(3)
+    })
 }
 
 /// Total and available, where the system says it in the way of Linux.

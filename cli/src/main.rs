@@ -8,8 +8,10 @@ mod eval;
 mod evidence;
 mod export;
 mod failure;
+mod judge;
 mod model;
 mod new;
+mod peak;
 mod roles;
 mod screen;
 mod shards;
@@ -24,6 +26,9 @@ mod whole;
 use clap::{Parser, Subcommand};
 use failure::Result;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: kernels::allocator::LineAligned = kernels::allocator::LineAligned;
 
 /// Pretrain a language model on a swarm of ordinary machines, every step of it verifiable to the bit.
 #[derive(Parser)]

@@ -1,8 +1,10 @@
 //! A trained model as commands take it: a run's folder, or weights files and the run they belong to.
 
 use crate::failure::{Failure, Result};
+use crate::shards;
 use crate::train::folder::TrainFolder;
 use engine::StageState;
+use engine::data::TextTokenizer;
 use kernels::SimdPath;
 use spec::Run;
 use std::path::PathBuf;
@@ -22,6 +24,9 @@ pub struct Choice {
     /// The run.toml that the weights belong to
     #[arg(long, value_name = "FILE", requires = "weights")]
     config: Option<PathBuf>,
+    /// The tokenizer.json that this run.toml names
+    #[arg(long, value_name = "FILE", requires = "weights")]
+    tokenizer: Option<PathBuf>,
     /// Threads to compute on [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -30,6 +35,7 @@ pub struct Choice {
 /// All stages of a model.
 pub struct Model {
     pub run: Run,
+    pub tokenizer: TextTokenizer,
     stages: Vec<StageState>,
 }
 
@@ -44,7 +50,7 @@ impl Choice {
             let stages = checkpoint
                 .read_stages(folder.run())
                 .map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
-            return Ok(Model { run: folder.run().clone(), stages });
+            return Ok(Model { run: folder.run().clone(), tokenizer: folder.tokenizer()?, stages });
         };
         let text = std::fs::read_to_string(config)
             .map_err(|e| Failure::input(format!("--config {}: cannot be read ({e})", config.display())))?;
@@ -64,7 +70,17 @@ impl Choice {
             StageState::from_weights(&run, stage, &bytes).map_err(|e| said(&e))
         };
         let stages = self.weights.iter().enumerate().map(read).collect::<Result<_>>()?;
-        Ok(Model { run, stages })
+        let tokenizer = match (run.data.tokenizer, &self.tokenizer) {
+            (spec::Tokenizer::Bytes, _) => TextTokenizer::bytes(),
+            (named, Some(path)) => shards::tokenizer_file(named, path)?,
+            (spec::Tokenizer::Bpe { file, .. }, None) => {
+                return Err(Failure::input(format!(
+                    "--config {}: data.tokenizer is the tokenizer.json {file}; give it with --tokenizer",
+                    config.display()
+                )));
+            }
+        };
+        Ok(Model { run, tokenizer, stages })
     }
 }
 

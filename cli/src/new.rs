@@ -1,22 +1,19 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
-use crate::corpus::Corpus;
-use crate::data::prepare::{self, Choice, Prepared};
+use crate::data::prepare::Choice;
 use crate::failure::{Failure, Result};
-use crate::shards;
+use crate::shards::{Shards, Source};
 use engine::state::StageState;
-use indicatif::ProgressBar;
 use orchestrator::{RunFolder, Secrets};
-use spec::{Admission, Audit, BoundaryCodec, Data, Digest, Epoch, Inner, Mode, Model, Outer, Run};
+use spec::{Admission, Audit, BoundaryCodec, Epoch, Inner, Mode, Model, Outer, Run};
 use std::path::PathBuf;
 use wire::{Manifest, ObjectRef, Signed};
 
 /// What a new run is made of.
 #[derive(clap::Args, Clone)]
 pub struct Recipe {
-    /// Train on these UTF-8 text files instead of the default corpus
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub text: Vec<PathBuf>,
+    #[command(flatten)]
+    pub source: Source,
     /// Seed of initial weights and sample order
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -39,9 +36,6 @@ pub struct Arguments {
     /// The new run's folder
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
-    /// `bytes`, `bpe:IDS` to train byte-level BPE, or a tokenizer.json
-    #[arg(long, default_value = "bytes")]
-    tokenizer: Choice,
     #[command(flatten)]
     recipe: Recipe,
 }
@@ -51,10 +45,12 @@ pub struct NewRun {
     pub folder: RunFolder,
     pub run: Run,
     pub source: String,
+    /// Bytes of text that a token of the training shard stands for.
+    pub bytes_per_token: f64,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let new = make(&arguments.folder, &arguments.recipe, &arguments.tokenizer)?;
+    let new = make(&arguments.folder, &arguments.recipe)?;
     println!(
         "made run {} in {}: {} parameters in {} stages, {} tokens of {}",
         new.run.id().short(),
@@ -69,32 +65,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Makes the folder of a new run, or leaves nothing behind.
-pub fn make(root: &std::path::Path, recipe: &Recipe, tokenizer: &Choice) -> Result<NewRun> {
-    let corpus = shards::corpus(&recipe.text)?;
-    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
-    let folder = RunFolder::create(root).map_err(|e| input(&e))?;
-    fill(&folder, recipe, tokenizer, &corpus)
-        .map(|run| NewRun { folder, run, source: corpus.source })
+pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
+    let shards = recipe.source.shards(Choice::Bytes)?;
+    let folder = RunFolder::create(root).map_err(|e| Failure::input(e.to_string()))?;
+    let part = &shards.prepared.train;
+    let bytes_per_token = part.bytes as f64 / part.tokens.max(1) as f64;
+    fill(&folder, recipe, &shards)
+        .map(|run| NewRun { folder, run, source: shards.source, bytes_per_token })
         // The folder was empty or not there before.
         .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
 }
 
 /// Writes everything of a new run into its folder.
-fn fill(folder: &RunFolder, recipe: &Recipe, tokenizer: &Choice, corpus: &Corpus) -> Result<Run> {
-    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
-    let place = tempfile::tempdir_in(folder.path("")).map_err(|e| input(&e))?;
-    let data = prepare::prepare(&corpus.documents[..], tokenizer, place.path(), &ProgressBar::hidden())?;
-    let keep = |name: &str, digest: Digest| {
-        let object = folder.path(&format!("objects/{digest}"));
-        std::fs::rename(place.path().join(name), object).map_err(|e| input(&e))
-    };
-    keep(prepare::TRAIN, data.train.digest)?;
-    keep(prepare::VALIDATION, data.validation.digest)?;
-    if let spec::Tokenizer::Bpe { file, .. } = data.tokenizer {
-        keep("tokenizer.json", file)?;
-    }
-    let run = tiny(recipe, &data);
-    run.check().map_err(|e| input(&e))?;
+fn fill(folder: &RunFolder, recipe: &Recipe, shards: &Shards) -> Result<Run> {
+    let run = tiny(recipe, shards);
+    run.check().map_err(|e| Failure::input(e.to_string()))?;
+    shards.copy(&folder.path("objects"))?;
     write_rest(folder, &run)?;
     Ok(run)
 }
@@ -120,7 +106,7 @@ fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
 }
 
 /// The default run: a Llama of three stages that two cores train in a minute.
-fn tiny(recipe: &Recipe, data: &Prepared) -> Run {
+fn tiny(recipe: &Recipe, shards: &Shards) -> Run {
     Run {
         name: "tiny".into(),
         mode: Mode::Portable,
@@ -131,20 +117,14 @@ fn tiny(recipe: &Recipe, data: &Prepared) -> Run {
             heads: 4,
             kv_heads: 2,
             ffn: 344,
-            vocab: data.vocab,
+            vocab: shards.prepared.vocab,
             context: 128,
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![2, 2, 2],
+            rope_scaling: None,
         },
-        data: Data {
-            tokenizer: data.tokenizer,
-            train: data.train.digest,
-            train_tokens: data.train.tokens,
-            validation: data.validation.digest,
-            validation_tokens: data.validation.tokens,
-            sequences: 4,
-        },
+        data: shards.data(4),
         inner: Inner {
             lr: 4e-3,
             lr_final: 4e-4,

@@ -1,37 +1,69 @@
-//! Text to the two token shards of a run: what it trains on, and what it is judged by.
+//! The token shards of a run, what it trains on and what it is judged by: made of text, or made before.
 
-use crate::corpus::{self, Corpus};
+use crate::corpus;
 use crate::data::prepare::{self, Choice, Prepared};
 use crate::failure::{Failure, Result};
-use engine::data::TextTokenizer;
-use indicatif::ProgressBar;
-use spec::{Data, Tokenizer};
-use std::path::PathBuf;
+use crate::{data, whole};
+use engine::data::{TextTokenizer, TokenShard};
+use spec::Data;
+use std::path::{Path, PathBuf};
 
-/// Two token shards as the bytes of their files.
+/// Where a run's tokens come from.
+#[derive(clap::Args, Clone, Default)]
+pub struct Source {
+    /// Train on these UTF-8 text files instead of the default corpus
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Train on a folder that `iota data prepare` made
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["text", "tokenizer"])]
+    pub data: Option<PathBuf>,
+    /// `bytes`, `bpe:IDS` to train byte-level BPE, or a tokenizer.json [default of `train`: bpe:4096, else bytes]
+    #[arg(long)]
+    pub tokenizer: Option<Choice>,
+}
+
+/// Two token shards and their tokenizer, as files.
 pub struct Shards {
-    pub train: Vec<u8>,
-    pub validation: Vec<u8>,
-    prepared: Prepared,
+    place: Place,
+    /// What they are.
+    pub prepared: Prepared,
     /// Where the text came from, for the user.
     pub source: String,
 }
 
-/// The user's files, or the default corpus if there are none.
-pub fn corpus(text: &[PathBuf]) -> Result<Corpus> {
-    if text.is_empty() { corpus::default(&cache_folder()?) } else { corpus::from_files(text) }
+enum Place {
+    Made(tempfile::TempDir),
+    Given(PathBuf),
 }
 
-/// Byte-level shards of the user's files, or of the default corpus if there are none.
-pub fn prepare(text: &[PathBuf]) -> Result<Shards> {
-    let corpus = corpus(text)?;
-    let input = |error: std::io::Error| Failure::input(format!("token shards cannot be made: {error}"));
-    let place = tempfile::tempdir().map_err(input)?;
-    let documents = &corpus.documents[..];
-    let prepared = prepare::prepare(documents, &Choice::Bytes, place.path(), &ProgressBar::hidden())?;
-    let read = |name: &str| std::fs::read(place.path().join(name)).map_err(input);
-    let (train, validation) = (read(prepare::TRAIN)?, read(prepare::VALIDATION)?);
-    Ok(Shards { train, validation, prepared, source: corpus.source })
+impl Source {
+    /// Opens or makes the shards; `tokenizer` is what the user's choice stands over.
+    ///
+    /// # Errors
+    /// A folder that `data prepare` did not make or that was changed since, text that cannot be used, a full disk.
+    pub fn shards(&self, tokenizer: Choice) -> Result<Shards> {
+        if let Some(folder) = &self.data {
+            let prepared = prepare::open(folder)?.0;
+            let source = format!("{}", folder.display());
+            return Ok(Shards { place: Place::Given(folder.clone()), prepared, source });
+        }
+        // A tokenizer of the default corpus is kept beside it.
+        let (corpus, cache) = if self.text.is_empty() {
+            let cache = cache_folder()?;
+            (corpus::default(&cache)?, Some(cache))
+        } else {
+            (corpus::from_files(&self.text)?, None)
+        };
+        let input = |error: std::io::Error| Failure::input(format!("token shards cannot be made: {error}"));
+        let place = tempfile::tempdir().map_err(input)?;
+        let choice = self.tokenizer.clone().unwrap_or(tokenizer);
+        let bar = data::bar()?;
+        let documents = &corpus.documents[..];
+        let made = prepare::prepare(documents, &choice, cache.as_deref(), place.path(), &bar);
+        bar.finish_and_clear();
+        let prepared = made?.0;
+        Ok(Shards { place: Place::Made(place), prepared, source: corpus.source })
+    }
 }
 
 impl Shards {
@@ -46,28 +78,46 @@ impl Shards {
             sequences,
         }
     }
+
+    /// The training shard.
+    pub fn train(&self) -> Result<TokenShard> {
+        let path = self.path(prepare::TRAIN);
+        TokenShard::open(&path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
+    }
+
+    /// Copies the files to `objects`, each under its digest.
+    pub fn copy(&self, objects: &Path) -> Result<()> {
+        let mut files = vec![
+            (self.prepared.train.digest, prepare::TRAIN),
+            (self.prepared.validation.digest, prepare::VALIDATION),
+        ];
+        if let spec::Tokenizer::Bpe { file, .. } = self.prepared.tokenizer {
+            files.push((file, prepare::TOKENIZER));
+        }
+        files
+            .into_iter()
+            .try_for_each(|(digest, name)| whole::copy(&self.path(name), &objects.join(digest.to_string())))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match &self.place {
+            Place::Made(folder) => folder.path().join(name),
+            Place::Given(folder) => folder.join(name),
+        }
+    }
 }
 
-/// Text to tokens.
-pub fn encode(tokenizer: Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let tokenizer = byte_level(tokenizer)?;
-    tokenizer.encode(text).map_err(|error| Failure::input(error.to_string()))
+/// The tokenizer that a run names, from its objects.
+pub fn tokenizer(named: spec::Tokenizer, objects: &Path) -> Result<TextTokenizer> {
+    let spec::Tokenizer::Bpe { file, .. } = named else { return Ok(TextTokenizer::bytes()) };
+    tokenizer_file(named, &objects.join(file.to_string()))
 }
 
-/// Tokens to text.
-pub fn decode(tokenizer: Tokenizer, tokens: &[u32]) -> Result<Vec<u8>> {
-    let tokenizer = byte_level(tokenizer)?;
-    tokenizer.decode(tokens).map_err(|error| Failure::input(error.to_string()))
-}
-
-/// A loss in nats per token of a byte-level model as bits per byte of text.
-pub fn bits_per_byte(nats: f64) -> f64 {
-    nats / std::f64::consts::LN_2
-}
-
-/// These commands train and read byte-level models; a run with a tokenizer file is told so.
-fn byte_level(tokenizer: Tokenizer) -> Result<TextTokenizer> {
-    TextTokenizer::of_run(tokenizer, None).map_err(|error| Failure::input(error.to_string()))
+/// The tokenizer that a run names, which lies at `path`.
+pub fn tokenizer_file(named: spec::Tokenizer, path: &Path) -> Result<TextTokenizer> {
+    let json = std::fs::read(path)
+        .map_err(|e| Failure::input(format!("{}: cannot be read ({e}); restore it", path.display())))?;
+    TextTokenizer::of_run(named, Some(&json)).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
 /// `IOTA_CACHE`, else the user's cache folder.

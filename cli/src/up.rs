@@ -2,7 +2,6 @@
 
 mod process;
 
-use crate::data::prepare::Choice;
 use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
@@ -50,7 +49,7 @@ async fn swarm(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
     eprintln!("making a run: text, token shards, initial weights");
     let root = fresh_folder(&arguments.runs)?;
-    let new = new::make(&root, &arguments.recipe, &Choice::Bytes)?;
+    let new = new::make(&root, &arguments.recipe)?;
     let stages = new.run.model.stage_count();
     if let Some((stage, _)) = arguments.test_perturb.as_ref().filter(|(stage, _)| *stage >= stages) {
         return Err(Failure::input(format!(
@@ -58,7 +57,7 @@ async fn swarm(arguments: Arguments) -> Result<()> {
         )));
     }
     eprintln!(
-        "run {} in {}: byte-level Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
+        "run {} in {}: Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
         new.run.id().short(),
         root.display(),
         new.run.model.parameters(),
@@ -251,7 +250,7 @@ fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcom
         new.run.model.stage_count() * usize::from(new.run.miners_per_stage),
     );
     if let (Some(first), Some(last)) = (summary.first_nats, summary.last_nats) {
-        let bits = last / std::f64::consts::LN_2;
+        let bits = last / std::f64::consts::LN_2 / new.bytes_per_token;
         println!(
             "  loss     {first:.3} -> {last:.3} nats per token ({bits:.3} bits per byte, training text)"
         );

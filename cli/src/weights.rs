@@ -1,6 +1,7 @@
 //! The weights that a run's folder holds, whoever made it.
 
 use crate::failure::{Failure, Result};
+use crate::shards;
 use bucket::Credentials;
 use engine::StageState;
 use engine::data::TextTokenizer;
@@ -29,7 +30,7 @@ pub struct Weights {
 pub fn weights_of(root: &Path) -> Result<Weights> {
     let folder = RunFolder::open(root).map_err(input)?;
     let run = folder.run().map_err(input)?;
-    let tokenizer = tokenizer(&folder, &run)?;
+    let tokenizer = shards::tokenizer(run.data.tokenizer, &folder.path("objects"))?;
     let (source, stages) = if let Some(checkpoint) = last_checkpoint(&folder) {
         (format!("checkpoint {}", checkpoint.display()), of_checkpoint(&run, &checkpoint)?)
     } else if folder.path("bucket/buckets").is_dir() {
@@ -64,14 +65,6 @@ impl Weights {
             })
             .collect()
     }
-}
-
-fn tokenizer(folder: &RunFolder, run: &Run) -> Result<TextTokenizer> {
-    let json = match run.data.tokenizer {
-        spec::Tokenizer::Bytes => None,
-        spec::Tokenizer::Bpe { file, .. } => Some(read(&folder.path(&format!("objects/{file}")))?),
-    };
-    TextTokenizer::of_run(run.data.tokenizer, json.as_deref()).map_err(input)
 }
 
 /// The newest checkpoint of a training run: its steps are written with leading zeros.

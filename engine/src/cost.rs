@@ -18,8 +18,8 @@ pub struct StageCost {
     pub backward_flops: u64,
     /// Bytes of the weights.
     pub weights_bytes: u64,
-    /// Bytes held while training, without activations: weights, moments, gradient and its spare; with an outer optimizer
-    /// also residual, momentum and the weights of the last merge.
+    /// Bytes held while training, without activations: weights, moments, gradient, and, where a step has several members,
+    /// its spare; with an outer optimizer also residual, momentum and the weights of the last merge.
     pub state_bytes: u64,
     /// Bytes of the activations kept of one microbatch between forward and backward.
     pub activation_bytes: u64,
@@ -44,7 +44,7 @@ impl StageCost {
         let dim = u64::from(model.dim);
         let product = blocks * dim * (u64::from(model.context) + 1);
         let parameters = layout.values() as u64;
-        let arrays = if run.outer == Outer::None { 5 } else { 8 };
+        let arrays = 4 + u64::from(run.inner.members > 1) + if run.outer == Outer::None { 0 } else { 3 };
         Some(Self {
             parameters,
             forward_flops: tokens * (2 * matrices + 2 * product),
@@ -64,11 +64,11 @@ fn activation_values(run: &Run, index: usize) -> u64 {
     let Some(shape) = model.stage(index) else { return 0 };
     let (dim, ffn, vocab) = (u64::from(model.dim), u64::from(model.ffn), u64::from(model.vocab));
     let kv = u64::from(model.kv_heads * model.head_dim());
-    // dim: two norms, q, turned q, attention, o_proj, h, down, y. kv: k, turned k, v. ffn: gate, up, their product. Small:
-    // two reciprocal roots, and maximum and sum of every head.
-    let block = 9 * dim + 3 * kv + 3 * ffn + 2 + 2 * u64::from(model.heads);
-    // Norm and its reciprocal root, logits and their gradient, loss.
-    let tail = if shape.kind.judges() { dim + 1 + 2 * vocab + 1 } else { 0 };
+    // dim: turned q, attention, h, y. kv: turned k, v. ffn: gate, up. Small: two reciprocal roots, and maximum and sum of
+    // every head.
+    let block = 4 * dim + 2 * kv + 2 * ffn + 2 + 2 * u64::from(model.heads);
+    // The norm's reciprocal root, the gradient of the logits, loss.
+    let tail = if shape.kind.judges() { 1 + vocab + 1 } else { 0 };
     dim + u64::from(shape.blocks) * block + tail
 }
 

@@ -3,9 +3,10 @@
 //! Stages hand over f32 values as they are, without the boundary codec: this is the model that gets exported.
 
 use crate::data::{DataError, TokenShard};
-use crate::model::{Goal, Input};
+use crate::model::{Goal, Input, Past};
 use crate::state::StageState;
 use crate::tensor::Tensor;
+use kernels::cross_entropy;
 
 /// A model that cannot be evaluated like this.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum EvaluateError {
         /// The window.
         window: u64,
     },
+    /// No windows at all.
+    #[error("evaluate: no window of the shard was asked for, expected at least one")]
+    Nothing,
 }
 
 /// Logits of one sequence of 1 to `context` tokens: [tokens, vocab].
@@ -48,27 +52,55 @@ pub enum EvaluateError {
 /// # Errors
 /// The stages are not one model's, or the prompt is not readable by it.
 pub fn logits(stages: &[&StageState], tokens: &[u32]) -> Result<Tensor, EvaluateError> {
+    check_prompt(stages, tokens, 0)?;
+    Ok(chain(stages, tokens, Goal::Logits))
+}
+
+/// Logits of the tokens that follow those in `pasts`, which has one past a stage and holds them too afterwards: to the bit
+/// those rows of [`logits`] of the whole sequence.
+///
+/// # Errors
+/// As [`logits`], of the whole sequence.
+pub fn logits_after(
+    stages: &[&StageState],
+    pasts: &mut [Past],
+    tokens: &[u32],
+) -> Result<Tensor, EvaluateError> {
+    check_prompt(stages, tokens, pasts.first().map_or(0, Past::tokens))?;
+    let mut activation = None;
+    for (state, past) in stages.iter().zip(pasts) {
+        let input = activation.take().map_or(Input::Tokens(tokens), Input::Activation);
+        activation = state.stage.forward_after(&state.weights, input, past);
+    }
+    Ok(activation.unwrap_or_else(|| Tensor::new(&[0], Vec::new())))
+}
+
+fn check_prompt(stages: &[&StageState], tokens: &[u32], seen: usize) -> Result<(), EvaluateError> {
     let head = check_stages(stages)?;
     let model = head.stage.model();
-    if tokens.is_empty() || tokens.len() > model.context as usize {
-        let expected = format!("1 to {}", model.context);
+    if tokens.is_empty() || seen + tokens.len() > model.context as usize {
+        let expected = format!("1 to {}", (model.context as usize).saturating_sub(seen));
         return Err(EvaluateError::Prompt { what: "number of tokens", found: tokens.len(), expected });
     }
     if let Some(&token) = tokens.iter().find(|&&token| token >= model.vocab) {
         let expected = format!("below {}", model.vocab);
         return Err(EvaluateError::Prompt { what: "token", found: token as usize, expected });
     }
-    Ok(chain(stages, tokens, Goal::Logits))
+    Ok(())
 }
 
-/// Mean loss over the first `windows` windows of `shard` (fewer if it ends before), in units of 2^-32 nats per token.
+/// Mean loss over `windows` of `shard`, in units of 2^-32 nats per token.
 ///
 /// # Errors
-/// The stages are not one model's, the shard cannot be read, or the loss is not finite.
-pub fn loss_q32(stages: &[&StageState], shard: &TokenShard, windows: u64) -> Result<i64, EvaluateError> {
+/// The stages are not one model's, the shard has no such window, or the loss is not finite.
+pub fn loss_q32(
+    stages: &[&StageState],
+    shard: &TokenShard,
+    windows: impl IntoIterator<Item = u64>,
+) -> Result<i64, EvaluateError> {
     let run = &check_stages(stages)?.run;
     let mut losses = Vec::new();
-    for window in 0..windows.min(shard.windows(run.model.context)).max(1) {
+    for window in windows {
         let batch = shard.window(run, window)?;
         let of_window = chain(stages, &batch.inputs, Goal::Loss(&batch.targets));
         if !of_window.is_finite() {
@@ -76,21 +108,7 @@ pub fn loss_q32(stages: &[&StageState], shard: &TokenShard, windows: u64) -> Res
         }
         losses.extend_from_slice(of_window.data());
     }
-    mean_q32(&losses).ok_or(EvaluateError::NonFinite { window: 0 })
-}
-
-/// The mean of losses in nats, in units of 2^-32, rounded to the nearest (halves up); `None` if one is not finite or there
-/// is none. Each loss is brought to fixed point first, so the order of the losses is free.
-pub fn mean_q32(losses: &[f32]) -> Option<i64> {
-    const UNIT: f64 = 4_294_967_296.0;
-    if losses.is_empty() || losses.iter().any(|loss| !loss.is_finite()) {
-        return None;
-    }
-    // A float to integer cast saturates; 2^31 nats are beyond any loss that trains.
-    let sum: i128 =
-        losses.iter().map(|&loss| i128::from((f64::from(loss) * UNIT).round_ties_even() as i64)).sum();
-    let count = losses.len() as i128;
-    i64::try_from((2 * sum + count).div_euclid(2 * count)).ok()
+    cross_entropy::mean_q32(&losses).ok_or(EvaluateError::Nothing)
 }
 
 fn check_stages<'a>(stages: &[&'a StageState]) -> Result<&'a StageState, EvaluateError> {
@@ -140,19 +158,15 @@ mod tests {
     #[test]
     fn the_loss_is_the_mean_over_windows_whatever_the_cut() {
         let (whole, cut) = (Pipeline::new(&run(&[3])), Pipeline::new(&run(&[1, 2])));
-        let loss = |p: &Pipeline, windows| loss_q32(&p.references(), &p.shard, windows).unwrap();
-        assert_eq!(loss(&whole, 5), loss(&cut, 5));
-        assert_eq!(loss(&whole, u64::MAX), loss(&whole, whole.shard.windows(12)));
-        assert!((loss(&whole, 5) as f64 / 2f64.powi(32) - 256f64.ln()).abs() < 1.0);
-    }
-
-    #[test]
-    fn means_are_exact_in_fixed_point() {
-        assert_eq!(mean_q32(&[1.0, 2.0]), Some(3 << 31));
-        assert_eq!(mean_q32(&[0.0, 0.0, 2f32.powi(-32)]), Some(0));
-        assert_eq!(mean_q32(&[0.0, 2f32.powi(-32)]), Some(1));
-        assert_eq!(mean_q32(&[1.0, f32::INFINITY]), None);
-        assert_eq!(mean_q32(&[]), None);
+        let loss = |p: &Pipeline, windows: &[u64]| {
+            loss_q32(&p.references(), &p.shard, windows.iter().copied()).map_err(|e| e.to_string())
+        };
+        let of = |windows: &[u64]| loss(&whole, windows).unwrap();
+        assert_eq!(loss(&whole, &[0, 2, 4]), loss(&cut, &[0, 2, 4]));
+        assert!((of(&[0, 2, 4]) - (of(&[0]) + of(&[2]) + of(&[4])) / 3).abs() <= 1);
+        assert!((of(&[1]) as f64 / 2f64.powi(32) - 256f64.ln()).abs() < 1.0);
+        let beyond = whole.shard.windows(12);
+        assert!(loss(&whole, &[beyond]).is_err() && loss(&whole, &[]).unwrap_err().contains("no window"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Text from a model, token by token.
 //!
-//! The model is evaluated anew on the last `context` tokens for every token: what it says is what [`evaluate`] says, and
-//! the same on every machine.
+//! While the text fits the model's context, keys and values of earlier tokens are kept and only the new token is computed,
+//! to the same bits. Beyond it, positions shift, and the model is evaluated anew on the last `context` tokens: what it says
+//! is always what [`evaluate`] says, and the same on every machine.
 //!
 //! ```text
 //! temperature 0:  the token with the highest logit, the lowest id among equals
@@ -10,6 +11,7 @@
 //! ```
 
 use crate::evaluate::{self, EvaluateError};
+use crate::model::Past;
 use crate::state::StageState;
 use kernels::common::host;
 use kernels::philox::{self, Stream};
@@ -37,11 +39,16 @@ pub fn generate(
     sampling: Sampling,
     mut each: impl FnMut(u32),
 ) -> Result<(), EvaluateError> {
+    let context = stages.first().map_or(1, |head| head.stage().model().context as usize);
+    let mut pasts: Vec<Past> = stages.iter().map(|state| Past::new(state.stage())).collect();
     for number in 0..count {
-        let context = stages.first().map_or(1, |head| head.stage().model().context as usize);
-        let window = &tokens[tokens.len().saturating_sub(context)..];
-        let logits = evaluate::logits(stages, window)?;
-        let token = choose(logits.row(window.len() - 1), sampling, number as u64);
+        let logits = if tokens.len() <= context {
+            let seen = pasts.first().map_or(0, Past::tokens);
+            evaluate::logits_after(stages, &mut pasts, &tokens[seen..])?
+        } else {
+            evaluate::logits(stages, &tokens[tokens.len() - context..])?
+        };
+        let token = choose(logits.row(logits.rows() - 1), sampling, number as u64);
         tokens.push(token);
         each(token);
     }
@@ -111,5 +118,49 @@ mod tests {
         };
         assert_eq!(text(1), text(1));
         assert_ne!(text(1), text(2));
+    }
+
+    #[test]
+    fn what_is_kept_of_the_past_shows_in_no_bit() {
+        for cut in [&[3][..], &[1, 2]] {
+            let pipeline = Pipeline::new(&run(cut));
+            let stages = pipeline.references();
+            let tokens: Vec<u32> = (0..12).map(|i| i * 37 % 256).collect();
+            let whole = evaluate::logits(&stages, &tokens).unwrap();
+            // One by one, in pieces, all at once.
+            for pieces in [&[1; 12][..], &[5, 1, 6], &[12]] {
+                let mut pasts: Vec<Past> = stages.iter().map(|state| Past::new(state.stage())).collect();
+                let mut seen = 0;
+                for piece in pieces {
+                    let next = &tokens[seen..seen + piece];
+                    let logits = evaluate::logits_after(&stages, &mut pasts, next).unwrap();
+                    for row in 0..*piece {
+                        assert!(
+                            logits.row(row) == whole.row(seen + row),
+                            "{cut:?} {pieces:?}: {}",
+                            seen + row
+                        );
+                    }
+                    seen += piece;
+                }
+                let said = evaluate::logits_after(&stages, &mut pasts, &[1]).unwrap_err().to_string();
+                assert!(said.contains("number of tokens is 1, expected 1 to 0"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_the_one_of_a_model_that_keeps_nothing() {
+        let pipeline = Pipeline::new(&run(&[1, 1]));
+        let stages = pipeline.references();
+        let sampling = Sampling { temperature: 1.0, seed: 5 };
+        let (mut kept, mut plain) = (vec![104, 101], vec![104, 101]);
+        generate(&stages, &mut kept, 20, sampling, |_| {}).unwrap();
+        for number in 0..20 {
+            let window = &plain[plain.len().saturating_sub(12)..];
+            let logits = evaluate::logits(&stages, window).unwrap();
+            plain.push(choose(logits.row(window.len() - 1), sampling, number));
+        }
+        assert_eq!(kept, plain);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::autograd::Tape;
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
+use crate::data::Microbatch;
 use crate::model::Stage;
 use crate::tensor::{Tensor, clear};
 use kernels::adamw::BiasCorrection;
@@ -50,10 +51,11 @@ pub(crate) struct Anchor {
 /// Work of the current inner step.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    pub(crate) saved: BTreeMap<Member, Saved>,
+    /// In no particular order: a few at most.
+    pub(crate) saved: Vec<(Member, Saved)>,
     pub(crate) folded: Vec<Member>,
     pub(crate) gradients: Vec<f32>,
-    /// Written before every fold and every step, so that either can be taken back.
+    /// Written before a further fold, so that it can be taken back; empty before the first one.
     pub(crate) spare: Vec<f32>,
     pub(crate) kept_max: usize,
 }
@@ -62,7 +64,14 @@ pub(crate) struct Flight {
 #[derive(Debug)]
 pub(crate) enum Saved {
     Tape(Tape),
-    Input { tokens: Vec<u32>, activation: Option<Tensor>, targets: Vec<u32> },
+    Input { batch: Option<Microbatch>, activation: Option<Tensor> },
+}
+
+impl Flight {
+    /// Where a member that went forward is saved.
+    pub(crate) fn saved(&self, member: &Member) -> Option<usize> {
+        self.saved.iter().position(|(of, _)| of == member)
+    }
 }
 
 impl StageState {
@@ -248,7 +257,8 @@ impl StageState {
 
     /// Drops what was saved of a member that was struck before its backward; false if there was nothing.
     pub fn forget(&mut self, member: &Member) -> bool {
-        self.flight.saved.remove(member).is_some()
+        let place = self.flight.saved(member);
+        place.map(|place| self.flight.saved.swap_remove(place)).is_some()
     }
 
     /// For how many microbatches activations are kept until backward; beyond, they are recomputed from the stage's
@@ -278,10 +288,10 @@ impl StageState {
             Outer::Nesterov { .. } => Some(OuterState { residual: zeros(), momentum: zeros() }),
         };
         let flight = Flight {
-            saved: BTreeMap::new(),
+            saved: Vec::new(),
             folded: Vec::new(),
             gradients: zeros(),
-            spare: zeros(),
+            spare: Vec::new(),
             kept_max: KEPT_DEFAULT,
         };
         let mut state = Self {

@@ -48,6 +48,8 @@ pub struct Synthetic {
     state: StageState,
     shard: TokenShard,
     step: u32,
+    /// Room for the list of a step's members.
+    members: Vec<Member>,
 }
 
 /// A run that cannot be made or does not go on.
@@ -111,7 +113,7 @@ impl Synthetic {
         let tokens: Vec<u32> = values.iter().map(|value| (value * size.vocab as f32) as u32).collect();
         let shard = TokenShard::from_bytes(shard_bytes(&tokens, Width::Four)?)?;
         let state = StageState::initial(&run(size, &shard), 0)?;
-        Ok(Self { state, shard, step: 0 })
+        Ok(Self { state, shard, step: 0, members: Vec::new() })
     }
 
     /// The model's parameters.
@@ -141,8 +143,14 @@ impl Synthetic {
     /// # Errors
     /// As [`Synthetic::forward`].
     pub fn update(&mut self) -> Result<(), SyntheticError> {
-        let operation = Operation::Step { step: self.step, members: vec![self.member()] };
+        let mut members = std::mem::take(&mut self.members);
+        members.clear();
+        members.push(self.member());
+        let operation = Operation::Step { step: self.step, members };
         self.perform(&operation)?;
+        if let Operation::Step { members, .. } = operation {
+            self.members = members;
+        }
         self.step += 1;
         Ok(())
     }
@@ -188,6 +196,7 @@ fn run(size: &Size, shard: &TokenShard) -> Run {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![size.blocks],
+            rope_scaling: None,
         },
         data: Data {
             tokenizer: Tokenizer::Bytes,

@@ -42,6 +42,7 @@ pub fn run(stages: &[u32]) -> Run {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: stages.to_vec(),
+            rope_scaling: None,
         },
         data,
         inner: Inner {

@@ -230,9 +230,14 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
         let moving =
             Moving { weights: &mut state.weights, m: &mut state.m, v: &mut state.v, bias: &mut state.bias };
         let flight = &mut state.flight;
-        let (gradients, spare) = (&mut flight.gradients, &mut flight.spare);
-        outcome =
-            optim::step(&state.run, &state.stage, (epoch, step), members.len(), gradients, spare, moving);
+        outcome = optim::step(
+            &state.run,
+            &state.stage,
+            (epoch, step),
+            members.len(),
+            &mut flight.gradients,
+            moving,
+        );
         if outcome == Outcome::Ok {
             state.steps += 1;
             state.folded_in_epoch = state.folded_in_epoch.saturating_add(members.len() as u32);
@@ -245,7 +250,7 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
 /// The inner step in flight, if any work is.
 fn step_in_flight(state: &StageState) -> Option<u32> {
     let flight = &state.flight;
-    flight.folded.first().or_else(|| flight.saved.keys().next()).map(|member| member.step)
+    flight.folded.first().or_else(|| flight.saved.first().map(|(member, _)| member)).map(|member| member.step)
 }
 
 /// Work of two inner steps cannot be in flight: the second runs on the weights that the first yields.

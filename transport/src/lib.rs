@@ -30,6 +30,7 @@ mod link;
 mod liveness;
 mod reactor;
 mod relay;
+mod reset;
 mod tls;
 
 pub mod drive;

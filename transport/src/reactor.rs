@@ -1,6 +1,6 @@
 //! The threads and the socket of one endpoint.
 
-use crate::{Config, TransportError, tls};
+use crate::{Config, TransportError, reset, tls};
 use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -36,13 +36,17 @@ impl Reactor {
         let bind_error = |error: std::io::Error| TransportError::Bind { addr, why: error.to_string() };
         let system_error =
             |what| move |error: std::io::Error| TransportError::System { what, why: error.to_string() };
-        let server = match answer {
+        let (endpoint_config, server) = match answer {
             Some(key) => {
+                let random_error = |error: getrandom::Error| TransportError::System {
+                    what: "random bytes for an endpoint",
+                    why: error.to_string(),
+                };
                 let mut server = ServerConfig::with_crypto(Arc::new(tls::server(key)?));
                 server.transport_config(Arc::new(transport_config(config, 1)));
-                Some(server)
+                (reset::endpoint_config(key).map_err(random_error)?, Some(server))
             }
-            None => None,
+            None => (EndpointConfig::default(), None),
         };
         let socket = bind(addr, config).map_err(bind_error)?;
         let local_addr = socket.local_addr().map_err(bind_error)?;
@@ -54,9 +58,8 @@ impl Reactor {
             .map_err(system_error("the threads of an endpoint"))?;
         let handle = runtime.handle().clone();
         let guard = handle.enter();
-        let endpoint =
-            quinn::Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
-                .map_err(system_error("an endpoint"))?;
+        let endpoint = quinn::Endpoint::new(endpoint_config, server, socket, Arc::new(TokioRuntime))
+            .map_err(system_error("an endpoint"))?;
         drop(guard);
         Ok(Self { runtime: Some(runtime), handle, endpoint, local_addr })
     }

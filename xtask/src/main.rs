@@ -2,6 +2,7 @@
 
 mod cuda;
 mod peers;
+mod speed;
 mod test;
 mod tidy;
 
@@ -27,6 +28,8 @@ enum Task {
     Nvrtc,
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
+    Speed(speed::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
     Emulated {
         /// The command and its arguments
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             true
         }),
         Task::Peers => peers::run(),
+        Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };
     match outcome {

@@ -1,4 +1,5 @@
-//! What others make of our exports: PyTorch's logits, and the tensors that PyPI's `gguf` reads.
+//! What others make of what we write: PyTorch's logits of an export, the tensors that PyPI's `gguf` reads, the numbers that
+//! TensorBoard reads.
 //!
 //! The Python packages go to `target/peers`, through pip; where they cannot be had, the comparison is "not run".
 
@@ -12,6 +13,27 @@ const TORCH: &[&str] = &["--no-deps", "torch"];
 /// What `transformers` and PyTorch's Python side need.
 const TRANSFORMERS: &[&str] = &["transformers", "sympy", "networkx", "jinja2", "fsspec", "typing-extensions"];
 const GGUF: &[&str] = &["gguf", "safetensors"];
+const TENSORBOARD: &[&str] = &["tensorboard"];
+
+/// A model: how its tokens are made, and what of its configuration is not the default.
+struct Subject {
+    name: &'static str,
+    tokenizer: &'static str,
+    config: &'static str,
+}
+
+/// Small ones, trained for a few steps so that no weight is as it began.
+const SUBJECTS: &[Subject] = &[
+    Subject { name: "bytes", tokenizer: "bytes", config: "" },
+    Subject { name: "bpe", tokenizer: "bpe:512", config: "" },
+    // Of 16 pairs some turn fast, some slowly, some in between.
+    Subject {
+        name: "bpe, rotary frequencies scaled",
+        tokenizer: "bpe:512",
+        config: "rope_theta = 100.0\nrope_scaling = { factor = 8.0, low_freq_factor = 1.0, high_freq_factor = 4.0, \
+                 original_max_position = 64 }\n",
+    },
+];
 
 /// Exports two small models and compares; whether nothing differs.
 pub fn run() -> Result<bool> {
@@ -21,24 +43,38 @@ pub fn run() -> Result<bool> {
     if models.exists() {
         std::fs::remove_dir_all(&models)?;
     }
+    std::fs::create_dir_all(&models)?;
     let gguf = install(&place, "gguf", GGUF);
-    let torch = install(&place, "torch", TORCH)
-        .and_then(|()| install(&place, "transformers", TRANSFORMERS))
-        .and_then(|()| stand_ins(&place));
+    let tensorboard = install(&place, "tensorboard", TENSORBOARD);
+    let torch = install_torch(&place);
     let mut all_agree = true;
-    for tokenizer in ["bytes", "bpe:512"] {
-        println!("== a model of random weights, tokenizer {tokenizer}");
-        let (hf, file) = export(&models, tokenizer)?;
-        all_agree &= compare(&place, &torch, &["logits".as_ref(), &hf])?;
-        all_agree &= compare(&place, &gguf, &["gguf".as_ref(), &hf, &file])?;
+    for (number, subject) in SUBJECTS.iter().enumerate() {
+        println!("== {}", subject.name);
+        let made = export(&models.join(number.to_string()), subject)?;
+        all_agree &= compare(&place, &torch, &["logits".as_ref(), &made.hf])?;
+        all_agree &= compare(&place, &gguf, &["gguf".as_ref(), &made.hf, &made.gguf])?;
+        all_agree &= compare(&place, &tensorboard, &["events".as_ref(), &made.run])?;
     }
+    println!("{}", if all_agree { "nothing differs" } else { "something DIFFERS" });
     Ok(all_agree)
 }
 
+/// PyTorch and `transformers` into `place`, once.
+pub fn install_torch(place: &Path) -> Result<()> {
+    install(place, "torch", TORCH)?;
+    install(place, "transformers", TRANSFORMERS)?;
+    stand_ins(place)
+}
+
+/// Where a subject lies.
+struct Made {
+    run: PathBuf,
+    hf: PathBuf,
+    gguf: PathBuf,
+}
+
 /// A run on the project's own documents, exported in both formats.
-fn export(models: &Path, tokenizer: &str) -> Result<(PathBuf, PathBuf)> {
-    let place = models.join(tokenizer.replace(':', "-"));
-    let (run, hf, gguf) = (place.join("run"), place.join("hf"), place.join("gguf"));
+fn export(place: &Path, subject: &Subject) -> Result<Made> {
     let mut text = vec![];
     for folder in [root(), root().join("docs"), root().join("kernels"), root().join("engine/src/data")] {
         for entry in std::fs::read_dir(&folder)? {
@@ -47,14 +83,23 @@ fn export(models: &Path, tokenizer: &str) -> Result<(PathBuf, PathBuf)> {
         }
     }
     text.sort();
-    let mut new = iota(&["run", "new", "--seed", "11", "--tokenizer", tokenizer]);
-    succeed(new.arg("--folder").arg(&run).arg("--text").args(text))?;
+    std::fs::create_dir_all(place)?;
+    let (config, runs, hf, gguf) =
+        (place.join("config.toml"), place.join("runs"), place.join("hf"), place.join("gguf"));
+    std::fs::write(&config, format!("{CONFIG}{}", subject.config))?;
+    let mut train = iota(&["train", "--steps", "10", "--tokenizer", subject.tokenizer]);
+    succeed(train.arg("--config").arg(&config).arg("--runs").arg(&runs).arg("--text").args(text))?;
+    let run = std::fs::read_dir(&runs)?.next().context("training left no folder")??.path();
     let mut to_hf = iota(&["export", "--to", "hf", "--reference"]);
     succeed(to_hf.arg("--run").arg(&run).arg("--out").arg(&hf))?;
     let mut to_gguf = iota(&["export", "--to", "gguf"]);
     succeed(to_gguf.arg("--run").arg(&run).arg("--out").arg(&gguf))?;
-    Ok((hf, gguf.join("model.gguf")))
+    Ok(Made { run, hf, gguf: gguf.join("model.gguf") })
 }
+
+/// Two stages of a model with grouped queries; a subject's part of `[model]` follows.
+const CONFIG: &str = "seed = 11\n[inner]\nwarmup_steps = 2\n[data]\nsequences = 2\n[model]\ndim = 128\nheads = 4\n\
+                      kv_heads = 2\nffn = 344\ncontext = 128\nstages = [2, 1]\n";
 
 fn iota(arguments: &[&str]) -> Command {
     let mut command = cargo(&["run", "--release", "--quiet", "--package", "cli", "--"]);
@@ -113,7 +158,8 @@ fn stand_ins(place: &Path) -> Result<()> {
     Ok(())
 }
 
-fn python(place: &Path) -> Command {
+/// Python with what is installed in `place`.
+pub fn python(place: &Path) -> Command {
     let mut command = Command::new("python3");
     command
         .env("PYTHONPATH", place.join("site"))
@@ -123,6 +169,7 @@ fn python(place: &Path) -> Command {
     command
 }
 
-fn script(name: &str) -> PathBuf {
+/// One of the project's scripts for peers.
+pub fn script(name: &str) -> PathBuf {
     root().join("benches/peers").join(name)
 }

@@ -11,8 +11,9 @@
 
 use super::documents::Documents;
 use crate::failure::{Failure, Result};
-use crate::whole::write;
-use engine::data::{ShardWriter, TextTokenizer, Width};
+use crate::shards;
+use crate::whole::{replace, write};
+use engine::data::{ShardWriter, TextTokenizer, TokenShard, Width};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use spec::Digest;
@@ -27,6 +28,10 @@ const PIECES_WAITING: usize = 4;
 pub const TRAIN: &str = "train.tokens";
 /// The validation shard's file.
 pub const VALIDATION: &str = "validation.tokens";
+/// The tokenizer's file.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// What the folder says of itself.
+const ABOUT: &str = "data.toml";
 
 /// Which tokenizer to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,20 +87,22 @@ pub struct Part {
     pub documents: u64,
 }
 
-/// Prepares `documents` in `folder`, which exists and is empty.
+/// Prepares `documents` in `folder`, which exists and is empty. A tokenizer that is trained is kept in `cache`, under the
+/// content it was trained on.
 ///
 /// # Errors
 /// Input that cannot be read or holds no text, a tokenizer that cannot be used, a disk that is full.
 pub fn prepare(
     documents: &(impl Documents + ?Sized),
     choice: &Choice,
+    cache: Option<&Path>,
     folder: &Path,
     bar: &ProgressBar,
-) -> Result<Prepared> {
+) -> Result<(Prepared, TextTokenizer)> {
     bar.set_message("reading");
     let split = Split::draw(documents, bar)?;
     bar.set_length(split.bytes * if matches!(choice, Choice::Train(_)) { 3 } else { 2 });
-    let tokenizer = tokenizer(documents, choice, &split, bar)?;
+    let tokenizer = tokenizer(documents, choice, cache, &split, bar)?;
     bar.set_message("encoding");
     let width = Width::of(tokenizer.spec());
     let mut parts =
@@ -112,17 +119,56 @@ pub fn prepare(
         validation: validation?,
     };
     let text = toml::to_string_pretty(&prepared).map_err(|e| Failure::input(e.to_string()))?;
-    write(&folder.join("data.toml"), text.as_bytes())?;
+    write(&folder.join(ABOUT), text.as_bytes())?;
     if let Some(json) = tokenizer.json() {
-        write(&folder.join("tokenizer.json"), json)?;
+        write(&folder.join(TOKENIZER), json)?;
     }
-    Ok(prepared)
+    Ok((prepared, tokenizer))
+}
+
+/// Opens what was prepared in `folder`, and checks every file of it.
+///
+/// # Errors
+/// No such folder, or a file that is not the one that `data.toml` names.
+pub fn open(folder: &Path) -> Result<(Prepared, TextTokenizer)> {
+    let about = folder.join(ABOUT);
+    let wrong = |why: String| {
+        Failure::input(format!("{}: {why}; expected what `iota data prepare` writes", about.display()))
+    };
+    let text = std::fs::read_to_string(&about).map_err(|e| wrong(format!("cannot be read ({e})")))?;
+    let prepared: Prepared = toml::from_str(&text).map_err(|e| wrong(e.message().replace('\n', " ")))?;
+    let (expected, found) = (prepared.tokenizer.vocab(), prepared.vocab);
+    if expected != found {
+        return Err(wrong(format!("vocab is {found}, the tokenizer has {expected} ids")));
+    }
+    for (name, part) in [(TRAIN, &prepared.train), (VALIDATION, &prepared.validation)] {
+        let path = folder.join(name);
+        let bad = |why: &dyn std::fmt::Display| {
+            Failure::input(format!("{}: {why}; prepare the data again", path.display()))
+        };
+        let shard = TokenShard::open(&path).map_err(|e| bad(&e))?;
+        if (shard.digest(), shard.count()) != (part.digest, part.tokens) {
+            return Err(bad(&format!(
+                "its BLAKE3 is {} with {} tokens, {ABOUT} says {} with {}",
+                shard.digest(),
+                shard.count(),
+                part.digest,
+                part.tokens
+            )));
+        }
+    }
+    let tokenizer = match prepared.tokenizer {
+        spec::Tokenizer::Bytes => TextTokenizer::bytes(),
+        named => shards::tokenizer_file(named, &folder.join(TOKENIZER))?,
+    };
+    Ok((prepared, tokenizer))
 }
 
 /// Makes the tokenizer of a choice.
 fn tokenizer(
     documents: &(impl Documents + ?Sized),
     choice: &Choice,
+    cache: Option<&Path>,
     split: &Split,
     bar: &ProgressBar,
 ) -> Result<TextTokenizer> {
@@ -136,8 +182,12 @@ fn tokenizer(
         }
         Choice::Train(ids) => *ids,
     };
+    let kept = cache.map(|cache| cache.join(format!("tokenizer-{}", split.key(ids))));
+    if let Some(tokenizer) = kept.as_deref().and_then(from_cache) {
+        return Ok(tokenizer);
+    }
     bar.set_message("tokenizer");
-    std::thread::scope(|scope| {
+    let trained = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(PIECES_WAITING);
         let training = scope.spawn(move || TextTokenizer::train(ids, receiver));
         let read = split.route(documents, &mut |validates, piece, _| {
@@ -152,7 +202,20 @@ fn tokenizer(
         let trained = training.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         read?;
         trained.map_err(|e| Failure::input(e.to_string()))
-    })
+    })?;
+    if let (Some(path), Some(json)) = (kept, trained.json()) {
+        replace(&path, &[Digest::of(json).to_string().as_bytes(), b"\n", json].concat())?;
+    }
+    Ok(trained)
+}
+
+/// A tokenizer that was kept: its digest, a line end, its `tokenizer.json`. One that was spoilt is trained again.
+fn from_cache(path: &Path) -> Option<TextTokenizer> {
+    let kept = std::fs::read(path).ok()?;
+    let at = kept.iter().position(|&byte| byte == b'\n')?;
+    let (digest, json) = (&kept[..at], &kept[at + 1..]);
+    let whole = Digest::of(json).to_string().as_bytes() == digest;
+    whole.then(|| TextTokenizer::from_json(json).ok()).flatten()
 }
 
 /// Which documents validate. A document's place depends on its own content alone.
@@ -160,6 +223,8 @@ struct Split {
     /// One entry a document.
     validates: Vec<bool>,
     bytes: u64,
+    /// Of every document, its digest and its place.
+    content: blake3::Hasher,
     /// A corpus of one document, or an unlucky draw: the text from this byte on validates.
     tail: Option<u64>,
 }
@@ -167,8 +232,9 @@ struct Split {
 impl Split {
     /// Reads all documents.
     fn draw(documents: &(impl Documents + ?Sized), bar: &ProgressBar) -> Result<Self> {
+        let content = blake3::Hasher::new_derive_key("iota tokenizer cache v1");
         let (mut split, mut hasher) =
-            (Self { validates: vec![], bytes: 0, tail: None }, blake3::Hasher::new());
+            (Self { validates: vec![], bytes: 0, content, tail: None }, blake3::Hasher::new());
         documents.pieces(&mut |piece, last| {
             bar.inc(piece.len() as u64);
             split.bytes += piece.len() as u64;
@@ -176,7 +242,9 @@ impl Split {
             if last {
                 let digest = hasher.finalize();
                 let draw = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
-                split.validates.push(draw.is_multiple_of(VALIDATION_EVERY));
+                let validates = draw.is_multiple_of(VALIDATION_EVERY);
+                split.validates.push(validates);
+                split.content.update(digest.as_bytes()).update(&[u8::from(validates)]);
                 hasher.reset();
             }
             Ok(())
@@ -188,6 +256,13 @@ impl Split {
             split.tail = Some(split.bytes - split.bytes / VALIDATION_EVERY);
         }
         Ok(split)
+    }
+
+    /// The name of a tokenizer of so many ids, trained on what does not validate.
+    fn key(&self, ids: u32) -> Digest {
+        let mut hasher = self.content.clone();
+        hasher.update(&ids.to_le_bytes()).update(&self.tail.unwrap_or(u64::MAX).to_le_bytes());
+        Digest(*hasher.finalize().as_bytes())
     }
 
     /// Reads all documents again, and says of each piece whether it validates.
@@ -259,11 +334,9 @@ mod tests {
     /// What was prepared, and the text of both shards.
     fn prepared(documents: &[String], choice: &Choice) -> (Prepared, [Vec<u8>; 2]) {
         let folder = tempfile::tempdir().unwrap();
-        let prepared = prepare(documents, choice, folder.path(), &ProgressBar::hidden()).unwrap();
-        let toml = std::fs::read_to_string(folder.path().join("data.toml")).unwrap();
-        assert_eq!(toml::from_str::<Prepared>(&toml).unwrap(), prepared);
-        let json = std::fs::read(folder.path().join("tokenizer.json")).ok();
-        let tokenizer = TextTokenizer::of_run(prepared.tokenizer, json.as_deref()).unwrap();
+        let (prepared, _) = prepare(documents, choice, None, folder.path(), &ProgressBar::hidden()).unwrap();
+        let (opened, tokenizer) = open(folder.path()).unwrap();
+        assert_eq!(opened, prepared);
         let text = [(TRAIN, &prepared.train), (VALIDATION, &prepared.validation)].map(|(name, part)| {
             let shard = TokenShard::open(&folder.path().join(name)).unwrap();
             assert_eq!((shard.digest(), shard.count()), (part.digest, part.tokens));
@@ -304,6 +377,70 @@ mod tests {
     }
 
     #[test]
+    fn a_trained_tokenizer_is_kept_for_its_content_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let train = |documents: &[String], ids| {
+            let folder = tempfile::tempdir().unwrap();
+            let (choice, bar) = (Choice::Train(ids), ProgressBar::hidden());
+            prepare(documents, &choice, Some(cache.path()), folder.path(), &bar).unwrap().0.tokenizer
+        };
+        let kept = || cache.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        let first = train(&documents(300), 300);
+        let path = kept().remove(0);
+        // What lies there is taken, to tell from training again by another tokenizer under the same name.
+        let other = prepare(
+            &documents(9)[..],
+            &Choice::Train(270),
+            None,
+            tempfile::tempdir().unwrap().path(),
+            &ProgressBar::hidden(),
+        );
+        let json = other.unwrap().1.json().unwrap().to_vec();
+        std::fs::write(&path, [Digest::of(&json).to_string().as_bytes(), b"\n", &json].concat()).unwrap();
+        assert_ne!(train(&documents(300), 300), first);
+        // Spoilt, it is trained anew.
+        std::fs::write(&path, [Digest::of(b"").to_string().as_bytes(), b"\n", &json].concat()).unwrap();
+        assert_eq!(train(&documents(300), 300), first);
+        assert_eq!(kept().len(), 1);
+        train(&documents(300), 301);
+        train(&documents(301), 300);
+        assert_eq!(kept().len(), 3);
+    }
+
+    #[test]
+    fn a_prepared_folder_that_was_changed_is_refused_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bar = ProgressBar::hidden();
+        prepare(&documents(100)[..], &Choice::Train(300), None, folder.path(), &bar).unwrap();
+        let refused = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+            let path = folder.path().join(name);
+            let good = std::fs::read(&path).unwrap();
+            let mut bad = good.clone();
+            change(&mut bad);
+            std::fs::write(&path, bad).unwrap();
+            let said = open(folder.path()).err().map(|e| e.to_string()).unwrap_or_default();
+            std::fs::write(&path, good).unwrap();
+            assert!(said.contains(name), "{said}");
+            said
+        };
+        let flip = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+        for name in [TRAIN, VALIDATION] {
+            assert!(refused(name, &flip).contains("its BLAKE3 is"));
+            assert!(refused(name, &|bytes| bytes.truncate(20)).contains("bytes of tokens is 4"));
+        }
+        assert!(refused(TOKENIZER, &flip).contains("expected the tokenizer.json"));
+        assert!(refused(ABOUT, &|text| text.extend(b"more = 1\n")).contains("unknown field `more`"));
+        std::fs::remove_file(folder.path().join(ABOUT)).unwrap();
+        assert!(
+            open(folder.path())
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("expected what `iota data prepare` writes")
+        );
+    }
+
+    #[test]
     fn one_document_is_cut() {
         let (data, [train, validation]) = prepared(&["x".repeat(10_000)], &Choice::Bytes);
         assert_eq!((train.len(), validation.len()), (9_500, 501));
@@ -314,7 +451,7 @@ mod tests {
     fn nothing_to_read_and_tokenizers_that_are_none_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |documents: &[String], choice: &Choice| {
-            prepare(documents, choice, folder.path(), &ProgressBar::hidden()).err().unwrap().to_string()
+            prepare(documents, choice, None, folder.path(), &ProgressBar::hidden()).err().unwrap().to_string()
         };
         assert!(refused(&[String::new()], &Choice::Bytes).contains("no text"));
         assert!(refused(&documents(3), &Choice::Train(7)).contains("bpe of 7 ids"));

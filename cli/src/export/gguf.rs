@@ -12,8 +12,11 @@
 use super::vocabulary::{self, Lists};
 use crate::failure::{Failure, Result};
 use crate::weights::Weights;
+use crate::whole::trouble;
 use engine::StageState;
-use engine::model::{Entry, Role};
+use engine::model::{Entry, Role, scaling};
+use kernels::rope::{Scaling, frequencies};
+use spec::Model;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -30,23 +33,55 @@ pub enum Element {
     F16,
 }
 
+/// A tensor of the file.
+struct Tensor<'a> {
+    name: String,
+    /// Extents, outermost first.
+    shape: &'a [usize],
+    element: Element,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    /// A parameter, its rows in the order of llama.cpp.
+    Parameter(&'a [f32], &'a Entry),
+    /// By what every pair's rotary frequency is divided.
+    Frequencies(&'a [f32]),
+}
+
 /// Writes it to `path`.
 pub fn write(weights: &Weights, states: &[StageState], element: Element, path: &Path) -> Result<()> {
-    let lists = vocabulary::lists(&weights.tokenizer, weights.run.model.vocab)?;
-    let failed = |e: std::io::Error| Failure::input(format!("{}: cannot be written ({e})", path.display()));
+    let model = &weights.run.model;
+    let lists = vocabulary::lists(&weights.tokenizer, model.vocab)?;
+    let divisors = frequency_divisors(model);
+    let shape = [divisors.len()];
+    let mut tensors: Vec<Tensor<'_>> = states.iter().flat_map(|state| parameters(state, element)).collect();
+    if model.rope_scaling.is_some() {
+        let source = Source::Frequencies(&divisors);
+        tensors.push(Tensor {
+            name: "rope_freqs.weight".into(),
+            shape: &shape,
+            element: Element::F32,
+            source,
+        });
+    }
+    let failed = |e: std::io::Error| trouble(path, &e);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-    file.write_all(&head(weights, states, element, &lists)).map_err(failed)?;
-    for (state, entry) in entries(states) {
-        let values = &state.weights()[entry.range.clone()];
+    file.write_all(&head(weights, &tensors, element, &lists)).map_err(failed)?;
+    for tensor in &tensors {
+        let values = match tensor.source {
+            Source::Parameter(values, entry) => interleaved(entry, values, model.head_dim() as usize),
+            Source::Frequencies(values) => values.to_vec(),
+        };
         let mut bytes = Vec::with_capacity(4 * values.len());
-        for &value in &interleaved(entry, values, weights.run.model.head_dim() as usize) {
-            if element_of(entry, element) == Element::F32 {
+        for value in values {
+            if tensor.element == Element::F32 {
                 bytes.extend_from_slice(&value.to_le_bytes());
                 continue;
             }
             let short = half::f16::from_f32(value);
             if !short.is_finite() {
-                let name = &entry.name;
+                let name = &tensor.name;
                 return Err(Failure::input(format!(
                     "--type f16: {name} holds {value}, which f16 cannot; use f32"
                 )));
@@ -59,16 +94,28 @@ pub fn write(weights: &Weights, states: &[StageState], element: Element, path: &
     file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)
 }
 
-fn entries(states: &[StageState]) -> impl Iterator<Item = (&StageState, &Entry)> {
-    states.iter().flat_map(|state| state.stage().layout().entries().iter().map(move |entry| (state, entry)))
+fn parameters(state: &StageState, element: Element) -> impl Iterator<Item = Tensor<'_>> {
+    state.stage().layout().entries().iter().map(move |entry| Tensor {
+        name: name(entry),
+        shape: &entry.shape,
+        element: if entry.shape.len() == 1 { Element::F32 } else { element },
+        source: Source::Parameter(&state.weights()[entry.range.clone()], entry),
+    })
+}
+
+/// What llama.cpp divides the plain rotary frequencies by.
+fn frequency_divisors(model: &Model) -> Vec<f32> {
+    let of = |scaling: Option<&Scaling>| frequencies(model.head_dim() as usize, model.rope_theta, scaling);
+    let pairs = of(None).into_iter().zip(of(scaling(model).as_ref()));
+    pairs.map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
 /// Everything before the values.
-fn head(weights: &Weights, states: &[StageState], element: Element, lists: &Lists) -> Vec<u8> {
+fn head(weights: &Weights, tensors: &[Tensor<'_>], element: Element, lists: &Lists) -> Vec<u8> {
     let pairs = pairs(weights, element, lists);
     let mut head = b"GGUF".to_vec();
     head.extend_from_slice(&3u32.to_le_bytes());
-    head.extend_from_slice(&(entries(states).count() as u64).to_le_bytes());
+    head.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
     head.extend_from_slice(&(pairs.len() as u64).to_le_bytes());
     for (key, value) in &pairs {
         string(&mut head, key);
@@ -76,19 +123,19 @@ fn head(weights: &Weights, states: &[StageState], element: Element, lists: &List
         value.write(&mut head);
     }
     let mut offset = 0u64;
-    for (_, entry) in entries(states) {
-        string(&mut head, &name(entry));
-        head.extend_from_slice(&(entry.shape.len() as u32).to_le_bytes());
-        for &extent in entry.shape.iter().rev() {
+    for tensor in tensors {
+        string(&mut head, &tensor.name);
+        head.extend_from_slice(&(tensor.shape.len() as u32).to_le_bytes());
+        for &extent in tensor.shape.iter().rev() {
             head.extend_from_slice(&(extent as u64).to_le_bytes());
         }
-        let (kind, width) = match element_of(entry, element) {
+        let (kind, width) = match tensor.element {
             Element::F32 => (0u32, 4),
             Element::F16 => (1, 2),
         };
         head.extend_from_slice(&kind.to_le_bytes());
         head.extend_from_slice(&offset.to_le_bytes());
-        offset += ((entry.range.len() * width).next_multiple_of(ALIGNMENT)) as u64;
+        offset += ((tensor.shape.iter().product::<usize>() * width).next_multiple_of(ALIGNMENT)) as u64;
     }
     pad(&mut head);
     head
@@ -172,10 +219,6 @@ fn string(to: &mut Vec<u8>, text: &str) {
 
 fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-}
-
-fn element_of(entry: &Entry, element: Element) -> Element {
-    if entry.shape.len() == 1 { Element::F32 } else { element }
 }
 
 /// The name that llama.cpp gives a tensor.

@@ -47,6 +47,19 @@ fn config(weights: &Weights, end: Option<u32>) -> Value {
     let model = &weights.run.model;
     // As they are in f32: the shortest decimal that reads back to the same value, not the f64 next to it.
     let norm_eps = model.norm_eps.to_string().parse::<f64>().unwrap_or(f64::from(model.norm_eps));
+    let mut rope = json!({ "rope_type": "default" });
+    if let Some(scaling) = &model.rope_scaling {
+        rope = json!({
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_max_position,
+        });
+    }
+    // Libraries before and after the change of name read one of each pair.
+    let rope_scaling = model.rope_scaling.map(|_| rope.clone());
+    rope["rope_theta"] = model.rope_theta.into();
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -60,9 +73,9 @@ fn config(weights: &Weights, end: Option<u32>) -> Value {
         "hidden_act": "silu",
         "max_position_embeddings": model.context,
         "rms_norm_eps": norm_eps,
-        // Libraries before and after the change of name read one of each pair.
         "rope_theta": model.rope_theta,
-        "rope_parameters": { "rope_type": "default", "rope_theta": model.rope_theta },
+        "rope_scaling": rope_scaling,
+        "rope_parameters": rope,
         "dtype": "float32",
         "torch_dtype": "float32",
         "attention_bias": false,

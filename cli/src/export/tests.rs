@@ -16,7 +16,7 @@ fn weights(place: &Path) -> Weights {
     std::fs::write(&text, "all work and no play; ".repeat(4000)).unwrap();
     let line = Line::parse_from(["new", "--text", &text.to_string_lossy(), "--seed", "7"]);
     let root = place.join("run");
-    new::make(&root, &line.recipe, &crate::data::prepare::Choice::Bytes).unwrap();
+    new::make(&root, &line.recipe).unwrap();
     weights_of(&root).unwrap()
 }
 

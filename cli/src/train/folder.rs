@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! run.toml                         what the run is
-//! objects/<digest>                 the two token shards
+//! objects/<digest>                 the two token shards, and tokenizer.json unless tokens are bytes
 //! checkpoints/step-<n>/            manifest.json, state-<stage>.safetensors, anchor-<stage>.safetensors
 //! metrics.jsonl                    one line a step
 //! events.out.tfevents.<time>.iota  the same for TensorBoard
@@ -12,13 +12,12 @@
 //! The folder and every checkpoint are written under another name, flushed to disk, and renamed: whole or not at all.
 
 use crate::failure::{Failure, Result};
-use crate::shards::Shards;
-use engine::data::TokenShard;
+use crate::shards::{self, Shards};
+use crate::whole::{settle, trouble, write};
+use engine::data::{TextTokenizer, TokenShard};
 use engine::train::{Checkpoint, CheckpointFile, Progress, StageRecord};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, Run};
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `format` says in a manifest.
@@ -64,9 +63,7 @@ impl TrainFolder {
                 let path = fresh.join(inside);
                 std::fs::create_dir_all(&path).map_err(|e| trouble(&path, &e))?;
             }
-            for bytes in [&shards.train, &shards.validation] {
-                write(&fresh.join("objects").join(Digest::of(bytes).to_string()), bytes)?;
-            }
+            shards.copy(&fresh.join("objects"))?;
             write(&fresh.join("run.toml"), run.to_toml().as_bytes())?;
             settle(&fresh, &root)
         })();
@@ -117,6 +114,11 @@ impl TrainFolder {
             )));
         }
         Ok(shard)
+    }
+
+    /// The run's tokenizer.
+    pub fn tokenizer(&self) -> Result<TextTokenizer> {
+        shards::tokenizer(self.run.data.tokenizer, &self.root.join("objects"))
     }
 
     /// Writes a checkpoint, then drops all but the newest few.
@@ -232,40 +234,4 @@ pub fn unix_time_s() -> f64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Writes a file whole or not at all.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fresh = path.with_extension("fresh");
-    write(&fresh, bytes)
-        .and_then(|()| settle(&fresh, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
-}
-
-pub fn trouble(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::input(format!("{}: {error}; nothing half-written is left", path.display()))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = (|| {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    })();
-    written.map_err(|e| trouble(path, &e))
-}
-
-/// Gives what is written its name, and waits until the disk knows it.
-fn settle(fresh: &Path, path: &Path) -> Result<()> {
-    let settled = (|| {
-        if fresh.is_dir() {
-            File::open(fresh)?.sync_all()?;
-        }
-        std::fs::rename(fresh, path)?;
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    })();
-    settled.map_err(|e| trouble(path, &e))
 }

@@ -1,8 +1,10 @@
 //! What a run says of itself: a line of JSON and a TensorBoard record a step, and the curve.
 
-use super::folder::{TrainFolder, replace, trouble, unix_time_s};
+use super::folder::{TrainFolder, unix_time_s};
 use super::{plot, tensorboard};
 use crate::failure::Result;
+use crate::judge::Judgement;
+use crate::whole::{replace, trouble};
 use engine::train::StepReport;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -43,8 +45,8 @@ impl Metrics {
         Ok(Self { lines, lines_path, events, events_path, losses, held_out })
     }
 
-    /// One training step.
-    pub fn step(&mut self, report: &StepReport, tokens_per_s: f64) -> Result<()> {
+    /// One training step, and at which rate and which share of the peak of fused multiply-adds the run goes.
+    pub fn step(&mut self, report: &StepReport, tokens_per_s: f64, fma_share: f64) -> Result<()> {
         let loss = nats(report.loss_q32);
         self.losses.push((report.steps_done, loss));
         self.line(&json!({
@@ -55,25 +57,34 @@ impl Metrics {
             "lr": report.lr,
             "gradient_norm": report.gradient_norm,
             "tokens_per_s": tokens_per_s.round(),
+            "fma_share": (fma_share * 1e3).round() / 1e3,
         }))?;
         let values = [
             ("loss/train", loss),
             ("lr", f64::from(report.lr)),
             ("gradient_norm", report.gradient_norm),
             ("tokens_per_s", tokens_per_s),
+            ("fma_share", fma_share),
         ];
         self.event(report.steps_done, &values)
     }
 
-    /// The loss on the validation shard after `steps` steps.
-    pub fn held_out(&mut self, steps: u64, loss: f64, bits_per_byte: f64) -> Result<()> {
+    /// What the model makes of held-out text after `steps` steps.
+    pub fn held_out(&mut self, steps: u64, judged: &Judgement) -> Result<()> {
         // A complete run that is resumed says nothing new.
         if self.held_out.last().is_some_and(|(last, _)| *last == steps) {
             return Ok(());
         }
-        self.held_out.push((steps, loss));
-        self.line(&json!({ "step": steps, "held_out": loss, "bits_per_byte": bits_per_byte }))?;
-        self.event(steps, &[("loss/held_out", loss), ("bits_per_byte", bits_per_byte)])
+        self.held_out.push((steps, judged.nats_per_token));
+        self.line(&json!({
+            "step": steps,
+            "held_out": judged.nats_per_token,
+            "bits_per_byte": judged.bits_per_byte,
+            "tokens": judged.tokens,
+            "bytes": judged.bytes,
+        }))?;
+        let values = [("loss/held_out", judged.nats_per_token), ("bits_per_byte", judged.bits_per_byte)];
+        self.event(steps, &values)
     }
 
     /// Draws `loss.svg`.

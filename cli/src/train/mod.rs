@@ -6,33 +6,37 @@ pub mod metrics;
 mod plot;
 mod tensorboard;
 
+use crate::data::prepare::Choice;
 use crate::failure::{Failure, Result};
+use crate::judge::{Judgement, judge};
 use crate::screen::Screen;
-use crate::shards::{self, Shards};
+use crate::shards::{Shards, Source};
+use crate::{peak, whole};
 use config::Config;
 use engine::cost::StageCost;
-use engine::data::TokenShard;
+use engine::data::{TextTokenizer, TokenShard};
 use engine::generate::{Sampling, generate};
 use engine::train::{TrainError, Trainer};
 use folder::TrainFolder;
 use kernels::SimdPath;
-use metrics::{Metrics, nats};
+use metrics::Metrics;
 use spec::Run;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a run takes that is told nothing else.
-const MINUTES_DEFAULT: f64 = 2.0;
+/// The tokenizer of a run that is told no other: byte-level BPE of so many ids.
+const TOKENIZER_DEFAULT: Choice = Choice::Train(4096);
 /// A checkpoint is written when the last is older than this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Time spent to find out how long a step takes.
 const PROBE: Duration = Duration::from_secs(2);
-/// Windows of the validation shard that are judged at every checkpoint.
-const JUDGED_WINDOWS: u64 = 32;
-/// Tokens of the sample at the end.
-const SAMPLE_TOKENS: usize = 200;
+/// Windows of the validation shard that are judged at every checkpoint, and at the end.
+const JUDGED_WINDOWS: [u64; 2] = [32, 1024];
+/// What the sample at the end goes on from, and its tokens.
+const PROMPT: &str = "The";
+const SAMPLE_TOKENS: usize = 120;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -40,18 +44,17 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with a run from its newest checkpoint
-    #[arg(long, value_name = "RUNFOLDER")]
+    #[arg(long, value_name = "RUNFOLDER", conflicts_with_all = ["text", "data", "tokenizer"])]
     resume: Option<PathBuf>,
-    /// Train on these UTF-8 text files instead of the default corpus
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
-    text: Vec<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// Cut the model into this many stages
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     stages: Option<u32>,
-    /// Length of the run in steps
+    /// Length of the run in steps [default: 400]
     #[arg(long, value_name = "N", conflicts_with_all = ["resume", "minutes"])]
     steps: Option<u32>,
-    /// Length of the run in minutes on this machine [default: 2]
+    /// Length of the run in minutes on this machine, instead of in steps
     #[arg(long, value_name = "M", conflicts_with = "resume", allow_negative_numbers = true)]
     minutes: Option<f64>,
     /// Seed of initial weights and sample order
@@ -92,10 +95,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         run.microbatch_tokens() * u64::from(run.inner.members),
         rayon::current_num_threads(),
     );
-    let validation = folder.shard(run.data.validation)?;
+    let held_out = HeldOut { shard: folder.shard(run.data.validation)?, tokenizer: folder.tokenizer()? };
     let mut metrics = Metrics::open(&folder, trainer.progress().steps(&run))?;
     let stop_at = arguments.stop_at.unwrap_or(u64::MAX);
-    let stopped = go(&folder, &mut trainer, &mut metrics, &validation, stop_at, &interrupted)?;
+    let stopped = go(&folder, &mut trainer, &mut metrics, &held_out, stop_at, &interrupted)?;
     let end = folder.save(&trainer.checkpoint())?;
     metrics.draw(&folder)?;
     println!("checkpoint  {}", end.display());
@@ -108,13 +111,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("stopped after step {steps}; go on with: {how}");
         return Ok(());
     }
-    conclude(&folder, &trainer, &mut metrics, &validation)
+    conclude(&folder, &trainer, &mut metrics, &held_out)
+}
+
+/// The text that a run is judged by.
+struct HeldOut {
+    shard: TokenShard,
+    tokenizer: TextTokenizer,
 }
 
 /// Makes a new run's folder and its trainer; nothing is written before everything is known to be usable.
 fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
     let config = Config::read(arguments.config.as_deref())?;
-    let shards = shards::prepare(&arguments.text)?;
+    let shards = arguments.source.shards(config.tokenizer()?.unwrap_or(TOKENIZER_DEFAULT))?;
     let mut run = config.run(shards.data(config.sequences()?))?;
     if let Some(stages) = arguments.stages {
         run.model.stages = config::cut(run.model.blocks(), stages)?;
@@ -122,15 +131,17 @@ fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
     if let Some(seed) = arguments.seed {
         run.seed = seed;
     }
-    let wrong = |e: &dyn std::fmt::Display| Failure::input(e.to_string());
-    run.check().map_err(|e| wrong(&e))?;
+    config.check(&run)?;
     if let Some(steps) = steps_of(arguments, &config, &run, &shards)? {
         set_length(&mut run, &config, steps)?;
     }
-    run.check().map_err(|e| wrong(&e))?;
-    let shard = TokenShard::from_bytes(shards.train.clone()).map_err(|e| wrong(&e))?;
-    let trainer = Trainer::new(&run, shard).map_err(|e| failed(&e))?;
-    eprintln!("{} tokens of {}", run.data.train_tokens, shards.source);
+    config.check(&run)?;
+    let trainer = Trainer::new(&run, shards.train()?).map_err(|e| failed(&e))?;
+    let part = &shards.prepared.train;
+    eprintln!(
+        "{} tokens ({} documents, {} bytes) of {}",
+        part.tokens, part.documents, part.bytes, shards.source
+    );
     Ok((TrainFolder::create(&arguments.runs, run, &shards)?, trainer))
 }
 
@@ -139,15 +150,14 @@ fn steps_of(arguments: &Arguments, config: &Config, run: &Run, shards: &Shards) 
     if let Some(steps) = arguments.steps {
         return Ok(Some(steps));
     }
-    if arguments.minutes.is_none() && config.sets("epoch", "steps") {
-        return Ok(None);
-    }
-    let minutes = arguments.minutes.unwrap_or(MINUTES_DEFAULT);
+    let Some(minutes) = arguments.minutes else {
+        // The default's, or the file's.
+        return Ok((!config.sets("epoch", "steps")).then(|| run.epoch.steps * run.epoch.count));
+    };
     if !(minutes.is_finite() && minutes > 0.0) {
         return Err(Failure::input(format!("--minutes is {minutes}, expected a positive number")));
     }
-    let shard = TokenShard::from_bytes(shards.train.clone()).map_err(|e| Failure::input(e.to_string()))?;
-    let mut probe = Trainer::new(run, shard).map_err(|e| failed(&e))?;
+    let mut probe = Trainer::new(run, shards.train()?).map_err(|e| failed(&e))?;
     // The first step also touches all memory for the first time.
     probe.step().map_err(|e| failed(&e))?;
     let (begin, mut steps) = (Instant::now(), 0);
@@ -190,7 +200,7 @@ fn go(
     folder: &TrainFolder,
     trainer: &mut Trainer,
     metrics: &mut Metrics,
-    validation: &TokenShard,
+    held_out: &HeldOut,
     stop_at: u64,
     interrupted: &AtomicBool,
 ) -> Result<bool> {
@@ -198,6 +208,7 @@ fn go(
     let total = run.total_steps();
     let first = trainer.progress().steps(run);
     let flops_per_step = flops_per_step(run);
+    let peak = 1e9 * peak::fma_gflops();
     let mut screen = Screen::new(total);
     let (began, mut saved, mut tokens) = (Instant::now(), Instant::now(), 0);
     let stopped = loop {
@@ -209,7 +220,7 @@ fn go(
             break true;
         }
         if saved.elapsed() >= CHECKPOINT_EVERY {
-            judge(trainer, metrics, validation)?;
+            note(trainer, metrics, held_out, JUDGED_WINDOWS[0])?;
             folder.save(&trainer.checkpoint())?;
             metrics.draw(folder)?;
             saved = Instant::now();
@@ -218,14 +229,15 @@ fn go(
         tokens += report.tokens;
         let seconds = began.elapsed().as_secs_f64();
         let rate = tokens as f64 / seconds;
-        metrics.step(&report, rate)?;
         let steps = report.steps_done - first;
+        let share = flops_per_step * steps as f64 / seconds / peak;
+        metrics.step(&report, rate, share)?;
         let left = seconds / steps as f64 * (total - report.steps_done) as f64;
         screen.show(report.steps_done, || {
             vec![format!(
-                "loss {:.3} nats, {rate:.0} tokens/s, {:.1} GFLOP/s, {left:.0} s left",
+                "loss {:.3} nats, {rate:.0} tokens/s, {:.0} % of the FMA peak, {left:.0} s left",
                 recent(&metrics.losses),
-                flops_per_step * steps as f64 / seconds / 1e9,
+                100.0 * share,
             )]
         });
     };
@@ -247,14 +259,12 @@ fn flops_per_step(run: &Run) -> f64 {
     microbatch as f64 * f64::from(run.inner.members)
 }
 
-/// Loss on the first windows of the validation shard, in nats per token and bits per byte.
-fn judge(trainer: &Trainer, metrics: &mut Metrics, validation: &TokenShard) -> Result<(f64, f64)> {
-    let loss = engine::evaluate::loss_q32(&trainer.stages(), validation, JUDGED_WINDOWS)
+/// Judges the model by held-out text, and writes it down.
+fn note(trainer: &Trainer, metrics: &mut Metrics, held_out: &HeldOut, windows: u64) -> Result<Judgement> {
+    let judged = judge(&trainer.stages(), &held_out.tokenizer, &held_out.shard, windows)
         .map_err(|e| Failure::input(format!("validation shard: {e}")))?;
-    let run = trainer.run();
-    let bits = shards::bits_per_byte(nats(loss));
-    metrics.held_out(trainer.progress().steps(run), nats(loss), bits)?;
-    Ok((nats(loss), bits))
+    metrics.held_out(trainer.progress().steps(trainer.run()), &judged)?;
+    Ok(judged)
 }
 
 /// The last words: loss, files, a sample.
@@ -262,20 +272,26 @@ fn conclude(
     folder: &TrainFolder,
     trainer: &Trainer,
     metrics: &mut Metrics,
-    validation: &TokenShard,
+    held_out: &HeldOut,
 ) -> Result<()> {
-    let (held_out, bits) = judge(trainer, metrics, validation)?;
+    let judged = note(trainer, metrics, held_out, JUDGED_WINDOWS[1])?;
     metrics.draw(folder)?;
-    let tokenizer = folder.run().data.tokenizer;
-    let prompt = "The ";
-    let mut tokens = shards::encode(tokenizer, prompt)?;
+    let wrong = |e: &dyn std::fmt::Display| Failure::run(e.to_string());
+    let mut tokens = held_out.tokenizer.encode(PROMPT).map_err(|e| wrong(&e))?;
     let sampling = Sampling { temperature: 0.8, seed: folder.run().seed };
-    generate(&trainer.stages(), &mut tokens, SAMPLE_TOKENS, sampling, |_| {})
-        .map_err(|e| Failure::run(e.to_string()))?;
-    let sample = String::from_utf8_lossy(&shards::decode(tokenizer, &tokens)?).into_owned();
-    folder::replace(&folder.path("sample.txt"), sample.as_bytes())?;
-    println!("loss        {:.3} nats per token in training, {held_out:.3} held out", recent(&metrics.losses));
-    println!("held out    {bits:.3} bits per byte");
+    generate(&trainer.stages(), &mut tokens, SAMPLE_TOKENS, sampling, |_| {}).map_err(|e| wrong(&e))?;
+    let sample = held_out.tokenizer.decode(&tokens).map_err(|e| wrong(&e))?;
+    let sample = String::from_utf8_lossy(&sample).into_owned();
+    whole::replace(&folder.path("sample.txt"), sample.as_bytes())?;
+    println!(
+        "loss        {:.3} nats per token in training, {:.3} held out",
+        recent(&metrics.losses),
+        judged.nats_per_token
+    );
+    println!(
+        "held out    {:.3} bits per byte ({} tokens, {} bytes)",
+        judged.bits_per_byte, judged.tokens, judged.bytes
+    );
     for (stage, state) in trainer.stages().iter().enumerate() {
         println!("weights {stage}   {}", state.weights_digest());
     }

@@ -5,7 +5,7 @@ use crate::replicas::{in_one_process, make_keys};
 use orchestrator::{Notice, Report};
 use std::path::PathBuf;
 
-const STEPS: u64 = 16;
+const STEPS: u64 = 8;
 const EPOCHS: u64 = 2;
 /// Sequences, context and members of the default run.
 const TOKENS_A_STEP: u64 = 4 * 128 * 4;
@@ -13,7 +13,7 @@ const TOKENS_A_STEP: u64 = 4 * 128 * 4;
 /// A step to act at, drawn from the clock: which one is told where a trial fails.
 fn some_step() -> (u32, u32) {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let drawn = clock.subsec_nanos() / 1000;
+    let drawn = clock.subsec_micros();
     let at = (drawn % EPOCHS as u32, drawn / 7 % (STEPS as u32 - 4));
     println!("acts after step {} of epoch {}", at.1, at.0);
     at

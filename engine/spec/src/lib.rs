@@ -11,6 +11,6 @@ mod operation;
 mod run;
 
 pub use digest::{Digest, NodeId, ParseHexError};
-pub use model::{Model, StageKind, StageShape};
+pub use model::{Model, RopeScaling, StageKind, StageShape};
 pub use operation::{Member, Operation, Outcome, Window};
 pub use run::{Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Mode, Outer, Run, SpecError, Tokenizer};

@@ -24,6 +24,23 @@ pub struct Model {
     pub rope_theta: f64,
     /// Blocks in each stage, head first. The list of length one is the whole model in one stage.
     pub stages: Vec<u32>,
+    /// Llama 3's scaling of the rotary frequencies; none where a model's context is the one it was made for.
+    pub rope_scaling: Option<RopeScaling>,
+}
+
+/// Llama 3's scaling of rotary frequencies: a pair that turns less than `low_freq_factor` times within the original context
+/// turns `factor` times slower, one that turns more than `high_freq_factor` times as before, one between in between.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RopeScaling {
+    /// By what slow pairs are slowed down.
+    pub factor: f64,
+    /// Turns below which a pair is slow.
+    pub low_freq_factor: f64,
+    /// Turns above which a pair is fast.
+    pub high_freq_factor: f64,
+    /// Tokens of the original context.
+    pub original_max_position: u32,
 }
 
 /// What a stage holds besides its blocks.
@@ -140,6 +157,7 @@ mod tests {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: stages.to_vec(),
+            rope_scaling: None,
         }
     }
 

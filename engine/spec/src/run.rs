@@ -324,6 +324,29 @@ impl Run {
             format!("{:?}", m.stages),
             "1 to 256 stages of at least one block each",
         )?;
+        if let Some(scaling) = &m.rope_scaling {
+            let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+            let positive = |x: f64| x.is_finite() && x > 0.0;
+            require(
+                scaling.factor.is_finite() && scaling.factor >= 1.0,
+                "model.rope_scaling.factor",
+                scaling.factor,
+                "a number of at least 1",
+            )?;
+            require(positive(low), "model.rope_scaling.low_freq_factor", low, "a positive number")?;
+            require(
+                positive(high) && high > low,
+                "model.rope_scaling.high_freq_factor",
+                high,
+                "a number above model.rope_scaling.low_freq_factor",
+            )?;
+            require(
+                scaling.original_max_position > 0,
+                "model.rope_scaling.original_max_position",
+                scaling.original_max_position,
+                "a positive number",
+            )?;
+        }
         let d = &self.data;
         require(d.sequences > 0, "data.sequences", d.sequences, "a positive number")?;
         require(

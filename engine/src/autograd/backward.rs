@@ -1,6 +1,6 @@
 //! The way back: one match arm per op.
 
-use super::{Node, Op, ParameterId, Parameters, Tape, Var};
+use super::{Node, Nodes, Op, ParameterId, Parameters, Tape, Var};
 use crate::tensor::Tensor;
 use kernels::{attention, embedding, matmul, residual, rms_norm, rope, swiglu};
 
@@ -19,42 +19,35 @@ impl Tape {
         seed: Option<Tensor>,
         gradients: &mut [f32],
     ) -> Option<Tensor> {
-        let mut walk = Walk {
-            parameters,
-            gradients,
-            pending: self.nodes.iter().map(|_| None).collect(),
-            nodes: self.nodes,
-            of_input: None,
-        };
-        if let (Some(seed), Some(last)) = (seed, walk.nodes.len().checked_sub(1)) {
-            assert_eq!(seed.shape(), walk.nodes[last].value.shape(), "backward: shape of the seed");
-            walk.pending[last] = Some(seed);
+        let mut walk = Walk { parameters, gradients, nodes: self.nodes, of_input: None };
+        if let Some(last) = walk.nodes.last_mut() {
+            if let (Some(seed), Some(value)) = (&seed, &last.value) {
+                assert_eq!(seed.shape(), value.shape(), "backward: shape of the seed");
+            }
+            last.gradient = seed;
         }
         while let Some(node) = walk.nodes.pop() {
-            let dy = walk.pending.pop().flatten();
-            walk.visit(node, dy);
+            walk.visit(node);
         }
         walk.of_input
     }
 }
 
-/// Backward under way: the nodes still to visit, and for each the sum of the gradients met so far.
+/// Backward under way: the nodes still to visit.
 struct Walk<'a> {
     parameters: Parameters<'a>,
     gradients: &'a mut [f32],
-    nodes: Vec<Node>,
-    pending: Vec<Option<Tensor>>,
+    nodes: Nodes,
     of_input: Option<Tensor>,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, node: Node, dy: Option<Tensor>) {
-        let y = node.value;
+    fn visit(&mut self, node: Node) {
         if let Op::CrossEntropy { logits, gradient } = node.op {
             return self.give(logits, gradient);
         }
         // Every other op's value is consumed by a later one, or is the last and seeded.
-        let dy = dy.expect("backward: a value that leads nowhere, or no seed");
+        let dy = node.gradient.expect("backward: a value that leads nowhere, or no seed");
         match node.op {
             Op::Input => self.of_input = Some(dy),
             Op::CrossEntropy { .. } => unreachable!("visited above"),
@@ -63,27 +56,52 @@ impl Walk<'_> {
                 let args = embedding::Backward { vocab, dim, tokens: &tokens, dy: dy.data() };
                 embedding::backward(&args, self.gradient(table));
             }
-            Op::RmsNorm { x, weight, r } => {
-                let mut dx = Tensor::unwritten(dy.shape());
+            Op::RmsNorm { x, weight, r, .. } => {
+                // The output, if it was made again, is not needed any more.
+                drop(node.value);
                 let w = self.parameters.view(weight).data;
-                let input = &self.nodes[x.0].value;
-                let (rows, dim) = (input.rows(), input.cols());
-                let args = rms_norm::Backward { rows, dim, x: input.data(), w, r: &r, dy: dy.data() };
                 let range = self.parameters.layout.entries()[weight.0].range.clone();
-                rms_norm::backward(&args, dx.data_mut(), &mut self.gradients[range]);
-                self.give(x, dx);
+                let pending = self.nodes[x.0].gradient.take();
+                let input = kept(&self.nodes, x);
+                let (rows, dim) = (input.rows(), input.cols());
+                let args = rms_norm::Backward { rows, dim, x: input.data(), w, r: r.data(), dy: dy.data() };
+                match pending {
+                    Some(mut sum) => {
+                        rms_norm::backward_add(&args, sum.data_mut(), &mut self.gradients[range]);
+                        self.nodes[x.0].gradient = Some(sum);
+                    }
+                    None => {
+                        let mut dx = Tensor::unwritten(dy.shape());
+                        rms_norm::backward(&args, dx.data_mut(), &mut self.gradients[range]);
+                        self.nodes[x.0].gradient = Some(dx);
+                    }
+                }
             }
-            Op::Linear { x, weight } => {
+            Op::Linear { x, weight, residual } => {
+                self.remember(x);
                 let w = self.parameters.view(weight);
                 let (tokens, out, into) = (dy.rows(), w.shape[0], w.shape[1]);
-                let input = &self.nodes[x.0].value;
-                let dw = matmul::Matmul { m: out, n: into, k: tokens, a: dy.data(), b: input.data() };
                 let range = self.parameters.layout.entries()[weight.0].range.clone();
+                let pending = self.nodes[x.0].gradient.take();
+                let input = kept(&self.nodes, x);
+                let dw = matmul::Matmul { m: out, n: into, k: tokens, a: dy.data(), b: input.data() };
                 matmul::tn(&dw, &mut self.gradients[range]);
-                let mut dx = Tensor::unwritten(&[tokens, into]);
                 let args = matmul::Matmul { m: tokens, n: into, k: out, a: dy.data(), b: w.data };
-                matmul::nn(&args, dx.data_mut());
-                self.give(x, dx);
+                let dx = match pending {
+                    Some(mut sum) => {
+                        matmul::nn_add(&args, sum.data_mut());
+                        sum
+                    }
+                    None => {
+                        let mut dx = Tensor::unwritten(&[tokens, into]);
+                        matmul::nn(&args, dx.data_mut());
+                        dx
+                    }
+                };
+                self.nodes[x.0].gradient = Some(dx);
+                if let Some(residual) = residual {
+                    self.give(residual, dy);
+                }
             }
             Op::Rope { x, rotary, seq } => {
                 let mut dx = Tensor::unwritten(dy.shape());
@@ -91,7 +109,8 @@ impl Walk<'_> {
                 self.give(x, dx);
             }
             Op::Attention { q, k, v, shape, m, l } => {
-                let value = |var: Var| &self.nodes[var.0].value;
+                let o = node.value.expect("backward: the output of an attention was forgotten");
+                let value = |var: Var| kept(&self.nodes, var);
                 let like = |var: Var| Tensor::unwritten(value(var).shape());
                 let (mut dq, mut dk, mut dv) = (like(q), like(k), like(v));
                 let args = attention::Backward {
@@ -99,9 +118,9 @@ impl Walk<'_> {
                     q: value(q).data(),
                     k: value(k).data(),
                     v: value(v).data(),
-                    o: y.data(),
-                    m: &m,
-                    l: &l,
+                    o: o.data(),
+                    m: m.data(),
+                    l: l.data(),
                     dout: dy.data(),
                 };
                 attention::backward(&args, dq.data_mut(), dk.data_mut(), dv.data_mut());
@@ -110,25 +129,47 @@ impl Walk<'_> {
                 self.give(v, dv);
             }
             Op::SwiGlu { gate, up } => {
+                drop(node.value);
                 let (mut dg, mut du) = (Tensor::unwritten(dy.shape()), Tensor::unwritten(dy.shape()));
-                let (g, u) = (self.nodes[gate.0].value.data(), self.nodes[up.0].value.data());
+                let (g, u) = (kept(&self.nodes, gate).data(), kept(&self.nodes, up).data());
                 let args = swiglu::Backward { g, u, dh: dy.data() };
                 swiglu::backward(&args, dg.data_mut(), du.data_mut());
                 self.give(gate, dg);
                 self.give(up, du);
             }
-            Op::Add { a, b } => {
-                // Both operands have the gradient of the sum; the second needs values of its own.
-                let copy = Tensor::copy_of(dy.view());
-                self.give(a, dy);
-                self.give(b, copy);
-            }
         }
+    }
+
+    /// Makes a forgotten value again.
+    fn remember(&mut self, var: Var) {
+        let node = &self.nodes[var.0];
+        if node.value.is_some() {
+            return;
+        }
+        let value = match &node.op {
+            Op::RmsNorm { x, weight, eps, r } => {
+                let (input, w) = (kept(&self.nodes, *x), self.parameters.view(*weight).data);
+                let mut y = Tensor::unwritten(input.shape());
+                let mut again = Tensor::unwritten(r.shape());
+                let (rows, dim) = (input.rows(), input.cols());
+                let args = rms_norm::Forward { rows, dim, eps: *eps, x: input.data(), w };
+                rms_norm::forward(&args, y.data_mut(), again.data_mut());
+                Some(y)
+            }
+            Op::SwiGlu { gate, up } => {
+                let (g, u) = (kept(&self.nodes, *gate), kept(&self.nodes, *up));
+                let mut h = Tensor::unwritten(g.shape());
+                swiglu::forward(&swiglu::Forward { g: g.data(), u: u.data() }, h.data_mut());
+                Some(h)
+            }
+            _ => None,
+        };
+        self.nodes[var.0].value = value;
     }
 
     /// Hands a consumer's gradient to the value it used.
     fn give(&mut self, var: Var, gradient: Tensor) {
-        match &mut self.pending[var.0] {
+        match &mut self.nodes[var.0].gradient {
             Some(sum) => residual::accumulate(sum.data_mut(), gradient.data()),
             empty => *empty = Some(gradient),
         }
@@ -138,4 +179,9 @@ impl Walk<'_> {
     fn gradient(&mut self, id: ParameterId) -> &mut [f32] {
         &mut self.gradients[self.parameters.layout.entries()[id.0].range.clone()]
     }
+}
+
+/// A value that the forward pass kept, or that was made again.
+fn kept(nodes: &[Node], var: Var) -> &Tensor {
+    nodes[var.0].value.as_ref().expect("backward: a value that was forgotten and cannot be made again")
 }

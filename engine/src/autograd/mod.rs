@@ -9,13 +9,17 @@
 //! last on the tape to the first, and, within one op, from its first operand to its last. Three consumers q, k, v, made
 //! in that order, give `(dv + dk) + dq`. Gradients of parameters go straight into the caller's accumulating buffers, in
 //! the same order of nodes; the kernels say how one op adds to them.
+//!
+//! **Memory.** A value that backward does not need, or can cheaply make again, is [forgotten](Tape::forget) as soon as
+//! forward has read it: outputs of norms and of SwiGLU are recomputed from their inputs when the first op asks for them.
 
 mod backward;
 
 use crate::model::{Layout, Rotary};
-use crate::tensor::{Tensor, View};
+use crate::tensor::{Tensor, Tokens, View};
 use kernels::attention::Shape;
-use kernels::{attention, cross_entropy, embedding, matmul, residual, rms_norm, rope, swiglu};
+use kernels::{attention, cross_entropy, embedding, matmul, rms_norm, rope, swiglu};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A value on the tape.
@@ -36,28 +40,66 @@ pub struct Parameters<'a> {
 }
 
 /// The record of one forward pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tape {
-    nodes: Vec<Node>,
+    nodes: Nodes,
 }
 
 #[derive(Debug)]
 struct Node {
     op: Op,
-    value: Tensor,
+    /// Absent once forgotten.
+    value: Option<Tensor>,
+    /// The sum of the gradients that consumers have handed over.
+    gradient: Option<Tensor>,
 }
 
 #[derive(Debug)]
 enum Op {
     Input,
-    Embedding { table: ParameterId, tokens: Vec<u32> },
-    RmsNorm { x: Var, weight: ParameterId, r: Vec<f32> },
-    Linear { x: Var, weight: ParameterId },
+    Embedding { table: ParameterId, tokens: Tokens },
+    RmsNorm { x: Var, weight: ParameterId, eps: f32, r: Tensor },
+    Linear { x: Var, weight: ParameterId, residual: Option<Var> },
     Rope { x: Var, rotary: Arc<Rotary>, seq: usize },
-    Attention { q: Var, k: Var, v: Var, shape: Shape, m: Vec<f32>, l: Vec<f32> },
+    Attention { q: Var, k: Var, v: Var, shape: Shape, m: Tensor, l: Tensor },
     SwiGlu { gate: Var, up: Var },
-    Add { a: Var, b: Var },
     CrossEntropy { logits: Var, gradient: Tensor },
+}
+
+/// The nodes of a tape, whose room a thread keeps for its next tape.
+#[derive(Debug)]
+struct Nodes(Vec<Node>);
+
+thread_local! {
+    static KEPT: RefCell<Vec<Vec<Node>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self { nodes: Nodes(KEPT.with_borrow_mut(Vec::pop).unwrap_or_default()) }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        let mut nodes = std::mem::take(&mut self.0);
+        nodes.clear();
+        // Dropped while its thread ends, it finds no place any more and is simply freed.
+        let _ = KEPT.try_with(|kept| kept.borrow_mut().push(nodes));
+    }
+}
+
+impl std::ops::Deref for Nodes {
+    type Target = Vec<Node>;
+    fn deref(&self) -> &Vec<Node> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Nodes {
+    fn deref_mut(&mut self) -> &mut Vec<Node> {
+        &mut self.0
+    }
 }
 
 impl<'a> Parameters<'a> {
@@ -70,35 +112,46 @@ impl<'a> Parameters<'a> {
 
 impl Tape {
     /// The tensor a value stands for.
+    ///
+    /// # Panics
+    /// When it was forgotten: a bug of the caller.
     pub fn value(&self, var: Var) -> &Tensor {
-        &self.nodes[var.0].value
+        self.nodes[var.0].value.as_ref().expect("tape: a value read after it was forgotten")
     }
 
     /// The value made last; `None` on an empty tape.
     pub fn last(&self) -> Option<&Tensor> {
-        self.nodes.last().map(|node| &node.value)
+        self.nodes.last()?.value.as_ref()
     }
 
     /// The value made last, owned.
     pub fn into_last(mut self) -> Option<Tensor> {
-        self.nodes.pop().map(|node| node.value)
+        self.nodes.pop()?.value
     }
 
     /// The tensor that came from outside, if the tape began with one.
-    pub fn into_input(self) -> Option<Tensor> {
-        let first = self.nodes.into_iter().next()?;
-        matches!(first.op, Op::Input).then_some(first.value)
+    pub fn into_input(mut self) -> Option<Tensor> {
+        let first = self.nodes.drain(..).next()?;
+        if matches!(first.op, Op::Input) { first.value } else { None }
+    }
+
+    /// Lets go of a value that no further op of the forward pass reads. Backward must be able to do without it or to make
+    /// it again: it does not read the inputs of [`Tape::rope`], and makes outputs of [`Tape::rms_norm`] and
+    /// [`Tape::swiglu`].
+    pub fn forget(&mut self, var: Var) {
+        self.nodes[var.0].value = None;
     }
 
     /// Number of f32 values the tape holds on to.
     pub fn values(&self) -> usize {
+        let len = |tensor: &Tensor| tensor.data().len();
         let kept = |node: &Node| match &node.op {
-            Op::RmsNorm { r, .. } => r.len(),
-            Op::Attention { m, l, .. } => m.len() + l.len(),
-            Op::CrossEntropy { gradient, .. } => gradient.data().len(),
+            Op::RmsNorm { r, .. } => len(r),
+            Op::Attention { m, l, .. } => len(m) + len(l),
+            Op::CrossEntropy { gradient, .. } => len(gradient),
             _ => 0,
         };
-        self.nodes.iter().map(|node| node.value.data().len() + kept(node)).sum()
+        self.nodes.iter().map(|node| node.value.as_ref().map_or(0, len) + kept(node)).sum()
     }
 
     /// A tensor from outside, whose gradient [`Tape::backward`] returns. At most one per tape.
@@ -112,25 +165,51 @@ impl Tape {
         let (vocab, dim) = (view.shape[0], view.shape[1]);
         let mut y = Tensor::unwritten(&[tokens.len(), dim]);
         embedding::forward(&embedding::Forward { vocab, dim, tokens, table: view.data }, y.data_mut());
-        self.push(Op::Embedding { table, tokens: tokens.to_vec() }, y)
+        self.push(Op::Embedding { table, tokens: Tokens::copy_of(tokens) }, y)
     }
 
     /// Rows of `x` over their root mean square, times `weight`.
     pub fn rms_norm(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId, eps: f32) -> Var {
         let (input, w) = (self.value(x), parameters.view(weight).data);
         let (rows, dim) = (input.rows(), input.cols());
-        let (mut y, mut r) = (Tensor::unwritten(input.shape()), vec![0.0; rows]);
-        rms_norm::forward(&rms_norm::Forward { rows, dim, eps, x: input.data(), w }, y.data_mut(), &mut r);
-        self.push(Op::RmsNorm { x, weight, r }, y)
+        let (mut y, mut r) = (Tensor::unwritten(input.shape()), Tensor::unwritten(&[rows]));
+        let args = rms_norm::Forward { rows, dim, eps, x: input.data(), w };
+        rms_norm::forward(&args, y.data_mut(), r.data_mut());
+        self.push(Op::RmsNorm { x, weight, eps, r }, y)
     }
 
     /// `x * weight^T`: [rows, out] from [rows, in] and [out, in].
     pub fn linear(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId) -> Var {
+        self.product(parameters, x, weight, None)
+    }
+
+    /// `residual + x * weight^T`.
+    pub fn linear_add(
+        &mut self,
+        parameters: Parameters<'_>,
+        x: Var,
+        weight: ParameterId,
+        residual: Var,
+    ) -> Var {
+        self.product(parameters, x, weight, Some(residual))
+    }
+
+    fn product(
+        &mut self,
+        parameters: Parameters<'_>,
+        x: Var,
+        weight: ParameterId,
+        residual: Option<Var>,
+    ) -> Var {
         let (input, w) = (self.value(x), parameters.view(weight));
         let (m, n, k) = (input.rows(), w.shape[0], w.shape[1]);
         let mut y = Tensor::unwritten(&[m, n]);
-        matmul::nt(&matmul::Matmul { m, n, k, a: input.data(), b: w.data }, y.data_mut());
-        self.push(Op::Linear { x, weight }, y)
+        let args = matmul::Matmul { m, n, k, a: input.data(), b: w.data };
+        match residual {
+            Some(residual) => matmul::nt_add(&args, self.value(residual).data(), y.data_mut()),
+            None => matmul::nt(&args, y.data_mut()),
+        }
+        self.push(Op::Linear { x, weight, residual }, y)
     }
 
     /// `x`, sequences of `seq` rows, with every head turned by the angle of its token's position.
@@ -144,14 +223,14 @@ impl Tape {
     pub fn attention(&mut self, q: Var, k: Var, v: Var, shape: Shape) -> Var {
         let mut o = Tensor::unwritten(self.value(q).shape());
         let rows = shape.batch * shape.heads * shape.seq;
-        let (mut m, mut l) = (vec![0.0; rows], vec![0.0; rows]);
+        let (mut m, mut l) = (Tensor::unwritten(&[rows]), Tensor::unwritten(&[rows]));
         let args = attention::Forward {
             shape,
             q: self.value(q).data(),
             k: self.value(k).data(),
             v: self.value(v).data(),
         };
-        attention::forward(&args, o.data_mut(), &mut m, &mut l);
+        attention::forward(&args, o.data_mut(), m.data_mut(), l.data_mut());
         self.push(Op::Attention { q, k, v, shape, m, l }, o)
     }
 
@@ -163,26 +242,21 @@ impl Tape {
         self.push(Op::SwiGlu { gate, up }, h)
     }
 
-    /// `a + b`.
-    pub fn add(&mut self, a: Var, b: Var) -> Var {
-        let mut y = Tensor::unwritten(self.value(a).shape());
-        residual::add(self.value(a).data(), self.value(b).data(), y.data_mut());
-        self.push(Op::Add { a, b }, y)
-    }
-
-    /// Loss of each row of `logits` against its target, in nats: [rows]. Backward starts from their mean.
+    /// Loss of each row of `logits` against its target, in nats: [rows]. Backward starts from their mean. The logits are
+    /// forgotten.
     pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Var {
-        let z = self.value(logits);
-        let (rows, vocab) = (z.rows(), z.cols());
-        let (mut loss, mut gradient) = (Tensor::unwritten(&[rows]), Tensor::unwritten(z.shape()));
+        // The gradient stands where the logits stood.
+        let mut gradient =
+            self.nodes[logits.0].value.take().expect("tape: logits read after they were forgotten");
+        let (rows, vocab) = (gradient.rows(), gradient.cols());
+        let mut loss = Tensor::unwritten(&[rows]);
         let weight = (1.0 / rows as f64) as f32;
-        let args = cross_entropy::Forward { rows, vocab, logits: z.data(), targets, weight };
-        cross_entropy::forward(&args, loss.data_mut(), gradient.data_mut());
+        cross_entropy::forward_in_place(vocab, targets, weight, loss.data_mut(), gradient.data_mut());
         self.push(Op::CrossEntropy { logits, gradient }, loss)
     }
 
     fn push(&mut self, op: Op, value: Tensor) -> Var {
-        self.nodes.push(Node { op, value });
+        self.nodes.push(Node { op, value: Some(value), gradient: None });
         Var(self.nodes.len() - 1)
     }
 }

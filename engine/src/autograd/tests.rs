@@ -99,9 +99,9 @@ fn a_value_used_three_times_gets_its_gradients_last_consumer_first() {
     let (q, k, v) = (ParameterId(1), ParameterId(2), ParameterId(3));
     let mut tape = Tape::default();
     let x = tape.input(Tensor::new(&[5, 24], noise(120, 1, 1.0)));
-    let three = [q, k, v].map(|id| tape.linear(parameters, x, id));
-    let sum = tape.add(three[0], three[1]);
-    tape.add(sum, three[2]);
+    let of_q = tape.linear(parameters, x, q);
+    let with_k = tape.linear_add(parameters, x, k, of_q);
+    tape.linear_add(parameters, x, v, with_k);
     let dy = noise(120, 2, 1.0);
     let mut gradients = vec![0.0; weights.len()];
     let dx = tape.backward(parameters, Some(Tensor::new(&[5, 24], dy.clone())), &mut gradients).unwrap();

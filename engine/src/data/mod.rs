@@ -20,7 +20,8 @@ mod order;
 mod tokenizer;
 mod writer;
 
-pub use order::Permutation;
+pub use crate::tensor::Tokens;
+use order::Permutation;
 pub use tokenizer::{TextTokenizer, TokenizerError};
 pub use writer::{ShardFile, ShardWriter};
 
@@ -43,12 +44,12 @@ pub struct TokenShard {
 }
 
 /// Inputs and targets of one microbatch, `sequences` rows of `context` tokens each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Microbatch {
     /// What the head reads.
-    pub inputs: Vec<u32>,
+    pub inputs: Tokens,
     /// What the tail is judged by: the inputs one token later.
-    pub targets: Vec<u32>,
+    pub targets: Tokens,
 }
 
 /// Bytes of one token in a shard file.
@@ -171,19 +172,26 @@ impl TokenShard {
     /// The shard is shorter than a window or holds a token beyond the vocabulary.
     pub fn microbatch(&self, run: &Run, epoch: u32, microbatch: u64) -> Result<Microbatch, DataError> {
         let windows = self.windows(run.model.context);
-        let sequences = u64::from(run.data.sequences);
-        let mut batch = Microbatch { inputs: Vec::new(), targets: Vec::new() };
-        for row in 0..sequences {
-            // Wraps only beyond 2^64 sequences, where it is still a pure function.
-            let sequence = microbatch.wrapping_mul(sequences).wrapping_add(row);
-            let (Some(pass), Some(slot)) = (sequence.checked_div(windows), sequence.checked_rem(windows))
-            else {
-                return Err(self.too_short(run));
-            };
-            let window = Permutation::new(run.seed, epoch, pass, windows).at(slot);
-            self.append_window(run, window, &mut batch)?;
+        if windows == 0 {
+            return Err(self.too_short(run));
         }
-        Ok(batch)
+        let (sequences, context) = (u64::from(run.data.sequences), u64::from(run.model.context));
+        // Positions of a sequence follow one another: its window is drawn once.
+        let mut drawn = None;
+        self.batch(run, (sequences * context) as usize, |index| {
+            let (row, offset) = (index as u64 / context, index as u64 % context);
+            let window = match drawn {
+                Some((of, window)) if of == row => window,
+                _ => {
+                    // Wraps only beyond 2^64 sequences, where it is still a pure function.
+                    let sequence = microbatch.wrapping_mul(sequences).wrapping_add(row);
+                    let (pass, slot) = (sequence / windows, sequence % windows);
+                    Permutation::new(run.seed, epoch, pass, windows).at(slot)
+                }
+            };
+            drawn = Some((row, window));
+            window * context + offset
+        })
     }
 
     /// Window `window` as a microbatch of one sequence, in the order of the file: what validation reads.
@@ -194,28 +202,25 @@ impl TokenShard {
         if window >= self.windows(run.model.context) {
             return Err(self.too_short(run));
         }
-        let mut batch = Microbatch { inputs: Vec::new(), targets: Vec::new() };
-        self.append_window(run, window, &mut batch)?;
-        Ok(batch)
+        let context = u64::from(run.model.context);
+        self.batch(run, context as usize, |index| window * context + index as u64)
     }
 
-    fn append_window(&self, run: &Run, window: u64, batch: &mut Microbatch) -> Result<(), DataError> {
-        let context = u64::from(run.model.context);
-        let first = window * context;
-        for position in first..=first + context {
-            let found = self.token(position);
-            let vocab = run.model.vocab;
-            if found >= vocab {
-                return Err(DataError::Vocabulary { digest: self.digest, position, found, vocab });
-            }
-            if position < first + context {
-                batch.inputs.push(found);
-            }
-            if position > first {
-                batch.targets.push(found);
-            }
-        }
-        Ok(())
+    /// The tokens at `len` positions, and those that follow them.
+    fn batch(
+        &self,
+        run: &Run,
+        len: usize,
+        mut position: impl FnMut(usize) -> u64,
+    ) -> Result<Microbatch, DataError> {
+        let vocab = run.model.vocab;
+        let token = |position: u64| match self.token(position) {
+            found if found < vocab => Ok(found),
+            found => Err(DataError::Vocabulary { digest: self.digest, position, found, vocab }),
+        };
+        let inputs = Tokens::try_from_fn(len, |index| token(position(index)))?;
+        let targets = Tokens::try_from_fn(len, |index| token(position(index) + 1))?;
+        Ok(Microbatch { inputs, targets })
     }
 
     /// The token at `position`, below [`TokenShard::count`].

@@ -15,7 +15,8 @@ fn a_pass_shows_every_window_once_and_passes_differ() {
             .flat_map(|batch| batch.inputs.chunks(12).map(<[u32]>::to_vec).collect::<Vec<_>>())
             .collect()
     };
-    let in_file: Vec<Vec<u32>> = (0..windows).map(|w| shard.window(&run, w).unwrap().inputs).collect();
+    let in_file: Vec<Vec<u32>> =
+        (0..windows).map(|w| shard.window(&run, w).unwrap().inputs.to_vec()).collect();
     let sorted = |mut rows: Vec<Vec<u32>>| {
         rows.sort();
         rows
@@ -36,7 +37,7 @@ fn targets_are_the_inputs_one_token_later() {
     let shard = TokenShard::from_bytes(shard_bytes(&tokens, Width::Two).unwrap()).unwrap();
     let batch = shard.microbatch(&run(&[1]), 3, 5).unwrap();
     assert_eq!((batch.inputs.len(), batch.targets.len()), (24, 24));
-    assert!(batch.inputs.iter().zip(&batch.targets).all(|(input, target)| input + 1 == *target));
+    assert!(batch.inputs.iter().zip(&*batch.targets).all(|(input, target)| input + 1 == *target));
     assert!(batch.inputs[0].is_multiple_of(12) && batch.inputs[12].is_multiple_of(12));
 }
 

@@ -4,7 +4,7 @@ use spec::Digest;
 use std::sync::mpsc::Receiver;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
 /// Ends a document in a tokenizer trained here; its id is 0.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -167,6 +167,27 @@ impl TextTokenizer {
         }
     }
 
+    /// Bytes of text that tokens stand for: what a loss over them is divided by to give bits per byte. The token that ends
+    /// a document stands for none. A byte-level token counts with its own bytes, also where it is a part of a character.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub fn text_bytes(&self, tokens: &[u32]) -> Result<u64, TokenizerError> {
+        let end = self.end_of_text();
+        let text: Vec<u32> = tokens.iter().copied().filter(|&token| Some(token) != end).collect();
+        let Kind::File { tokenizer, .. } = &self.kind else { return Ok(text.len() as u64) };
+        if !matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            return Ok(self.decode(&text)?.len() as u64);
+        }
+        // In the alphabet of byte-level tokens every letter is a byte; added tokens are written as they are.
+        let added = tokenizer.get_added_tokens_decoder();
+        let bytes = |token: &u32| match added.get(token) {
+            Some(added) => added.content.len(),
+            None => tokenizer.id_to_token(*token).map_or(0, |letters| letters.chars().count()),
+        };
+        Ok(text.iter().map(|token| bytes(token) as u64).sum())
+    }
+
     /// Tokens to text; ids the tokenizer does not know are left out.
     ///
     /// # Errors
@@ -219,6 +240,22 @@ mod tests {
         let spelled = bpe.encode(END_OF_TEXT).unwrap();
         assert!(!spelled.contains(&0), "text is never a special token: {spelled:?}");
         assert_eq!(bpe.decode(&spelled).unwrap(), END_OF_TEXT.as_bytes());
+    }
+
+    #[test]
+    fn tokens_stand_for_as_many_bytes_as_their_text_has() {
+        let bpe = trained(400, 300).unwrap();
+        let text = format!("{TEXT}漢字 🦀 {END_OF_TEXT}");
+        for tokenizer in [&bpe, &TextTokenizer::bytes()] {
+            let mut tokens = tokenizer.encode(&text).unwrap();
+            // Cut anywhere, inside a character too, the parts add up.
+            for cut in 0..tokens.len() {
+                let bytes = |tokens| tokenizer.text_bytes(tokens).unwrap();
+                assert_eq!(bytes(&tokens[..cut]) + bytes(&tokens[cut..]), text.len() as u64, "cut at {cut}");
+            }
+            tokens.extend(tokenizer.end_of_text());
+            assert_eq!(tokenizer.text_bytes(&tokens).unwrap(), text.len() as u64, "an end is no text");
+        }
     }
 
     #[test]

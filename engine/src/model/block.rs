@@ -1,10 +1,11 @@
 //! One Llama block: `h = x + o_proj(attention(norm(x)))`, `y = h + down(silu(gate(norm(h))) * up(norm(h)))`.
 
-use super::Stage;
+use super::{Past, Stage};
 use crate::autograd::{ParameterId, Parameters, Tape, Var};
 use kernels::attention::Shape;
 
-/// Appends the block whose first parameter is number `first` of the stage; `x` holds sequences of `seq` rows.
+/// Appends the block whose first parameter is number `first` of the stage; `x` holds sequences of `seq` rows. With a past,
+/// and the block's place in it, `x` holds the tokens that follow it, and there is no way back through the tape.
 pub fn forward(
     stage: &Stage,
     parameters: Parameters<'_>,
@@ -12,6 +13,7 @@ pub fn forward(
     first: usize,
     x: Var,
     seq: usize,
+    past: Option<(&mut Past, usize)>,
 ) -> Var {
     // In the order of `layout::BLOCK_ROLES`.
     let [attention_norm, query, key, value, attention_out, feed_forward_norm, gate, up, down] =
@@ -26,19 +28,32 @@ pub fn forward(
     };
 
     let n = tape.rms_norm(parameters, x, attention_norm, model.norm_eps);
-    let q = tape.linear(parameters, n, query);
-    let k = tape.linear(parameters, n, key);
+    let straight = [query, key].map(|weight| tape.linear(parameters, n, weight));
     let v = tape.linear(parameters, n, value);
-    let q = tape.rope(q, stage.rotary(), seq);
-    let k = tape.rope(k, stage.rotary(), seq);
-    let o = tape.attention(q, k, v, shape);
-    let a = tape.linear(parameters, o, attention_out);
-    let h = tape.add(x, a);
+    tape.forget(n);
+    let o = match past {
+        None => {
+            let [q, k] = straight.map(|straight| {
+                let turned = tape.rope(straight, stage.rotary(), seq);
+                tape.forget(straight);
+                turned
+            });
+            tape.attention(q, k, v, shape)
+        }
+        Some((past, block)) => {
+            let [q, k] = straight.map(|straight| tape.value(straight));
+            let o = past.attend(stage, block, q, k, tape.value(v));
+            tape.input(o)
+        }
+    };
+    let h = tape.linear_add(parameters, o, attention_out, x);
 
     let n = tape.rms_norm(parameters, h, feed_forward_norm, model.norm_eps);
     let g = tape.linear(parameters, n, gate);
     let u = tape.linear(parameters, n, up);
+    tape.forget(n);
     let s = tape.swiglu(g, u);
-    let d = tape.linear(parameters, s, down);
-    tape.add(h, d)
+    let y = tape.linear_add(parameters, s, down, h);
+    tape.forget(s);
+    y
 }

@@ -3,10 +3,12 @@
 mod block;
 mod initial;
 mod layout;
+mod past;
 mod stage;
 
 pub use layout::{BLOCK_ROLES, Entry, Layout, Role};
-pub use stage::{Goal, Input, Rotary, Stage};
+pub use past::Past;
+pub use stage::{Goal, Input, Rotary, Stage, scaling};
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! One stage of the model: what it holds and its forward pass. It holds no weights: those are an argument.
 
-use super::{BLOCK_ROLES, Layout, block, initial};
+use super::{BLOCK_ROLES, Layout, Past, block, initial};
 use crate::autograd::{ParameterId, Parameters, Tape};
 use crate::tensor::Tensor;
-use kernels::rope::{self, Rope, Tables};
+use kernels::rope::{self, Rope, Scaling, Tables};
 use spec::{Model, StageShape};
 use std::sync::Arc;
 
@@ -46,7 +46,8 @@ impl Stage {
     pub fn new(model: &Model, index: usize) -> Option<Self> {
         let shape = model.stage(index)?;
         let head_dim = model.head_dim() as usize;
-        let tables = rope::tables(model.context as usize, head_dim, model.rope_theta);
+        let scaling = scaling(model);
+        let tables = rope::tables(model.context as usize, head_dim, model.rope_theta, scaling.as_ref());
         Some(Self {
             model: model.clone(),
             shape,
@@ -91,6 +92,32 @@ impl Stage {
     /// When the input is not of the stage's kind or no whole number of sequences, or a token is beyond the vocabulary:
     /// bugs of the caller.
     pub fn forward(&self, weights: &[f32], input: Input<'_>, goal: Goal<'_>, seq: usize) -> Tape {
+        self.run(weights, input, goal, seq, None)
+    }
+
+    /// Activations, or logits, of the tokens that follow `past`, which then holds them too: to the bit those rows of
+    /// [`Stage::forward`] over the whole sequence. Together they are at most the model's context.
+    ///
+    /// # Panics
+    /// As [`Stage::forward`], and beyond the context.
+    pub fn forward_after(&self, weights: &[f32], input: Input<'_>, past: &mut Past) -> Option<Tensor> {
+        let rows = match &input {
+            Input::Tokens(tokens) => tokens.len(),
+            Input::Activation(tensor) => tensor.rows(),
+        };
+        let last = self.run(weights, input, Goal::Logits, rows, Some(past)).into_last();
+        past.advance(rows);
+        last
+    }
+
+    fn run(
+        &self,
+        weights: &[f32],
+        input: Input<'_>,
+        goal: Goal<'_>,
+        seq: usize,
+        mut past: Option<&mut Past>,
+    ) -> Tape {
         let parameters = self.parameters(weights);
         let mut tape = Tape::default();
         let mut next = 0;
@@ -105,13 +132,15 @@ impl Stage {
                 tape.input(tensor)
             }
         };
-        for _ in 0..self.shape.blocks {
-            x = block::forward(self, parameters, &mut tape, next, x, seq);
+        for place in 0..self.shape.blocks as usize {
+            let past = past.as_deref_mut().map(|past| (past, place));
+            x = block::forward(self, parameters, &mut tape, next, x, seq, past);
             next += BLOCK_ROLES.len();
         }
         if self.shape.kind.judges() {
             let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps);
             let z = tape.linear(parameters, n, ParameterId(next + 1));
+            tape.forget(n);
             if let Goal::Loss(targets) = goal {
                 tape.cross_entropy(z, targets);
             }
@@ -120,16 +149,32 @@ impl Stage {
     }
 }
 
+/// The scaling of a model's rotary frequencies, as the kernels take it.
+pub fn scaling(model: &Model) -> Option<Scaling> {
+    model.rope_scaling.map(|scaling| Scaling {
+        factor: scaling.factor,
+        low_frequency: scaling.low_freq_factor,
+        high_frequency: scaling.high_freq_factor,
+        original_context: f64::from(scaling.original_max_position),
+    })
+}
+
 impl Rotary {
     /// The kernel's arguments for `x`, sequences of `seq` rows of whole heads.
     pub fn args<'a>(&'a self, x: &'a Tensor, seq: usize) -> Rope<'a> {
+        self.args_from(x, seq, 0)
+    }
+
+    /// As [`Rotary::args`], every sequence beginning at `position`.
+    pub fn args_from<'a>(&'a self, x: &'a Tensor, seq: usize, position: usize) -> Rope<'a> {
+        let first = position * self.head_dim / 2;
         Rope {
             rows: x.rows(),
             seq,
             heads: x.cols() / self.head_dim,
             head_dim: self.head_dim,
-            cos: &self.tables.cos,
-            sin: &self.tables.sin,
+            cos: &self.tables.cos[first..],
+            sin: &self.tables.sin[first..],
             x: x.data(),
         }
     }

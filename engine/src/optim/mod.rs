@@ -13,7 +13,7 @@
 //! AdamW, whose bias corrections are f64 running products.
 
 use crate::model::Stage;
-use crate::tensor::{all_finite, copy};
+use crate::tensor::{all_below, all_finite, copy};
 use kernels::adamw::{self, BiasCorrection, Constants, Hyper};
 use kernels::common::host;
 use kernels::reduce;
@@ -26,6 +26,10 @@ const PIECE: usize = 1 << 16;
 
 /// A larger norm after clipping counts as not finite.
 const CLIPPED_NORM_MAX: f64 = 1e9;
+
+/// A weight below the first, times a factor below the second, that grows by less than the first, is far inside f32.
+const WEIGHT_SAFE: f64 = 1e37;
+const DECAY_SAFE: f32 = 8.0;
 
 /// Weights and moments of a stage, flat, in canonical order.
 #[derive(Debug)]
@@ -57,26 +61,29 @@ pub fn learning_rate(run: &Run, epoch: u32, step: u32) -> f32 {
     (last + (peak - last) * (1.0 + cos) / 2.0) as f32
 }
 
-/// One step. The gradients, sums over `members` microbatches, are left scaled; `spare` is overwritten.
+/// One step. The gradients, sums over `members` microbatches, are left scaled.
 ///
 /// `NonFinite`, with nothing moved, if the clipped norm exceeds 1e9 or is no number. Otherwise |m| <= 1e9 and v <= 1e18 by
 /// induction, so moments stay finite for ever. A weight that leaves f32 all the same also makes the outcome `NonFinite`:
 /// then the moments have moved and the weights have not.
+///
+/// A copy of the weights is kept for that only where they could leave: where one is huge already, or a step can be.
 pub fn step(
     run: &Run,
     stage: &Stage,
     (epoch, step): (u32, u32),
     members: usize,
     gradients: &mut [f32],
-    spare: &mut [f32],
     moving: Moving<'_>,
 ) -> Outcome {
-    let share = (1.0 / members as f64) as f32;
-    gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+    // Of one member there is nothing to divide.
+    if members > 1 {
+        let share = (1.0 / members as f64) as f32;
+        gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+    }
     let entries = stage.layout().entries();
-    let squares: Vec<f64> =
-        entries.par_iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()])).collect();
-    let norm = reduce::global_norm(&squares);
+    let squares = entries.iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()]));
+    let norm = reduce::global_norm(squares);
     let model = stage.model();
     let clip =
         reduce::stage_clip(run.inner.clip, model.stage_parameters(stage.shape().index), model.parameters());
@@ -93,13 +100,21 @@ pub fn step(
     };
     moving.bias.advance(&hyper);
     let constants = Constants::new(&hyper, moving.bias, scale);
-    copy(spare, moving.weights);
+    // |m * c1| over the denominator is at most this, and a weight grows by at most lr times that.
+    let farthest = f64::from(hyper.lr) * CLIPPED_NORM_MAX * f64::from(constants.c1) / f64::from(hyper.eps);
+    // An `eps` of 0 makes it infinite, or no number: not safe either.
+    let safe = farthest < WEIGHT_SAFE
+        && constants.decay.abs() < DECAY_SAFE
+        && all_below(moving.weights, WEIGHT_SAFE as f32);
+    let before = (!safe).then(|| moving.weights.to_vec());
     adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
-    if all_finite(moving.weights) {
-        return Outcome::Ok;
+    match before {
+        Some(before) if !all_finite(moving.weights) => {
+            copy(moving.weights, &before);
+            Outcome::NonFinite
+        }
+        _ => Outcome::Ok,
     }
-    copy(moving.weights, spare);
-    Outcome::NonFinite
 }
 
 #[cfg(test)]
@@ -122,6 +137,28 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_that_leaves_f32_takes_its_step_back() {
+        let mut run = run(&[1]);
+        // Weights grow by decay of the wrong sign, and the largest leaves.
+        run.inner.weight_decay = -50.0;
+        let stage = Stage::new(&run.model, 0).unwrap();
+        let n = stage.layout().values();
+        let after = |largest: f32| {
+            let (mut weights, mut m, mut v) = (vec![1.0; n], vec![0.0; n], vec![0.0; n]);
+            weights[n - 1] = largest;
+            let mut bias = BiasCorrection::default();
+            let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
+            let outcome = step(&run, &stage, (0, 3), 1, &mut vec![1e-3; n], moving);
+            (outcome, weights[0], weights[n - 1], m[0])
+        };
+        let (outcome, first, last, m) = after(3e38);
+        assert_eq!((outcome, first, last), (Outcome::NonFinite, 1.0, 3e38));
+        assert!(m != 0.0, "the moments have moved");
+        let (outcome, first, last, _) = after(2e37);
+        assert!(outcome == Outcome::Ok && first != 1.0 && last.is_finite() && last != 2e37);
+    }
+
+    #[test]
     fn a_gradient_beyond_the_clip_moves_as_one_at_the_clip() {
         let mut run = run(&[1]);
         run.inner.clip = 0.5;
@@ -131,7 +168,7 @@ mod tests {
             let (mut weights, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
             let mut bias = BiasCorrection::default();
             let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
-            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], &mut vec![0.0; n], moving);
+            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], moving);
             (outcome, m)
         };
         let norm = |m: &[f32]| m.iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>().sqrt() / 0.1;

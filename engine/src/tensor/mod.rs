@@ -14,9 +14,52 @@ const PIECE: usize = 1 << 16;
 /// Values of a shape, owned.
 #[derive(Debug, PartialEq)]
 pub struct Tensor {
-    shape: Vec<usize>,
+    /// Extents, of which the first `rank` count; in place, so that making a tensor allocates nothing but its values.
+    shape: [usize; RANK_MAX],
+    rank: usize,
     data: Vec<f32>,
 }
+
+/// Token ids, owned.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tokens(Vec<u32>);
+
+impl Tokens {
+    /// The tokens that `at` says, of positions from 0.
+    ///
+    /// # Errors
+    /// The first that `at` returns.
+    pub fn try_from_fn<E>(len: usize, mut at: impl FnMut(usize) -> Result<u32, E>) -> Result<Self, E> {
+        let mut tokens = Self(pool::take(len));
+        for (position, token) in tokens.0.iter_mut().enumerate() {
+            *token = at(position)?;
+        }
+        Ok(tokens)
+    }
+
+    /// A copy of a slice.
+    pub fn copy_of(tokens: &[u32]) -> Self {
+        let mut copy = Self(pool::take(tokens.len()));
+        copy.0.copy_from_slice(tokens);
+        copy
+    }
+}
+
+impl std::ops::Deref for Tokens {
+    type Target = [u32];
+    fn deref(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.0));
+    }
+}
+
+/// Axes of the highest tensor.
+const RANK_MAX: usize = 2;
 
 /// Values of a shape, borrowed.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +78,15 @@ impl Tensor {
     pub fn new(shape: &[usize], data: Vec<f32>) -> Self {
         let expected: usize = shape.iter().product();
         assert_eq!(data.len(), expected, "tensor of shape {shape:?}: number of values");
-        Self { shape: shape.to_vec(), data }
+        assert!(shape.len() <= RANK_MAX, "tensor of shape {shape:?}: at most {RANK_MAX} axes");
+        let mut extents = [1; RANK_MAX];
+        extents[..shape.len()].copy_from_slice(shape);
+        Self { shape: extents, rank: shape.len(), data }
     }
 
     /// A tensor that a kernel is about to write completely: until then its values are arbitrary.
     pub fn unwritten(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), data: pool::take(shape.iter().product()) }
+        Self::new(shape, pool::take(shape.iter().product()))
     }
 
     /// A tensor with the values of a view.
@@ -52,7 +98,7 @@ impl Tensor {
 
     /// Extents, slowest first.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.shape[..self.rank]
     }
 
     /// Values, row-major.
@@ -67,12 +113,12 @@ impl Tensor {
 
     /// The extent of the fastest axis.
     pub fn cols(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
+        self.shape().last().copied().unwrap_or(1)
     }
 
     /// The product of all other extents.
     pub fn rows(&self) -> usize {
-        self.shape.split_last().map_or(1, |(_, slower)| slower.iter().product())
+        self.shape().split_last().map_or(1, |(_, slower)| slower.iter().product())
     }
 
     /// Row `index`.
@@ -82,7 +128,7 @@ impl Tensor {
 
     /// The whole tensor, borrowed.
     pub fn view(&self) -> View<'_> {
-        View { shape: &self.shape, data: &self.data }
+        View { shape: self.shape(), data: &self.data }
     }
 
     /// Whether no value is a NaN or an infinity.
@@ -104,6 +150,15 @@ pub fn all_finite(values: &[f32]) -> bool {
     values
         .par_chunks(PIECE)
         .all(|piece| !piece.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
+}
+
+/// Whether the magnitude of every value is below a positive `bound`; a NaN's is not.
+pub fn all_below(values: &[f32], bound: f32) -> bool {
+    // Magnitudes compare like their bits, and those of a NaN are the largest.
+    let bound = bound.to_bits();
+    values
+        .par_chunks(PIECE)
+        .all(|piece| !piece.iter().fold(false, |beyond, v| beyond | (v.to_bits() & 0x7FFF_FFFF >= bound)))
 }
 
 /// Overwrites all of `to` with `from`, which is as long.

@@ -3,11 +3,11 @@
 use super::{Done, WorkError, check_step};
 use crate::autograd::Tape;
 use crate::data::{Microbatch, TokenShard};
-use crate::evaluate::mean_q32;
 use crate::model::{Goal, Input, Stage};
 use crate::payload::{self, Expected, Kind};
 use crate::state::{Saved, StageState};
 use crate::tensor::{Tensor, all_finite, clear, copy};
+use kernels::cross_entropy::mean_q32;
 use spec::{Member, Outcome};
 
 pub fn forward(
@@ -18,7 +18,7 @@ pub fn forward(
     input: Option<&[u8]>,
 ) -> Result<Done, WorkError> {
     check_step(state, "forward", member.step)?;
-    if state.flight.saved.contains_key(member) {
+    if state.flight.saved(member).is_some() {
         return Err(WorkError::Repeated { member: *member });
     }
     let kind = state.stage.shape().kind;
@@ -26,23 +26,23 @@ pub fn forward(
         Some(bytes) => Some(payload::decode(&Expected::of(&state.run, Kind::Activation), bytes)?),
         None => None,
     };
-    let batch = if kind.embeds() || kind.judges() {
-        tokens(state, data, epoch, member)?
-    } else {
-        Microbatch { inputs: Vec::new(), targets: Vec::new() }
+    let batch = match kind.embeds() || kind.judges() {
+        true => Some(tokens(state, data, epoch, member)?),
+        false => None,
     };
-    let tokens = if kind.embeds() { batch.inputs } else { Vec::new() };
-    let targets = if kind.judges() { batch.targets } else { Vec::new() };
-
-    let tape = run_stage(state, &tokens, activation, &targets);
+    let (tokens, targets) = match &batch {
+        Some(batch) => (&*batch.inputs, &*batch.targets),
+        None => (&[][..], &[][..]),
+    };
+    let tape = run_stage(state, tokens, activation, targets);
     let Some(done) = output(state, &tape) else { return Ok(Done::new(Outcome::NonFinite)) };
-    let kept = state.flight.saved.values().filter(|saved| matches!(saved, Saved::Tape(_))).count();
+    let kept = state.flight.saved.iter().filter(|(_, saved)| matches!(saved, Saved::Tape(_))).count();
     let saved = if kept < state.flight.kept_max {
         Saved::Tape(tape)
     } else {
-        Saved::Input { tokens, activation: tape.into_input(), targets }
+        Saved::Input { batch, activation: tape.into_input() }
     };
-    state.flight.saved.insert(*member, saved);
+    state.flight.saved.push((*member, saved));
     Ok(done)
 }
 
@@ -51,22 +51,25 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
     if let Some(last) = state.flight.folded.last().filter(|last| last.position >= member.position) {
         return Err(WorkError::OutOfOrder { member: *member, last: last.position });
     }
-    if !state.flight.saved.contains_key(member) {
+    let Some(place) = state.flight.saved(member) else {
         return Err(WorkError::NotForwarded { member: *member });
-    }
+    };
     let gradient = Expected::of(&state.run, Kind::Gradient);
     let seed = match input {
         Some(bytes) => Some(payload::decode(&gradient, bytes)?),
         None => None,
     };
-    let tape = match state.flight.saved.remove(member) {
-        Some(Saved::Tape(tape)) => tape,
-        Some(Saved::Input { tokens, activation, targets }) => run_stage(state, &tokens, activation, &targets),
-        None => return Err(WorkError::NotForwarded { member: *member }),
+    let tape = match state.flight.saved.swap_remove(place).1 {
+        Saved::Tape(tape) => tape,
+        Saved::Input { batch: Some(batch), activation } => {
+            run_stage(state, &batch.inputs, activation, &batch.targets)
+        }
+        Saved::Input { batch: None, activation } => run_stage(state, &[], activation, &[]),
     };
     let flight = &mut state.flight;
     // Before the first fold there is nothing but zeros to take back.
     if !flight.folded.is_empty() {
+        flight.spare.resize(flight.gradients.len(), 0.0);
         copy(&mut flight.spare, &flight.gradients);
     }
     let of_input = tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients);

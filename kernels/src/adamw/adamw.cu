@@ -20,35 +20,32 @@ extern "C" __global__ void __launch_bounds__(256)
 adamw(float* __restrict__ p, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ g,
       const unsigned long long n, const float beta1, const float one_minus_beta1, const float beta2,
       const float one_minus_beta2, const float c1, const float c2, const float eps, const float minus_lr,
-      const float decay, const float grad_scale) {
-    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, decay, grad_scale};
-    const unsigned long long first = blockIdx.x * static_cast<unsigned long long>(blockDim.x) + threadIdx.x;
-    const unsigned long long stride = gridDim.x * static_cast<unsigned long long>(blockDim.x);
-
-    // A view into a larger array may begin anywhere; only one that begins on 16 bytes is read in float4.
-    const unsigned long long where = reinterpret_cast<unsigned long long>(p) | reinterpret_cast<unsigned long long>(m) |
-                                     reinterpret_cast<unsigned long long>(v) | reinterpret_cast<unsigned long long>(g);
-    const unsigned long long n4 = where % 16u == 0u ? n / 4u : 0u;
+      const float decay, const float grad_scale, const float* __restrict__ clip) {
+    // A clip scale that this device has computed itself never visits the host.
+    const float scale = clip == nullptr ? grad_scale : *clip;
+    const Constants k = {beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps, minus_lr, decay, scale};
     float4* __restrict__ p4 = reinterpret_cast<float4*>(p);
     float4* __restrict__ m4 = reinterpret_cast<float4*>(m);
     float4* __restrict__ v4 = reinterpret_cast<float4*>(v);
     const float4* __restrict__ g4 = reinterpret_cast<const float4*>(g);
-    for (unsigned long long i = first; i < n4; i += stride) {
-        float4 pi = p4[i], mi = m4[i], vi = v4[i];
-        const float4 gi = g4[i];
-        step(pi.x, mi.x, vi.x, gi.x, k);
-        step(pi.y, mi.y, vi.y, gi.y, k);
-        step(pi.z, mi.z, vi.z, gi.z, k);
-        step(pi.w, mi.w, vi.w, gi.w, k);
-        p4[i] = pi;
-        m4[i] = mi;
-        v4[i] = vi;
-    }
-    for (unsigned long long i = 4u * n4 + first; i < n; i += stride) {
-        float pi = p[i], mi = m[i], vi = v[i];
-        step(pi, mi, vi, g[i], k);
-        p[i] = pi;
-        m[i] = mi;
-        v[i] = vi;
-    }
+    for_each(
+        n, vectors(p, m, v, g),
+        [&](const unsigned long long i) {
+            float4 pi = p4[i], mi = m4[i], vi = v4[i];
+            const float4 gi = g4[i];
+            step(pi.x, mi.x, vi.x, gi.x, k);
+            step(pi.y, mi.y, vi.y, gi.y, k);
+            step(pi.z, mi.z, vi.z, gi.z, k);
+            step(pi.w, mi.w, vi.w, gi.w, k);
+            p4[i] = pi;
+            m4[i] = mi;
+            v4[i] = vi;
+        },
+        [&](const unsigned long long i) {
+            float pi = p[i], mi = m[i], vi = v[i];
+            step(pi, mi, vi, g[i], k);
+            p[i] = pi;
+            m[i] = mi;
+            v[i] = vi;
+        });
 }

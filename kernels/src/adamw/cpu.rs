@@ -5,6 +5,7 @@ use crate::common::{
     parallel,
     simd::{Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// Elements of one task: its four streams fit a level-2 cache.
 const TASK: usize = 1 << 14;
@@ -12,7 +13,12 @@ const TASK: usize = 1 << 14;
 /// As [`super::step`], on the path asked for.
 pub fn step(path: SimdPath, args: &Step<'_>, p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
     args.check(p, m, v);
-    let tasks = args.g.chunks(TASK).zip(p.chunks_mut(TASK)).zip(m.chunks_mut(TASK)).zip(v.chunks_mut(TASK));
+    let tasks = args
+        .g
+        .par_chunks(TASK)
+        .zip(p.par_chunks_mut(TASK))
+        .zip(m.par_chunks_mut(TASK))
+        .zip(v.par_chunks_mut(TASK));
     parallel::run(args.g.len(), tasks, |(((g, p), m), v)| {
         dispatch!(path, |s| step_slice(s, args, g, p, m, v));
     });

@@ -2,10 +2,10 @@
 
 use super::Constants;
 use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut};
+use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, shared};
 
 /// The room's kernels.
-pub const SOURCE: Source = Source { name: "adamw", pieces: &[include_str!("adamw.cu")] };
+pub const SOURCE: Source = Source { name: "adamw", pieces: &[shared::VECTOR, include_str!("adamw.cu")] };
 
 /// Inputs of a step, on the device; as [`super::Step`].
 #[derive(Debug)]
@@ -14,13 +14,13 @@ pub struct Step<'a> {
     pub constants: Constants,
     /// Gradient.
     pub g: &'a View<'a, f32>,
+    /// The factor of the gradient where the device has computed it ([`crate::reduce::cuda::clip_scale`]), one element;
+    /// else that of `constants` counts.
+    pub clip: Option<&'a View<'a, f32>>,
 }
 
-const THREADS: u32 = 256;
-/// Blocks that a multiprocessor holds at once: more would only queue.
-const BLOCKS_PER_MULTIPROCESSOR: u32 = 6;
 /// Elements that a thread takes at a time.
-const ELEMENTS: u64 = 4;
+const ELEMENTS: usize = 4;
 
 /// Queues one step: moves the weights `p` and the moments `m`, `v`; all four views are of one length.
 ///
@@ -33,19 +33,17 @@ pub fn step(
     m: &mut ViewMut<'_, f32>,
     v: &mut ViewMut<'_, f32>,
 ) -> Result<(), DeviceError> {
-    let wanted = (args.g.len() as u64).div_ceil(ELEMENTS * u64::from(THREADS));
-    let resident = device.multiprocessors().max(1) * BLOCKS_PER_MULTIPROCESSOR;
-    let blocks = u32::try_from(wanted).map_or(resident, |wanted| wanted.min(resident));
-    step_on(device, blocks, args, p, m, v)
+    let grid = Grid::striding(device, args.g.len().div_ceil(ELEMENTS));
+    step_on(device, grid, args, p, m, v)
 }
 
-/// As [`step`], on a chosen number of blocks.
+/// As [`step`], on a chosen grid.
 ///
 /// # Errors
 /// As [`step`].
 pub fn step_on(
     device: &CudaDevice,
-    blocks: u32,
+    grid: Grid,
     args: &Step<'_>,
     p: &mut ViewMut<'_, f32>,
     m: &mut ViewMut<'_, f32>,
@@ -55,6 +53,9 @@ pub fn step_on(
     expect_len(op, "p", p.len(), args.g.len());
     expect_len(op, "m", m.len(), args.g.len());
     expect_len(op, "v", v.len(), args.g.len());
+    if let Some(clip) = args.clip {
+        expect_len(op, "clip", clip.len(), 1);
+    }
     if args.g.is_empty() {
         return Ok(());
     }
@@ -63,6 +64,10 @@ pub fn step_on(
         device.launch(&SOURCE, "adamw")?.write(p).write(m).write(v).read(args.g).u64(args.g.len() as u64);
     let launch = launch.f32(k.beta1).f32(k.one_minus_beta1).f32(k.beta2).f32(k.one_minus_beta2);
     let launch = launch.f32(k.c1).f32(k.c2).f32(k.eps).f32(k.minus_lr).f32(k.decay).f32(k.grad_scale);
-    // SAFETY: the kernel strides over elements below the length that all four views have.
-    unsafe { launch.run(Grid { x: blocks, y: 1, threads: THREADS }) }
+    let launch = match args.clip {
+        Some(clip) => launch.read(clip),
+        None => launch.nothing(),
+    };
+    // SAFETY: the kernel strides over elements below the length that all four views have, and reads one clip scale.
+    unsafe { launch.run(grid) }
 }

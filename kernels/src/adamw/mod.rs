@@ -17,6 +17,7 @@ pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,

@@ -6,7 +6,7 @@ use crate::{
     catalogue::{Buffer, Buffers, Case, Cost, Data, Op},
 };
 
-fn case(label: &'static str, [batch, seq, heads, kv_heads, head_dim]: [usize; 5]) -> Case {
+pub(super) fn case(label: &'static str, [batch, seq, heads, kv_heads, head_dim]: [usize; 5]) -> Case {
     let dims =
         [("batch", batch), ("seq", seq), ("heads", heads), ("kv_heads", kv_heads), ("head_dim", head_dim)];
     Case::new(label, &dims)
@@ -33,7 +33,7 @@ fn bench_cases() -> Vec<Case> {
     ]
 }
 
-fn shape(case: &Case) -> Shape {
+pub(super) fn shape(case: &Case) -> Shape {
     let [batch, seq, heads, kv_heads, head_dim] =
         ["batch", "seq", "heads", "kv_heads", "head_dim"].map(|name| case.dim(name));
     Shape { batch, seq, heads, kv_heads, head_dim }

@@ -25,10 +25,15 @@
 pub mod cases;
 pub mod cpu;
 mod cpu_backward;
-mod pack;
+pub mod cuda;
+mod head;
+mod next;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
+
+pub use next::{Next, next, next_on};
 
 use crate::{
     catalogue::Cost,

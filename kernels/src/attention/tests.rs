@@ -1,6 +1,7 @@
 //! What is peculiar to the room.
 
-use super::{Backward, Forward, Shape, backward, forward};
+use super::{Backward, Forward, Next, Shape, backward, forward, next_on};
+use crate::SimdPath;
 use crate::common::gradient::{check, numbers, weigh};
 
 fn run(shape: Shape, q: &[f32], k: &[f32], v: &[f32]) -> [Vec<f32>; 3] {
@@ -69,5 +70,24 @@ fn sequences_and_heads_stand_alone() {
         };
         let [alone, ..] = run(one, &part(&q), &part(&k), &part(&v));
         assert_eq!(part(&all), alone, "sequence {batch}, head {head}");
+    }
+}
+
+#[test]
+fn the_next_token_has_the_bits_of_the_last_row() {
+    for (heads, kv_heads, head_dim) in [(2, 1, 6), (4, 2, 16), (3, 3, 33), (2, 2, 64)] {
+        let shape = Shape { batch: 1, seq: 135, heads, kv_heads, head_dim };
+        let (q, k, v) =
+            (numbers(1, shape.query_len()), numbers(2, shape.key_len()), numbers(3, shape.key_len()));
+        let [whole, ..] = run(shape, &q, &k, &v);
+        let (row, width) = (heads * head_dim, kv_heads * head_dim);
+        for seq in [1, 2, 63, 64, 65, 128, 129, 135] {
+            let (q, k, v) = (&q[(seq - 1) * row..seq * row], &k[..seq * width], &v[..seq * width]);
+            for path in SimdPath::available() {
+                let mut o = vec![f32::NAN; row];
+                next_on(path, &Next { shape: Shape { seq, ..shape }, q, k, v }, &mut o);
+                assert_eq!(o, whole[(seq - 1) * row..seq * row], "{seq} tokens, {path:?}");
+            }
+        }
     }
 }

@@ -95,6 +95,7 @@ macro_rules! op {
         $(#[$doc:meta])*
         $op:ident = $name:literal;
         cases = $cases:expr;
+        $(bench = $bench:expr;)?
         inputs($case_i:pat) = $inputs:expr;
         outputs($case_o:pat) = $outputs:expr;
         cpu($path:pat, $case_c:pat, $in_c:ident, $out_c:ident) = $cpu:expr;
@@ -112,6 +113,9 @@ macro_rules! op {
             fn cases(&self) -> Vec<Case> {
                 $cases
             }
+            $(fn bench_cases(&self) -> Vec<Case> {
+                vec![$bench]
+            })?
             fn inputs(&self, $case_i: &Case) -> Buffers {
                 $inputs.into_iter().collect()
             }

@@ -24,6 +24,7 @@ macro_rules! encode_op {
             $(#[$doc])*
             $op = $name;
             cases = cases();
+            bench = Case::new("4 M", &[("count", 1 << 22)]);
             inputs(case) = [case.values("x", &[case.dim("count")])];
             outputs(case) = [case.values("residual", &[case.dim("count")]), bytes($format, case)];
             cpu(path, _, inputs, outputs) = {
@@ -59,6 +60,7 @@ op! {
     /// `codec.decode_int8`: bytes to y.
     DecodeInt8Op = "codec.decode_int8";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22)]);
     inputs(case) = {
         let mut encoded = vec![0; Format::Int8.encoded_len(case.dim("count"))];
         let x = case.values("x", &[case.dim("count")]);

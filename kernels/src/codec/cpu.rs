@@ -7,6 +7,7 @@ use crate::common::{
     block, parallel,
     simd::{Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 const BITS: u32 = 8;
 /// Elements of one task, a whole number of blocks.
@@ -20,7 +21,7 @@ pub fn encode(path: SimdPath, format: Format, x: &[f32], bytes: &mut [u8]) -> Re
     }
     match format {
         Format::F32 => {
-            parallel::run(x.len(), x.chunks(TASK).zip(bytes.chunks_mut(4 * TASK)), |(x, out)| {
+            parallel::run(x.len(), x.par_chunks(TASK).zip(bytes.par_chunks_mut(4 * TASK)), |(x, out)| {
                 for (x, out) in x.iter().zip(out.chunks_exact_mut(4)) {
                     out.copy_from_slice(&x.to_le_bytes());
                 }
@@ -30,7 +31,7 @@ pub fn encode(path: SimdPath, format: Format, x: &[f32], bytes: &mut [u8]) -> Re
             if let Some(index) = x.iter().position(|x| !bf16::from_f32(*x).is_finite()) {
                 return Err(NonFinite { index });
             }
-            parallel::run(x.len(), x.chunks(TASK).zip(bytes.chunks_mut(2 * TASK)), |(x, out)| {
+            parallel::run(x.len(), x.par_chunks(TASK).zip(bytes.par_chunks_mut(2 * TASK)), |(x, out)| {
                 for (x, out) in x.iter().zip(out.chunks_exact_mut(2)) {
                     out.copy_from_slice(&bf16::from_f32(*x).to_le_bytes());
                 }
@@ -38,7 +39,10 @@ pub fn encode(path: SimdPath, format: Format, x: &[f32], bytes: &mut [u8]) -> Re
         }
         Format::Int8 => {
             let (exponents, codes) = bytes.split_at_mut(x.len().div_ceil(BLOCK));
-            let tasks = x.chunks(TASK).zip(exponents.chunks_mut(TASK / BLOCK)).zip(codes.chunks_mut(TASK));
+            let tasks = x
+                .par_chunks(TASK)
+                .zip(exponents.par_chunks_mut(TASK / BLOCK))
+                .zip(codes.par_chunks_mut(TASK));
             parallel::run(x.len(), tasks, |((x, exponents), codes)| {
                 dispatch!(path, |s| encode_blocks(s, x, exponents, codes));
             });
@@ -89,8 +93,11 @@ pub fn decode(path: SimdPath, format: Format, bytes: &[u8], y: &mut [f32]) -> Re
     }
     let (exponents, codes) = bytes.split_at(y.len().div_ceil(BLOCK));
     let mut canonical = vec![false; y.len().div_ceil(TASK)];
-    let tasks =
-        y.chunks_mut(TASK).zip(exponents.chunks(TASK / BLOCK)).zip(codes.chunks(TASK)).zip(&mut canonical);
+    let tasks = y
+        .par_chunks_mut(TASK)
+        .zip(exponents.par_chunks(TASK / BLOCK))
+        .zip(codes.par_chunks(TASK))
+        .zip(canonical.par_iter_mut());
     parallel::run(bytes.len(), tasks, |(((y, exponents), codes), canonical)| {
         *canonical = dispatch!(path, |s| decode_blocks(s, exponents, codes, y));
     });

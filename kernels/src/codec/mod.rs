@@ -19,9 +19,11 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 pub use crate::common::block::{BLOCK, EXPONENT_MAX, EXPONENT_MIN};
 use crate::{

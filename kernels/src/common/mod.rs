@@ -8,8 +8,10 @@ pub mod host;
 pub(crate) mod parallel;
 pub mod r128;
 pub mod scalar;
+pub(crate) mod scratch;
 pub mod shape;
 pub mod simd;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;

@@ -31,19 +31,41 @@ pub(crate) enum From {
 pub(crate) enum To {
     /// They are kept here; row stride in elements.
     Store(*mut f32, usize),
-    /// They are added to what stands here; row stride in elements.
-    Add(*mut f32, usize),
+    /// The second place gets the first's value plus the chain; both may be one. Row stride in elements.
+    Sum(*const f32, *mut f32, usize),
 }
 
-/// Runs `depth` steps of a whole tile.
+/// How many steps a tile takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps {
+    /// First steps, fewer than rows: step i updates rows 0..=i.
+    pub(crate) head: usize,
+    /// Then steps of all rows.
+    pub(crate) whole: usize,
+    /// Last steps, fewer than rows: step i updates rows i + 1 and on.
+    pub(crate) tail: usize,
+}
+
+impl Steps {
+    /// All rows take part in all steps.
+    pub(crate) fn whole(depth: usize) -> Self {
+        Self { head: 0, whole: depth, tail: 0 }
+    }
+
+    fn all(&self) -> usize {
+        self.head + self.whole + self.tail
+    }
+}
+
+/// Runs the steps of a tile.
 ///
 /// # Safety
-/// `depth` steps of the operands can be read; `from` and `to` address ROWS rows of two vectors at their stride, which
-/// nobody else touches meanwhile.
+/// All steps of the operands can be read; `from` and `to` address ROWS rows of two vectors at their stride, which nobody
+/// else touches meanwhile.
 #[inline(always)]
 pub(crate) unsafe fn run<S: Simd, const ROWS: usize>(
     s: S,
-    depth: usize,
+    steps: Steps,
     operands: Operands,
     from: From,
     to: To,
@@ -58,20 +80,36 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize>(
             }
         }
     }
-    for _ in 0..depth {
-        // SAFETY: step k of both operands, of which there are `depth`. The last step moves the pointers beyond what can
-        // be read, so they move by wrapping arithmetic.
-        unsafe {
-            let b0 = s.load_ptr(b);
-            let b1 = s.load_ptr(b.add(S::LANES));
-            for i in 0..ROWS {
-                let x = s.splat(*a.add(i * a_row));
-                acc[i][0] = s.fma(x, b0, acc[i][0]);
-                acc[i][1] = s.fma(x, b1, acc[i][1]);
+    // One step of some rows. A macro, because the loops over rows must be unrolled for the chains to stay in registers.
+    macro_rules! step {
+        ($rows:expr) => {
+            // SAFETY: a step of both operands, which can be read by contract. The last step moves the pointers beyond what
+            // can be read, so they move by wrapping arithmetic.
+            unsafe {
+                let b0 = s.load_ptr(b);
+                let b1 = s.load_ptr(b.add(S::LANES));
+                for i in $rows {
+                    let x = s.splat(*a.add(i * a_row));
+                    acc[i][0] = s.fma(x, b0, acc[i][0]);
+                    acc[i][1] = s.fma(x, b1, acc[i][1]);
+                }
             }
+            a = a.wrapping_add(a_k);
+            b = b.wrapping_add(b_k);
+        };
+    }
+    for step in 0..ROWS - 1 {
+        if step < steps.head {
+            step!(0..step + 1);
         }
-        a = a.wrapping_add(a_k);
-        b = b.wrapping_add(b_k);
+    }
+    for _ in 0..steps.whole {
+        step!(0..ROWS);
+    }
+    for step in 0..ROWS - 1 {
+        if step < steps.tail {
+            step!(step + 1..ROWS);
+        }
     }
     for i in 0..ROWS {
         for j in 0..TILE_VECTORS {
@@ -79,9 +117,9 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize>(
             unsafe {
                 match to {
                     To::Store(c, stride) => s.store_ptr(acc[i][j], c.add(i * stride + j * S::LANES)),
-                    To::Add(c, stride) => {
-                        let c = c.add(i * stride + j * S::LANES);
-                        s.store_ptr(s.add(s.load_ptr(c), acc[i][j]), c);
+                    To::Sum(x, c, stride) => {
+                        let offset = i * stride + j * S::LANES;
+                        s.store_ptr(s.add(s.load_ptr(x.add(offset)), acc[i][j]), c.add(offset));
                     }
                 }
             }
@@ -89,13 +127,12 @@ pub(crate) unsafe fn run<S: Simd, const ROWS: usize>(
     }
 }
 
-/// A small product on slices: `c[i][j] = (chain ? c[i][j] : 0) + …` over `depth` steps, for ROWS rows and `width`
-/// columns, a multiple of two vectors. A's element (i, k) stands at `i * a_row + k * a_k`, B's rows are `b_k` apart, C's
-/// `c_row`.
+/// A small product on slices: `c[i][j] = (chain ? c[i][j] : 0) + …` over the steps, for ROWS rows and `width` columns, a
+/// multiple of two vectors. A's element (i, k) stands at `i * a_row + k * a_k`, B's rows are `b_k` apart, C's `c_row`.
 #[inline(always)]
 pub(crate) fn product<S: Simd, const ROWS: usize>(
     s: S,
-    depth: usize,
+    steps: Steps,
     (a, a_row, a_k): (&[f32], usize, usize),
     (b, b_k): (&[f32], usize),
     (c, c_row): (&mut [f32], usize),
@@ -105,15 +142,15 @@ pub(crate) fn product<S: Simd, const ROWS: usize>(
     let columns = TILE_VECTORS * S::LANES;
     assert!(width.is_multiple_of(columns) && width > 0);
     assert!((ROWS - 1) * c_row + width <= c.len());
-    if depth > 0 {
-        assert!((ROWS - 1) * a_row + (depth - 1) * a_k < a.len());
-        assert!((depth - 1) * b_k + width <= b.len());
+    if let Some(last) = steps.all().checked_sub(1) {
+        assert!((ROWS - 1) * a_row + last * a_k < a.len());
+        assert!(last * b_k + width <= b.len());
     }
     for first in (0..width).step_by(columns) {
         let operands = Operands { a: a.as_ptr(), a_row, a_k, b: b.as_ptr().wrapping_add(first), b_k };
         let c = c.as_mut_ptr().wrapping_add(first);
         let from = if chain { From::Chain(c, c_row) } else { From::Zero };
         // SAFETY: the asserts above bound every element that the tile reads and writes; `c` is borrowed exclusively.
-        unsafe { run::<S, ROWS>(s, depth, operands, from, To::Store(c, c_row)) };
+        unsafe { run::<S, ROWS>(s, steps, operands, from, To::Store(c, c_row)) };
     }
 }

@@ -3,13 +3,16 @@
 use super::{Forward, cpu, reference};
 use crate::catalogue::{Buffer, Buffers, Case, Cost, Data, op};
 
+/// Factor of the gradient in all cases.
+pub(super) const WEIGHT: f32 = 1.0 / 64.0;
+
 fn args<'a>(case: &Case, inputs: &'a Buffers) -> Forward<'a> {
     Forward {
         rows: case.dim("rows"),
         vocab: case.dim("vocab"),
         logits: inputs.f32("logits"),
         targets: inputs.u32("targets"),
-        weight: 1.0 / 64.0,
+        weight: WEIGHT,
     }
 }
 
@@ -23,6 +26,7 @@ op! {
         Case::new("three chunks", &[("rows", 3), ("vocab", 2 * super::VOCAB_CHUNK + 77)]),
         Case::edge("edge", &[("rows", 6), ("vocab", 300)]),
     ];
+    bench = Case::new("2048 x 4096", &[("rows", 2048), ("vocab", 4096)]);
     inputs(case) = {
         let (rows, vocab) = (case.dim("rows"), case.dim("vocab"));
         [case.values("logits", &[rows, vocab]), case.below("targets", &[rows], vocab as u32)]
@@ -44,22 +48,23 @@ op! {
 }
 
 op! {
-    /// `cross_entropy.mean_loss`: loss to mean.
-    MeanOp = "cross_entropy.mean_loss";
+    /// `cross_entropy.mean_q32`: loss to mean; i64::MIN where there is none.
+    MeanOp = "cross_entropy.mean_q32";
     cases = vec![
         Case::new("one", &[("count", 1)]),
         Case::new("many", &[("count", 1001)]),
         Case::edge("edge", &[("count", 77)]),
     ];
+    bench = Case::new("1 M", &[("count", 1 << 20)]);
     inputs(case) = [case.values("loss", &[case.dim("count")])];
-    outputs(_) = [Buffer::new("mean", &[1], Data::F32(vec![f32::NAN]))];
+    outputs(_) = [Buffer::new("mean", &[1], Data::I64(vec![0]))];
     cpu(_, _, inputs, outputs) = {
-        let [mean] = outputs.f32_mut(["mean"]);
-        mean[0] = super::mean_loss(inputs.f32("loss"));
+        let [mean] = outputs.i64_mut(["mean"]);
+        mean[0] = super::mean_q32(inputs.f32("loss")).unwrap_or(i64::MIN);
     };
     reference(_, inputs, outputs) = {
-        let [mean] = outputs.f32_mut(["mean"]);
-        mean[0] = reference::mean_loss(inputs.f32("loss"));
+        let [mean] = outputs.i64_mut(["mean"]);
+        mean[0] = reference::mean_q32(inputs.f32("loss")).unwrap_or(i64::MIN);
     };
     cost(case) = Cost { bytes: 4 * case.dim("count") as u64, flops: 2 * case.dim("count") as u64 };
     rows = &[];

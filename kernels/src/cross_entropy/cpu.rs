@@ -4,9 +4,10 @@ use super::{Forward, VOCAB_CHUNK, reference::row_loss};
 use crate::common::{
     parallel,
     r128::r128_simd,
-    scalar,
+    scalar, scratch,
     simd::{self, Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// An element costs about this many elementary operations.
 const WORK: usize = 16;
@@ -14,10 +15,28 @@ const WORK: usize = 16;
 /// As [`super::forward`], on the path asked for.
 pub fn forward(path: SimdPath, args: &Forward<'_>, loss: &mut [f32], dlogits: &mut [f32]) {
     args.check(loss, dlogits);
-    let rows = args.logits.chunks(args.vocab.max(1)).zip(args.targets);
-    let tasks = rows.zip(loss.iter_mut().zip(dlogits.chunks_mut(args.vocab.max(1))));
+    let rows = args.logits.par_chunks(args.vocab.max(1)).zip(args.targets);
+    let tasks = rows.zip(loss.par_iter_mut().zip(dlogits.par_chunks_mut(args.vocab.max(1))));
     parallel::run(WORK * args.logits.len(), tasks, |((z, &target), (loss, dz))| {
         *loss = dispatch!(path, |s| forward_row(s, z, target as usize, args.weight, dz));
+    });
+}
+
+/// As [`super::forward_in_place`], on the path asked for.
+pub fn forward_in_place(
+    path: SimdPath,
+    (vocab, targets, weight): (usize, &[u32], f32),
+    loss: &mut [f32],
+    values: &mut [f32],
+) {
+    let args = Forward { rows: targets.len(), vocab, logits: values, targets, weight };
+    args.check_rows(loss);
+    let tasks = targets.par_iter().zip(loss.par_iter_mut().zip(values.par_chunks_mut(vocab.max(1))));
+    parallel::run(WORK * vocab * targets.len(), tasks, |(&target, (loss, dz))| {
+        // A row at a time is put aside: it stays in the first-level cache.
+        let mut z = scratch::take(vocab);
+        z.copy_from_slice(dz);
+        *loss = dispatch!(path, |s| forward_row(s, &z, target as usize, weight, dz));
     });
 }
 

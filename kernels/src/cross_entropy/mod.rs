@@ -5,16 +5,18 @@
 //! sum: vocabulary chunks of 4096, each R128 by add of e; chunk sums added ascending from 0
 //! p_i = e_i * rcp_rn(sum)                 dz_i = (p_i - [i = target]) * weight
 //! loss = f32((f64(m) - f64(z_target)) + ln(f64(sum)))
-//! mean = (sum over rows of the integer rni(f64(loss) * 2^32)) / 2^32 / rows, in f64, then f32
+//! mean, in units of 2^-32 nats = (sum over rows of the integer rni(f64(loss) * 2^32)) / rows, to the nearest integer
 //! ```
 //!
 //! `weight` is f32(1 / tokens of the microbatch). Rows are independent.
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,
@@ -44,10 +46,16 @@ pub fn forward(args: &Forward<'_>, loss: &mut [f32], dlogits: &mut [f32]) {
     cpu::forward(SimdPath::best(), args, loss, dlogits);
 }
 
-/// The mean of the rows' losses in fixed point: independent of order and grouping. NaN if any loss is not finite or
-/// there is none.
-pub fn mean_loss(loss: &[f32]) -> f32 {
-    reference::mean_loss(loss)
+/// As [`forward`], with the gradient written over the logits: `values` is rows x `vocab`, `targets` and `loss` one per
+/// row.
+pub fn forward_in_place(vocab: usize, targets: &[u32], weight: f32, loss: &mut [f32], values: &mut [f32]) {
+    cpu::forward_in_place(SimdPath::best(), (vocab, targets, weight), loss, values);
+}
+
+/// The mean of losses in nats, in units of 2^-32, rounded to the nearest (halves up); `None` if one is not finite or there
+/// is none. Each loss is brought to fixed point first, so order and grouping are free.
+pub fn mean_q32(loss: &[f32]) -> Option<i64> {
+    reference::mean_q32(loss)
 }
 
 /// Cost: logits in, their gradient out; two exponentials' worth of 20 flops an element.
@@ -59,11 +67,16 @@ pub fn cost(rows: usize, vocab: usize) -> Cost {
 impl Forward<'_> {
     #[track_caller]
     fn check(&self, loss: &[f32], dlogits: &[f32]) {
+        expect_len("cross_entropy::forward", "dlogits", dlogits.len(), self.rows * self.vocab);
+        self.check_rows(loss);
+    }
+
+    #[track_caller]
+    fn check_rows(&self, loss: &[f32]) {
         let op = "cross_entropy::forward";
         expect_len(op, "logits", self.logits.len(), self.rows * self.vocab);
         expect_len(op, "targets", self.targets.len(), self.rows);
         expect_len(op, "loss", loss.len(), self.rows);
-        expect_len(op, "dlogits", dlogits.len(), self.rows * self.vocab);
         for (row, &target) in self.targets.iter().enumerate() {
             assert!(
                 (target as usize) < self.vocab,

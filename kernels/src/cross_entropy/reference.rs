@@ -38,20 +38,20 @@ pub fn row_loss(m: f32, sum: f32, z_target: f32) -> f32 {
     ((f64::from(m) - f64::from(z_target)) + host::ln(f64::from(sum))) as f32
 }
 
-/// As [`super::mean_loss`].
-pub fn mean_loss(loss: &[f32]) -> f32 {
+/// As [`super::mean_q32`].
+pub fn mean_q32(loss: &[f32]) -> Option<i64> {
     if loss.is_empty() || loss.iter().any(|l| !l.is_finite()) {
-        return f32::NAN;
+        return None;
     }
-    let mut sum = 0i64;
+    let mut sum = 0i128;
     for &l in loss {
-        let capped = f64::from(l).clamp(-LOSS_MAX, LOSS_MAX);
-        sum += (capped * FIXED_POINT).round_ties_even() as i64;
+        // A float to integer cast saturates; 2^31 nats are beyond any loss that trains.
+        sum += i128::from((f64::from(l) * FIXED_POINT).round_ties_even() as i64);
     }
-    (sum as f64 / FIXED_POINT / loss.len() as f64) as f32
+    let count = loss.len() as i128;
+    // A mean of i64 values is one.
+    Some((2 * sum + count).div_euclid(2 * count) as i64)
 }
 
 /// 2^32: the unit of the fixed-point mean is 2^-32 nats.
 const FIXED_POINT: f64 = 4_294_967_296.0;
-/// A larger loss counts as this much, so that 65536 rows stay within i64.
-const LOSS_MAX: f64 = 32_768.0;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use cudarc::nvrtc::{result, sys};
 
+use super::resources::{self, Resources};
 use super::{DeviceError, library};
 
 /// The options every kernel is compiled with. They keep the compiler from fusing, flushing or approximating anything:
@@ -50,9 +51,32 @@ pub fn target_for(capability: u32) -> Result<String, DeviceError> {
 /// # Errors
 /// [`DeviceError::LibraryMissing`] without NVRTC; [`DeviceError::Compile`] with the compiler's log.
 pub fn compile(name: &str, source: &str, target: &str) -> Result<Image, DeviceError> {
+    Ok(translate(name, source, target, &[])?.0)
+}
+
+/// As [`compile`], and what each kernel takes of a multiprocessor.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with_resources(
+    name: &str,
+    source: &str,
+    target: &str,
+) -> Result<(Image, Vec<Resources>), DeviceError> {
+    let (image, log) = translate(name, source, target, &["--ptxas-options=-v"])?;
+    Ok((image, resources::of_log(&log)))
+}
+
+/// The image, and what the compiler said while it made it.
+fn translate(
+    name: &str,
+    source: &str,
+    target: &str,
+    further: &[&str],
+) -> Result<(Image, String), DeviceError> {
     library::require_nvrtc()?;
-    let mut options: Vec<String> = OPTIONS.iter().map(|option| (*option).to_owned()).collect();
-    options.push(format!("--gpu-architecture={target}"));
+    let options = OPTIONS.iter().chain(further).map(|option| (*option).to_owned());
+    let options: Vec<String> = options.chain([format!("--gpu-architecture={target}")]).collect();
 
     let text = CString::new(source).map_err(|_| DeviceError::Compile {
         name: name.to_owned(),
@@ -62,16 +86,18 @@ pub fn compile(name: &str, source: &str, target: &str) -> Result<Image, DeviceEr
     let program =
         Program(result::create_program(&text, None).map_err(|error| failed(name, &options, error))?);
     // SAFETY: the program was created above and is destroyed only when `program` goes.
-    unsafe { result::compile_program(program.0, &options) }.map_err(|error| {
-        // SAFETY: as above; a failed compilation still has a log.
-        let log = unsafe { result::get_program_log(program.0) };
-        let log = log.map_or_else(|_| error.to_string(), |log| text_of(&log));
-        DeviceError::Compile { name: name.to_owned(), options: options.clone(), log }
+    let compiled = unsafe { result::compile_program(program.0, &options) };
+    // SAFETY: as above; a failed compilation has a log too.
+    let log = unsafe { result::get_program_log(program.0) }.map(|log| text_of(&log));
+    compiled.map_err(|error| DeviceError::Compile {
+        name: name.to_owned(),
+        options: options.clone(),
+        log: log.clone().unwrap_or_else(|_| error.to_string()),
     })?;
     // SAFETY: the program is compiled.
     let ptx = unsafe { result::get_ptx(program.0) }.map_err(|error| failed(name, &options, error))?;
     let cubin = program.cubin().map_err(|error| failed(name, &options, error))?;
-    Ok(Image { ptx: text_of(&ptx), cubin })
+    Ok((Image { ptx: text_of(&ptx), cubin }, log.unwrap_or_default()))
 }
 
 struct Program(sys::nvrtcProgram);

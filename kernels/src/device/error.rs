@@ -59,8 +59,8 @@ pub enum DeviceError {
         /// What the launcher passes.
         found: String,
     },
-    /// A dimension exceeds what kernels count to.
-    #[error("{op}: {what} is {found}, kernels count to 2^31 - 1; cut the work into smaller pieces")]
+    /// A dimension exceeds what kernels take.
+    #[error("{op}: {what} is {found}, kernels take at most {most}; cut the work into smaller pieces")]
     TooLarge {
         /// The op.
         op: &'static str,
@@ -68,6 +68,8 @@ pub enum DeviceError {
         what: &'static str,
         /// Its value.
         found: usize,
+        /// The most that kernels take.
+        most: usize,
     },
 }
 

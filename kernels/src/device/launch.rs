@@ -6,7 +6,7 @@ use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop, result};
 
 use super::cuda::Kernel;
 use super::ptx::{self, Parameter};
-use super::{DeviceError, View, ViewMut};
+use super::{CudaDevice, DeviceError, View, ViewMut};
 
 /// A launch being put together. Arguments are taken in the order of the kernel's parameters and held against the list in
 /// its PTX.
@@ -20,6 +20,17 @@ pub struct Launch<'a> {
     order: Vec<SyncOnDrop<'a>>,
 }
 
+/// What a kernel adds its result to.
+#[derive(Debug)]
+pub enum Base<'a> {
+    /// Nothing: the output is overwritten.
+    Nothing,
+    /// What the output holds.
+    Output,
+    /// Another array of the output's size.
+    View(&'a View<'a, f32>),
+}
+
 /// How many blocks, of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
@@ -31,10 +42,31 @@ pub struct Grid {
     pub threads: u32,
 }
 
+/// Threads of a block that strides over elements.
+const STRIDING_THREADS: u32 = 256;
+/// Blocks of them that a multiprocessor holds at once: more would only queue.
+const BLOCKS_PER_MULTIPROCESSOR: u32 = 6;
+
+impl Grid {
+    /// For a kernel that strides over its work: a thread for each of `items`, but no more blocks than run at once.
+    pub fn striding(device: &CudaDevice, items: usize) -> Self {
+        let wanted = items.div_ceil(STRIDING_THREADS as usize);
+        let resident = device.multiprocessors().max(1) * BLOCKS_PER_MULTIPROCESSOR;
+        Self::blocks(u32::try_from(wanted).map_or(resident, |wanted| wanted.min(resident)))
+    }
+
+    /// So many blocks of a kernel that strides over its work.
+    pub fn blocks(x: u32) -> Self {
+        Self { x, y: 1, threads: STRIDING_THREADS }
+    }
+}
+
+#[derive(Clone, Copy)]
 enum Argument {
     U64(u64),
     U32(u32),
     F32(f32),
+    F64(f64),
 }
 
 impl<'a> Launch<'a> {
@@ -58,6 +90,25 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Two parameters: what a kernel adds to, or no address, and where it puts the sum.
+    pub fn write_onto(self, base: &'a Base<'a>, output: &'a mut ViewMut<'_, f32>) -> Self {
+        match base {
+            Base::Nothing => self.nothing().write(output),
+            Base::View(view) => self.read(view).write(output),
+            Base::Output => {
+                let mut launch = self.write(output);
+                launch.arguments.extend(launch.arguments.last().copied());
+                launch
+            }
+        }
+    }
+
+    /// No memory, where the kernel can do without.
+    pub fn nothing(mut self) -> Self {
+        self.arguments.push(Argument::U64(0));
+        self
+    }
+
     /// A 64-bit count.
     pub fn u64(mut self, value: u64) -> Self {
         self.arguments.push(Argument::U64(value));
@@ -73,6 +124,12 @@ impl<'a> Launch<'a> {
     /// A float.
     pub fn f32(mut self, value: f32) -> Self {
         self.arguments.push(Argument::F32(value));
+        self
+    }
+
+    /// A double.
+    pub fn f64(mut self, value: f64) -> Self {
+        self.arguments.push(Argument::F64(value));
         self
     }
 
@@ -118,6 +175,7 @@ impl Argument {
             Self::U64(_) => Parameter::U64,
             Self::U32(_) => Parameter::U32,
             Self::F32(_) => Parameter::F32,
+            Self::F64(_) => Parameter::F64,
         }
     }
 
@@ -126,6 +184,7 @@ impl Argument {
             Self::U64(value) => (&raw mut *value).cast(),
             Self::U32(value) => (&raw mut *value).cast(),
             Self::F32(value) => (&raw mut *value).cast(),
+            Self::F64(value) => (&raw mut *value).cast(),
         }
     }
 }
@@ -135,5 +194,10 @@ impl Argument {
 /// # Errors
 /// [`DeviceError::TooLarge`], naming `op` and `what`.
 pub fn count32(op: &'static str, what: &'static str, found: usize) -> Result<u32, DeviceError> {
-    i32::try_from(found).map(i32::unsigned_abs).map_err(|_| DeviceError::TooLarge { op, what, found })
+    i32::try_from(found).map(i32::unsigned_abs).map_err(|_| DeviceError::TooLarge {
+        op,
+        what,
+        found,
+        most: i32::MAX as usize,
+    })
 }

@@ -8,6 +8,7 @@
 //! | `library` | finding libcuda and libnvrtc |
 //! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
 //! | `cache` | compiled modules on disk |
+//! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: buffers, modules, stream |
 //! | `launch` | one launch: arguments, grid, block |
@@ -20,11 +21,49 @@ mod error;
 mod launch;
 pub mod library;
 pub mod ptx;
+mod resources;
 pub mod trials;
 
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
-pub use launch::{Grid, Launch, count32};
+pub use launch::{Base, Grid, Launch, count32};
+pub use resources::Resources;
+
+use crate::{
+    adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
+    rope, swiglu,
+};
+
+/// The kernels of all rooms.
+pub static SOURCES: &[Source] = &[
+    rms_norm::cuda::SOURCE,
+    matmul::cuda::SOURCE,
+    attention::cuda::SOURCE,
+    adamw::cuda::SOURCE,
+    swiglu::cuda::SOURCE,
+    rope::cuda::SOURCE,
+    embedding::cuda::SOURCE,
+    residual::cuda::SOURCE,
+    cross_entropy::cuda::SOURCE,
+    reduce::cuda::SOURCE,
+    philox::cuda::SOURCE,
+    codec::cuda::SOURCE,
+    merge::cuda::SOURCE,
+];
+
+/// Device code that several rooms share, in the order in which it must be compiled.
+pub(crate) mod shared {
+    /// Vectors, loops, exact scales.
+    pub(crate) const VECTOR: &str = include_str!("../common/vector.cuh");
+    /// R128; after [`VECTOR`].
+    pub(crate) const REDUCE: &str = include_str!("../common/reduce.cuh");
+    /// The exponentials and the maximum; after [`VECTOR`].
+    pub(crate) const EXP: &str = include_str!("../common/exp.cuh");
+    /// The gate of SwiGLU; after [`EXP`].
+    pub(crate) const GATE: &str = include_str!("../swiglu/gate.cuh");
+    /// Blocks of integers; after [`VECTOR`].
+    pub(crate) const BLOCK: &str = include_str!("../common/block.cuh");
+}
 
 /// A device that arithmetic can run on.
 #[derive(Clone, Debug)]

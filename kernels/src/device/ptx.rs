@@ -12,6 +12,8 @@ pub enum Parameter {
     U32,
     /// A float.
     F32,
+    /// A double.
+    F64,
 }
 
 impl fmt::Display for Parameter {
@@ -20,6 +22,7 @@ impl fmt::Display for Parameter {
             Self::U64 => f.write_str("u64"),
             Self::U32 => f.write_str("u32"),
             Self::F32 => f.write_str("f32"),
+            Self::F64 => f.write_str("f64"),
         }
     }
 }
@@ -61,6 +64,7 @@ fn parameter(declared: &str) -> Option<Parameter> {
             ".u64" | ".s64" | ".b64" => return Some(Parameter::U64),
             ".u32" | ".s32" | ".b32" => return Some(Parameter::U32),
             ".f32" => return Some(Parameter::F32),
+            ".f64" => return Some(Parameter::F64),
             _ => {}
         }
     }
@@ -80,6 +84,8 @@ mod tests {
 )
 .maxntid 256
 { ret; }
+.visible .entry clip(.param .f64 clip_param_0)
+{ ret; }
 .visible .entry scale_all()
 { ret; }
 .visible .entry odd(.param .align 4 .b8 odd_param_0[40]) { ret; }
@@ -87,8 +93,9 @@ mod tests {
 
     #[test]
     fn parameters_of_each_kernel() {
-        use Parameter::{F32, U32, U64};
-        assert_eq!(entry_names(PTX), ["scale", "scale_all", "odd"]);
+        use Parameter::{F32, F64, U32, U64};
+        assert_eq!(entry_names(PTX), ["scale", "clip", "scale_all", "odd"]);
+        assert_eq!(parameters(PTX, "clip"), Some(vec![F64]));
         assert_eq!(parameters(PTX, "scale"), Some(vec![U64, U64, F32, U32]));
         assert_eq!(parameters(PTX, "scale_all"), Some(vec![]));
         assert_eq!(parameters(PTX, "odd"), None);

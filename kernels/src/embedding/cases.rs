@@ -18,6 +18,7 @@ op! {
     /// `embedding.forward`: tokens, table to y.
     ForwardOp = "embedding.forward";
     cases = cases();
+    bench = Case::new("2048 tokens of 4096 x 512", &[("rows", 2048), ("vocab", 4096), ("dim", 512)]);
     inputs(case) = {
         let (vocab, dim) = (case.dim("vocab"), case.dim("dim"));
         [case.below("tokens", &[case.dim("rows")], vocab as u32), case.values("table", &[vocab, dim])]
@@ -39,6 +40,7 @@ op! {
     /// `embedding.backward`: tokens, dy to dtable, which accumulates.
     BackwardOp = "embedding.backward";
     cases = cases();
+    bench = Case::new("2048 tokens of 4096 x 512", &[("rows", 2048), ("vocab", 4096), ("dim", 512)]);
     inputs(case) = {
         let (rows, dim) = (case.dim("rows"), case.dim("dim"));
         [case.below("tokens", &[rows], case.dim("vocab") as u32), case.values("dy", &[rows, dim])]

@@ -1,13 +1,14 @@
 //! The CPU path: rows of the table in parallel.
 
 use super::{Backward, Forward, GRADIENT_POSITIONS};
-use crate::common::parallel;
+use crate::common::{parallel, scratch};
+use rayon::prelude::*;
 
 /// As [`super::forward`].
 pub fn forward(args: &Forward<'_>, y: &mut [f32]) {
     args.check(y);
     let dim = args.dim.max(1);
-    parallel::run(y.len(), args.tokens.iter().zip(y.chunks_mut(dim)), |(&token, y)| {
+    parallel::run(y.len(), args.tokens.par_iter().zip(y.par_chunks_mut(dim)), |(&token, y)| {
         y.copy_from_slice(&args.table[token as usize * dim..][..dim]);
     });
 }
@@ -17,35 +18,39 @@ pub fn backward(args: &Backward<'_>, dtable: &mut [f32]) {
     args.check(dtable);
     let dim = args.dim.max(1);
     // Counting sort, stable: positions of token t stand at starts[t]..starts[t + 1], ascending.
-    let mut starts = vec![0usize; args.vocab + 1];
+    let mut sorted = scratch::take(2 * (args.vocab + 1) + args.tokens.len());
+    let sorted: &mut [u32] = bytemuck::cast_slice_mut(&mut sorted);
+    let (starts, sorted) = sorted.split_at_mut(args.vocab + 1);
+    let (next, positions) = sorted.split_at_mut(args.vocab + 1);
+    starts.fill(0);
     for &token in args.tokens {
         starts[token as usize + 1] += 1;
     }
     for token in 0..args.vocab {
         starts[token + 1] += starts[token];
     }
-    let mut next = starts.clone();
-    let mut positions = vec![0usize; args.tokens.len()];
+    next.copy_from_slice(starts);
     for (position, &token) in args.tokens.iter().enumerate() {
-        positions[next[token as usize]] = position;
+        positions[next[token as usize] as usize] = position as u32;
         next[token as usize] += 1;
     }
 
-    let tasks = dtable
-        .chunks_mut(dim)
-        .zip(starts.windows(2))
-        .map(|(row, range)| (row, &positions[range[0]..range[1]]))
-        .filter(|(_, positions)| !positions.is_empty());
-    parallel::run(args.dy.len(), tasks, |(row, positions)| {
-        let mut sum = vec![0.0f32; dim];
+    let (starts, positions) = (&*starts, &*positions);
+    let tasks = dtable.par_chunks_mut(dim).zip(starts.par_windows(2));
+    parallel::run(args.dy.len(), tasks, |(row, range)| {
+        let positions = &positions[range[0] as usize..range[1] as usize];
+        if positions.is_empty() {
+            return;
+        }
+        let mut sum = scratch::take(dim);
         for chunk in positions.chunks(GRADIENT_POSITIONS) {
             sum.fill(0.0);
             for &position in chunk {
-                for (sum, dy) in sum.iter_mut().zip(&args.dy[position * dim..][..dim]) {
+                for (sum, dy) in sum.iter_mut().zip(&args.dy[position as usize * dim..][..dim]) {
                     *sum += dy;
                 }
             }
-            for (row, sum) in row.iter_mut().zip(&sum) {
+            for (row, sum) in row.iter_mut().zip(sum.iter()) {
                 *row += sum;
             }
         }

@@ -25,8 +25,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Products of a training step of size M, and a cube.
 fn bench_cases() -> Vec<Case> {
-    vec![case("2048 x 1376 x 512", 2048, 1376, 512), case("1024 x 1024 x 1024", 1024, 1024, 1024)]
+    vec![
+        case("2048 x 1376 x 512", 2048, 1376, 512),
+        case("2048 x 512 x 1376", 2048, 512, 1376),
+        case("2048 x 2048 x 2048", 2048, 2048, 2048),
+    ]
 }
 
 /// One chunk of tokens, small enough to be held against the plain reference before it is timed.

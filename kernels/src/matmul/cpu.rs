@@ -1,84 +1,71 @@
 //! The CPU path: a packed SGEMM.
 //!
-//! Loops, outside in: columns by `BLOCK_COLUMNS`, k by `BLOCK_DEPTH` (B is packed here, by all workers), then in
-//! parallel blocks of rows (A is packed here, by the worker), panels of B (first-level cache), panels of A, the register
-//! tile. A block of k stores its chains and the next one goes on from them: the same bits as one long chain. For the
-//! weight gradient the chains of an unfinished chunk are kept aside, and the chunk's last block adds them to C.
+//! B is packed by all workers: panels of a register tile's columns, cut into blocks of k that fit the first-level cache.
+//! Then the workers share C by tasks of some rows and some panels. A task walks blocks of k, panels of A, panels of B,
+//! and runs the register tile. A is read where it lies when its rows are contiguous in k, else its panel is packed by
+//! the task. A block of k stores its chains and the next one goes on from them: the same bits as one long chain.
 
 use super::{
     GRADIENT_TOKENS, Matmul,
-    pack::{Layout, Operand},
+    pack::{Block, Layout, Operand},
 };
 use crate::common::{
-    parallel,
+    parallel, scratch,
     simd::{Simd, SimdPath, dispatch},
-    tile::{self, From, Operands, TILE_VECTORS, To},
+    target::Target,
+    tile::{self, From, Operands, Steps, TILE_VECTORS, To},
 };
-use std::cell::Cell;
 
-/// Columns of B packed at a time.
-const BLOCK_COLUMNS: usize = 4096;
-/// k of one block: a panel of B fits the first-level cache beside a panel of A.
+/// Values of B packed at a time, at most (one panel at least): 32 MiB.
+const BLOCK_VALUES: usize = 1 << 23;
+/// k of one block: a panel of A stays in the first-level cache while panels of B stream by.
 const BLOCK_DEPTH: usize = 256;
 /// Panels of A of one task.
-const TASK_PANELS: usize = 8;
-/// Tasks wanted per worker, so that a slow one does not hold up the rest.
-const TASKS_PER_WORKER: usize = 4;
-
-thread_local! {
-    /// Packed B of the calling thread, kept between calls: fresh pages cost more than packing.
-    static PACKED_B: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Packed A of a worker.
-    static PACKED_A: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Unfinished chains of the calling thread.
-    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
+const TASK_PANELS: usize = 16;
+/// Panels of B of one task, at most: they stay in the second-level cache while every panel of A meets them.
+const TASK_COLUMN_PANELS: usize = 8;
+/// Rows of A this many values apart, or a multiple, fall on the same sets of the first-level cache: packed, then.
+const CONFLICTING_STRIDE: usize = 1024;
 
 /// As [`super::nn`], on the path asked for.
 pub fn nn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    if args.k == 0 {
-        return c.fill(0.0);
-    }
-    let a = Operand { data: args.a, layout: Layout::LaneMajor, lanes: args.m, k: args.k };
-    let b = Operand { data: args.b, layout: Layout::KMajor, lanes: args.n, k: args.k };
-    Product { path, a, b, c: Target(c.as_mut_ptr()) }.store();
+    Product::new(path, args, Layout::LaneMajor, Layout::KMajor, c).run(None);
+}
+
+/// As [`super::nn_add`], on the path asked for.
+pub fn nn_add(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
+    let addend = c.as_ptr();
+    Product::new(path, args, Layout::LaneMajor, Layout::KMajor, c).run(Some(addend));
 }
 
 /// As [`super::nt`], on the path asked for.
 pub fn nt(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    if args.k == 0 {
-        return c.fill(0.0);
-    }
-    let a = Operand { data: args.a, layout: Layout::LaneMajor, lanes: args.m, k: args.k };
-    let b = Operand { data: args.b, layout: Layout::LaneMajor, lanes: args.n, k: args.k };
-    Product { path, a, b, c: Target(c.as_mut_ptr()) }.store();
+    Product::new(path, args, Layout::LaneMajor, Layout::LaneMajor, c).run(None);
+}
+
+/// As [`super::nt_add`], on the path asked for.
+pub fn nt_add(path: SimdPath, args: &Matmul<'_>, x: &[f32], c: &mut [f32]) {
+    crate::common::shape::expect_len("matmul", "x", x.len(), args.m * args.n);
+    Product::new(path, args, Layout::LaneMajor, Layout::LaneMajor, c).run(Some(x.as_ptr()));
 }
 
 /// As [`super::tn`], on the path asked for.
 pub fn tn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
-    args.check(c);
-    let a = Operand { data: args.a, layout: Layout::KMajor, lanes: args.m, k: args.k };
-    let b = Operand { data: args.b, layout: Layout::KMajor, lanes: args.n, k: args.k };
-    Product { path, a, b, c: Target(c.as_mut_ptr()) }.accumulate();
-}
-
-/// A matrix that several workers write, each its own tiles.
-#[derive(Clone, Copy)]
-struct Target(*mut f32);
-
-// SAFETY: workers write disjoint tiles, see `Product::block`.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
-    /// The pointer; a method, so that closures capture the whole `Target`.
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
+    let addend = c.as_ptr();
+    let product = Product::new(path, args, Layout::KMajor, Layout::KMajor, c);
+    for chunk in steps(args.k, GRADIENT_TOKENS) {
+        product.chunk(chunk, Some(addend));
     }
 }
+
+/// What is added to the finished chains: C itself, or a matrix like it.
+#[derive(Clone, Copy)]
+struct Addend(*const f32);
+
+// SAFETY: each element is read by the worker that writes the same element of C, and by no other.
+unsafe impl Send for Addend {}
+// SAFETY: as above.
+unsafe impl Sync for Addend {}
 
 struct Product<'a> {
     path: SimdPath,
@@ -87,180 +74,289 @@ struct Product<'a> {
     c: Target,
 }
 
-/// How one block of k treats its chains.
+/// Some columns of B, in panels.
 #[derive(Clone, Copy)]
-struct Flow {
-    /// Chains go on from here, or start at +0.
-    from: Option<Target>,
-    /// Chains are kept here, or added to C.
-    to: Option<Target>,
+struct Panels<'a> {
+    /// First of the columns, and how many.
+    columns: (usize, usize),
+    /// Columns of a panel.
+    width: usize,
+    /// Panels that are read where they lie; those after them are packed.
+    in_place: usize,
+    /// For each block of k, all packed panels.
+    values: &'a [f32],
 }
 
-impl Product<'_> {
-    /// `C = A * B`.
-    fn store(&self) {
-        for columns in steps(self.b.lanes, BLOCK_COLUMNS) {
-            for depth in steps(self.a.k, BLOCK_DEPTH) {
-                let from = (depth.0 > 0).then_some(self.c);
-                self.block(columns, depth, Flow { from, to: Some(self.c) });
-            }
+/// What one worker does at a time.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    /// First row and how many.
+    rows: (usize, usize),
+    /// First panel of B and how many.
+    panels: (usize, usize),
+    /// First k and how many.
+    chunk: (usize, usize),
+    b: Panels<'a>,
+    addend: Option<Addend>,
+}
+
+/// A tile's extents, and where its chains come from and go.
+#[derive(Clone, Copy)]
+struct Place {
+    height: usize,
+    width: usize,
+    from: From,
+    to: To,
+}
+
+impl<'a> Product<'a> {
+    fn new(path: SimdPath, args: &Matmul<'a>, a: Layout, b: Layout, c: &mut [f32]) -> Self {
+        args.check(c);
+        let a = Operand { data: args.a, layout: a, lanes: args.m, k: args.k };
+        let b = Operand { data: args.b, layout: b, lanes: args.n, k: args.k };
+        Self { path, a, b, c: Target::of(c) }
+    }
+
+    /// All k in one chain, which starts at +0 and is stored or added.
+    fn run(&self, addend: Option<*const f32>) {
+        self.chunk((0, self.a.k), addend);
+    }
+
+    /// Some k in one chain.
+    fn chunk(&self, chunk: (usize, usize), addend: Option<*const f32>) {
+        let (tile_rows, width) = tile_shape(self.path);
+        let (rows, addend) = (self.a.lanes, addend.map(Addend));
+        let block_columns = (BLOCK_VALUES / chunk.1.max(1)).max(1) * width / width.max(1);
+        for columns in steps(self.b.lanes, block_columns.next_multiple_of(width)) {
+            let panels = columns.1.div_ceil(width);
+            let in_place = if self.b.in_place(Layout::KMajor) { columns.1 / width } else { 0 };
+            let needed = (panels - in_place) * width * chunk.1;
+            let mut packed = scratch::take(needed);
+            let b = self.pack(columns, (width, in_place), chunk, &mut packed);
+
+            // Equal shares of the panels of A and of B, small enough for the cache, many enough for the workers.
+            let work = rows * columns.1 * chunk.1;
+            let row_panels = rows.div_ceil(tile_rows);
+            let wanted = if work < parallel::SERIAL_WORK { 1 } else { parallel::tasks_wanted() };
+            let row_shares = row_panels.div_ceil(TASK_PANELS);
+            let column_shares =
+                panels.div_ceil(TASK_COLUMN_PANELS).max(wanted.div_ceil(row_shares.max(1))).min(panels);
+            let (task_rows, task_panels) =
+                (row_panels.div_ceil(row_shares.max(1)) * tile_rows, panels.div_ceil(column_shares));
+            let (row_shares, column_shares) = (rows.div_ceil(task_rows.max(1)), panels.div_ceil(task_panels));
+            parallel::indices(work, row_shares * column_shares, |index| {
+                let (first_row, first_panel) =
+                    (index / column_shares * task_rows, index % column_shares * task_panels);
+                let task = Task {
+                    rows: (first_row, task_rows.min(rows - first_row)),
+                    panels: (first_panel, task_panels.min(panels - first_panel)),
+                    chunk,
+                    b,
+                    addend,
+                };
+                dispatch!(self.path, |s| self.task(s, task));
+            });
         }
     }
 
-    /// `C += A * B`, one add per chunk of `GRADIENT_TOKENS`.
-    fn accumulate(&self) {
-        // Unfinished chains, in the layout of C. One block of k per chunk needs none.
-        let kept = if self.a.k > BLOCK_DEPTH { self.a.lanes * self.b.lanes } else { 0 };
-        let mut buffer = KEPT.take();
-        // Never shorter than it was, and never cleared: a chunk's first block writes before the next one reads.
-        buffer.resize(kept.max(buffer.len()), 0.0);
-        let kept = Target(buffer.as_mut_ptr());
-        for columns in steps(self.b.lanes, BLOCK_COLUMNS) {
-            for chunk in steps(self.a.k, GRADIENT_TOKENS) {
-                for depth in steps(chunk.1, BLOCK_DEPTH) {
-                    let from = (depth.0 > 0).then_some(kept);
-                    let to = (depth.0 + depth.1 < chunk.1).then_some(kept);
-                    self.block(columns, (chunk.0 + depth.0, depth.1), Flow { from, to });
-                }
-            }
-        }
-        KEPT.set(buffer);
-    }
-
-    /// All rows, some columns, some k.
-    fn block(&self, columns: (usize, usize), depth: (usize, usize), flow: Flow) {
-        let rows = self.a.lanes;
-        let work = rows * columns.1 * depth.1;
-        let (tile_rows, tile_columns) = tile_shape(self.path);
-        let panels_b = columns.1.div_ceil(tile_columns);
-        let mut packed_b = PACKED_B.take();
-        let needed = panels_b * tile_columns * depth.1;
-        // Growing clears what is new: what was grown once stays.
-        packed_b.resize(needed.max(packed_b.len()), 0.0);
-        let panels = packed_b[..needed].chunks_mut(tile_columns * depth.1).enumerate();
-        parallel::run(columns.1 * depth.1, panels, |(panel, out)| {
-            let first = columns.0 + panel * tile_columns;
-            self.b.pack_panel(first, tile_columns, depth.0, depth.1, out);
-        });
-
-        // Few rows: cut the columns too, so that every worker has tasks; each packs its rows of A again.
-        let row_blocks = steps(rows, TASK_PANELS * tile_rows).count();
-        let wanted = TASKS_PER_WORKER * rayon::current_num_threads();
-        let cuts = if work < PARALLEL_WORK { 1 } else { (wanted / row_blocks.max(1)).clamp(1, panels_b) };
-        let cut_panels = panels_b.div_ceil(cuts);
-        let tasks = steps(rows, TASK_PANELS * tile_rows)
-            .flat_map(|rows| steps(panels_b, cut_panels).map(move |panels| (rows, panels)));
-        let packed = &packed_b[..needed];
-        parallel::run(work, tasks, |(rows, panels)| {
-            dispatch!(self.path, |s| self.task(s, rows, columns, panels, depth, packed, flow));
-        });
-        PACKED_B.set(packed_b);
-    }
-
-    /// Some rows, some panels of B, some k: one worker.
-    #[inline(always)]
-    fn task<S: Simd>(
+    /// Packs some columns and some k of B.
+    fn pack<'b>(
         &self,
-        s: S,
-        rows: (usize, usize),
         columns: (usize, usize),
-        panels: (usize, usize),
-        depth: (usize, usize),
-        packed_b: &[f32],
-        flow: Flow,
-    ) {
-        let (tile_rows, tile_columns) = (S::TILE_ROWS, TILE_VECTORS * S::LANES);
-        let n = self.b.lanes;
-        let mut packed_a = PACKED_A.take();
-        let needed = rows.1.div_ceil(tile_rows) * tile_rows * depth.1;
-        packed_a.resize(needed.max(packed_a.len()), 0.0);
-        for (panel, out) in packed_a[..needed].chunks_mut(tile_rows * depth.1).enumerate() {
-            self.a.pack_panel(rows.0 + panel * tile_rows, tile_rows, depth.0, depth.1, out);
-        }
-        for panel_b in panels.0..panels.0 + panels.1 {
-            let b = &packed_b[panel_b * tile_columns * depth.1..][..tile_columns * depth.1];
-            let first_column = columns.0 + panel_b * tile_columns;
-            let width = tile_columns.min(columns.0 + columns.1 - first_column);
-            for (panel_a, a) in packed_a[..needed].chunks_exact(tile_rows * depth.1).enumerate() {
-                let first_row = rows.0 + panel_a * tile_rows;
-                let height = tile_rows.min(rows.0 + rows.1 - first_row);
-                let offset = first_row * n + first_column;
-                if height == tile_rows && width == tile_columns {
-                    let from = flow.from.map_or(From::Zero, |c| From::Chain(c.at(offset), n));
-                    let to = flow.to.map_or(To::Add(self.c.at(offset), n), |c| To::Store(c.at(offset), n));
-                    // SAFETY: both panels are `depth.1` deep; the whole tile lies inside C (and inside `kept`, which has
-                    // C's layout), and no other task has its rows and columns.
-                    unsafe { run_tile(s, depth.1, a, b, from, to) };
-                } else {
-                    self.edge_tile(s, depth.1, a, b, offset, (height, width), flow);
-                }
-            }
-        }
-        PACKED_A.set(packed_a);
+        (width, in_place): (usize, usize),
+        chunk: (usize, usize),
+        values: &'b mut [f32],
+    ) -> Panels<'b> {
+        let panels = columns.1.div_ceil(width) - in_place;
+        let target = Target::of(values);
+        // A task is one block of k, and, where B is not read row by row anyway, one panel.
+        let task_panels = match self.b.layout {
+            Layout::KMajor => panels.max(1),
+            Layout::LaneMajor => 1,
+        };
+        let per_depth = panels.div_ceil(task_panels);
+        let blocks = chunk.1.div_ceil(BLOCK_DEPTH);
+        parallel::indices(values.len(), blocks * per_depth, |index| {
+            let (first_panel, first_k) = (index % per_depth * task_panels, index / per_depth * BLOCK_DEPTH);
+            let depth = BLOCK_DEPTH.min(chunk.1 - first_k);
+            let block = Block {
+                first_lane: columns.0 + (in_place + first_panel) * width,
+                lanes: (task_panels * width).min(columns.1 - (in_place + first_panel) * width),
+                width,
+                first_k: chunk.0 + first_k,
+                depth,
+            };
+            let offset = (first_k * panels + first_panel * depth) * width;
+            // SAFETY: the panels of a block of k lie one behind another, the blocks likewise, `values` holds them all,
+            // and this task alone writes these ones.
+            let out = unsafe { target.slice(offset, block.values()) };
+            dispatch!(self.path, |s| self.b.pack(s, block, out));
+        });
+        Panels { columns, width, in_place, values }
     }
 
-    /// A tile that sticks out of C: computed whole in a buffer, of which the part inside C is exchanged.
+    /// One worker: some rows, some panels of B, all k of a chunk.
     #[inline(always)]
-    fn edge_tile<S: Simd>(
+    fn task<S: Simd>(&self, s: S, task: Task<'_>) {
+        let n = self.b.lanes;
+        let stride = task.panels.1 * task.b.width;
+        // Chains of an unfinished block of k wait in C, or, where C is still to be read, aside.
+        let aside = task.addend.is_some() && task.chunk.1 > BLOCK_DEPTH;
+        // Arbitrary at first: a task's first block of k writes before the next one reads.
+        let mut chains = scratch::take(if aside { task.rows.1 * stride } else { 0 });
+        let first_column = task.b.columns.0 + task.panels.0 * task.b.width;
+        let kept = if aside { chains.as_mut_ptr() } else { self.c.at(task.rows.0 * n + first_column) };
+        let kept_stride = if aside { stride } else { n };
+        for first_k in (0..task.chunk.1).step_by(BLOCK_DEPTH) {
+            let depth = BLOCK_DEPTH.min(task.chunk.1 - first_k);
+            let last = first_k + depth == task.chunk.1;
+            self.block(s, &task, (first_k, depth), |row, column, height, width| {
+                let (offset, kept) = (
+                    (task.rows.0 + row) * n + first_column + column,
+                    kept.wrapping_add(row * kept_stride + column),
+                );
+                let from = if first_k == 0 { From::Zero } else { From::Chain(kept, kept_stride) };
+                let to = match (last, task.addend) {
+                    (false, _) => To::Store(kept, kept_stride),
+                    (true, None) => To::Store(self.c.at(offset), n),
+                    (true, Some(Addend(x))) => To::Sum(x.wrapping_add(offset), self.c.at(offset), n),
+                };
+                Place { height, width, from, to }
+            });
+        }
+        if task.chunk.1 == 0 {
+            self.empty_sum(&task, first_column);
+        }
+    }
+
+    /// A task's tiles for one block of k.
+    #[inline(always)]
+    fn block<S: Simd>(
         &self,
         s: S,
-        depth: usize,
-        a: &[f32],
-        b: &[f32],
-        offset: usize,
-        (height, width): (usize, usize),
-        flow: Flow,
+        task: &Task<'_>,
+        (first_k, depth): (usize, usize),
+        place: impl Fn(usize, usize, usize, usize) -> Place,
     ) {
-        let (n, stride) = (self.b.lanes, TILE_VECTORS * S::LANES);
-        let mut whole = [0.0f32; TILE_MAX];
-        if let Some(c) = flow.from {
-            for i in 0..height {
-                for j in 0..width {
-                    // SAFETY: (i, j) lies inside C's layout, in a tile that is this task's alone.
-                    whole[i * stride + j] = unsafe { *c.at(offset + i * n + j) };
+        let (tile_rows, width, n) = (S::TILE_ROWS, task.b.width, self.b.lanes);
+        let packed_panels = task.b.columns.1.div_ceil(width) - task.b.in_place;
+        let whole = task.rows.1 / tile_rows * tile_rows;
+        let in_place = if self.a.in_place(Layout::LaneMajor) { whole } else { 0 };
+        let rest = Block {
+            first_lane: task.rows.0 + in_place,
+            lanes: task.rows.1 - in_place,
+            width: tile_rows,
+            first_k: task.chunk.0 + first_k,
+            depth,
+        };
+        let mut packed = scratch::take(rest.values());
+        self.a.pack(s, rest, &mut packed);
+        for row in (0..task.rows.1).step_by(tile_rows) {
+            let height = tile_rows.min(task.rows.1 - row);
+            let (a, a_row, a_k) = if row < in_place {
+                let a = &self.a.data[(task.rows.0 + row) * self.a.k + task.chunk.0 + first_k..];
+                debug_assert!(a.len() >= (tile_rows - 1) * self.a.k + depth);
+                (a, self.a.k, 1)
+            } else {
+                (&packed[(row - in_place) * depth..][..tile_rows * depth], 1, tile_rows)
+            };
+            if row + tile_rows < in_place {
+                // The next rows of A, while these meet all panels of B.
+                for next in (row + tile_rows..).take(tile_rows) {
+                    let first = (task.rows.0 + next) * self.a.k + task.chunk.0 + first_k;
+                    s.prefetch(&self.a.data[first..][..depth]);
                 }
             }
+            for panel in task.panels.0..task.panels.0 + task.panels.1 {
+                let (b, b_k) = if panel < task.b.in_place {
+                    let first = (task.chunk.0 + first_k) * n + task.b.columns.0 + panel * width;
+                    (&self.b.data[first..][..(depth - 1) * n + width], n)
+                } else {
+                    let panel = panel - task.b.in_place;
+                    let first = (first_k * packed_panels + panel * depth) * width;
+                    (&task.b.values[first..][..depth * width], width)
+                };
+                let column = (panel - task.panels.0) * width;
+                let tile_width = width.min(task.b.columns.1 - panel * width);
+                let operands = Operands { a: a.as_ptr(), a_row, a_k, b: b.as_ptr(), b_k };
+                // SAFETY: the rows of A are whole where they lie, or padded to the tile; both operands are `depth` deep;
+                // the tile is this task's alone.
+                unsafe { run_tile(s, depth, operands, place(row, column, height, tile_width)) };
+            }
         }
-        let tile = whole.as_mut_ptr();
-        // SAFETY: both panels are `depth` deep; `whole` holds the largest tile of any path.
-        unsafe { run_tile(s, depth, a, b, From::Chain(tile, stride), To::Store(tile, stride)) };
-        for i in 0..height {
-            for j in 0..width {
-                let chain = whole[i * stride + j];
-                // SAFETY: as above.
-                unsafe {
-                    match flow.to {
-                        Some(c) => *c.at(offset + i * n + j) = chain,
-                        None => *self.c.at(offset + i * n + j) += chain,
-                    }
-                }
+    }
+
+    /// A sum of nothing is +0.
+    fn empty_sum(&self, task: &Task<'_>, first_column: usize) {
+        let columns = (task.panels.1 * task.b.width).min(self.b.lanes - first_column);
+        for row in task.rows.0..task.rows.0 + task.rows.1 {
+            for offset in row * self.b.lanes + first_column..row * self.b.lanes + first_column + columns {
+                // SAFETY: an element of C, and of the addend, in this task's rows and columns.
+                unsafe { *self.c.at(offset) = task.addend.map_or(0.0, |Addend(x)| *x.add(offset) + 0.0) };
             }
         }
     }
 }
 
-/// [`tile::run`] with the path's rows.
+/// One tile, whole or sticking out of C.
 ///
 /// # Safety
-/// As there.
+/// `depth` steps of the operands can be read for a whole tile; `place` addresses its height and width, which nobody else
+/// touches meanwhile.
 #[inline(always)]
-unsafe fn run_tile<S: Simd>(s: S, depth: usize, a: &[f32], b: &[f32], from: From, to: To) {
-    debug_assert!(a.len() >= depth * S::TILE_ROWS && b.len() >= depth * TILE_VECTORS * S::LANES);
-    let operands =
-        Operands { a: a.as_ptr(), a_row: 1, a_k: S::TILE_ROWS, b: b.as_ptr(), b_k: TILE_VECTORS * S::LANES };
-    // SAFETY: the caller's promise; the branch is decided when the path is compiled.
-    unsafe {
-        match S::TILE_ROWS {
-            14 => tile::run::<S, 14>(s, depth, operands, from, to),
-            _ => tile::run::<S, 6>(s, depth, operands, from, to),
+unsafe fn run_tile<S: Simd>(s: S, depth: usize, operands: Operands, place: Place) {
+    let stride = TILE_VECTORS * S::LANES;
+    if place.height == S::TILE_ROWS && place.width == stride {
+        // SAFETY: the caller's promise.
+        return unsafe { s.tall_tile(depth, operands, place.from, place.to) };
+    }
+    // Computed whole in a buffer, of which the part inside C is exchanged.
+    let mut whole = [0.0f32; TILE_MAX];
+    if let From::Chain(chain, row) = place.from {
+        for i in 0..place.height {
+            for j in 0..place.width {
+                // SAFETY: inside the height and width that the caller promises.
+                whole[i * stride + j] = unsafe { *chain.add(i * row + j) };
+            }
         }
+    }
+    let (from, to) = (From::Chain(whole.as_ptr(), stride), To::Store(whole.as_mut_ptr(), stride));
+    // SAFETY: the caller's promise for the operands; `whole` holds the largest tile of any path. A few rows have lower
+    // tiles, whose rows are the first of the tall one's.
+    unsafe {
+        match place.height {
+            1..=4 => tile::run::<S, 4>(s, Steps::whole(depth), operands, from, to),
+            5..=8 if S::TILE_ROWS > 8 => tile::run::<S, 8>(s, Steps::whole(depth), operands, from, to),
+            _ => s.tall_tile(depth, operands, from, to),
+        }
+    }
+    for i in 0..place.height {
+        for j in 0..place.width {
+            let chain = whole[i * stride + j];
+            // SAFETY: inside the height and width that the caller promises.
+            unsafe {
+                match place.to {
+                    To::Store(c, row) => *c.add(i * row + j) = chain,
+                    To::Sum(x, c, row) => *c.add(i * row + j) = *x.add(i * row + j) + chain,
+                }
+            }
+        }
+    }
+}
+
+impl Operand<'_> {
+    /// Whether whole panels are read where they lie.
+    fn in_place(&self, layout: Layout) -> bool {
+        let stride = match layout {
+            Layout::LaneMajor => self.k,
+            Layout::KMajor => self.lanes,
+        };
+        self.layout == layout && !stride.is_multiple_of(CONFLICTING_STRIDE)
     }
 }
 
 /// Elements of the largest tile of any path, 14 x 32.
 const TILE_MAX: usize = 14 * 32;
-/// Work above which a product is worth all workers.
-const PARALLEL_WORK: usize = 1 << 16;
 
 /// Rows and columns of the path's register tile.
 fn tile_shape(path: SimdPath) -> (usize, usize) {

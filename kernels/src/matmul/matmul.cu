@@ -10,6 +10,13 @@
 // permuted by XOR with k / 4, so that the scattered stores of a warp meet 32 different banks.
 
 #define BK 8
+// Steps of k that are unrolled. From architecture 100 on the compiler keeps so many operands of the next steps at hand
+// that a thread's registers do not hold them all.
+#if __CUDA_ARCH__ >= 1000
+#define STEPS 2
+#else
+#define STEPS BK
+#endif
 // Neighbouring lanes that store a transposed piece hold WARP_ROWS rows at BK / 4 places along k.
 #define WARP_ROWS (128 / BK)
 
@@ -20,11 +27,11 @@ enum class Layout { NN, NT, TN };
 __device__ constexpr float PAD_A = 0.0f;
 __device__ constexpr float PAD_B = -0.0f;
 
-__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
-
 // Loads one operand's tile: `EXTENT` rows or columns by BK steps of k, by THREADS threads.
-template <bool K_CONTIGUOUS, bool VECTOR, int EXTENT, int THREADS>
+// PAIRED: of two operands of one shape, whose rows take turns in groups of 32.
+template <bool K_CONTIGUOUS, bool VECTOR, bool PAIRED, int EXTENT, int THREADS>
 struct Loader {
+    static_assert(K_CONTIGUOUS || !PAIRED, "only rows that run along k come in pairs");
     static constexpr int PIECES = EXTENT * BK / 4 / THREADS;
     static constexpr int ALONG = K_CONTIGUOUS ? BK / 4 : EXTENT / 4;
     static constexpr int STRIDE = THREADS / ALONG;
@@ -36,8 +43,8 @@ struct Loader {
     unsigned int outer, inner;  // this thread's first piece: row of memory within the tile, element within that row
     float4 held[PIECES];
 
-    __device__ __forceinline__ Loader(const float* base, const unsigned int pitch, const unsigned int begin,
-                                      const unsigned int extent)
+    __device__ __forceinline__ Loader(const float* base, const float* other, const unsigned int pitch,
+                                      const unsigned int begin, const unsigned int extent)
         : advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch), inner_left(0u),
           outer(threadIdx.x / ALONG), inner(threadIdx.x % ALONG * 4u) {
         // Rows and columns beyond the operand are read as its last ones: what they lead to is not stored, and no
@@ -45,7 +52,11 @@ struct Loader {
         #pragma unroll
         for (int piece = 0; piece < PIECES; ++piece) {
             const unsigned int row = outer + piece * STRIDE;
-            if (K_CONTIGUOUS) {
+            if (PAIRED) {
+                const unsigned int of_pair = begin + row / 64u * 32u + row % 32u;
+                next[piece] = (row % 64u < 32u ? base : other) +
+                              static_cast<size_t>(min(of_pair, extent - 1u)) * pitch + inner;
+            } else if (K_CONTIGUOUS) {
                 next[piece] = base + static_cast<size_t>(min(begin + row, extent - 1u)) * pitch + inner;
             } else {
                 const unsigned int column = VECTOR ? min(begin + inner, extent - 4u) : begin + inner;
@@ -109,34 +120,16 @@ __device__ __forceinline__ void chain4(float (&acc)[8], const int j, const float
     acc[j + 3] = __fmaf_rn(a, b.w, acc[j + 3]);
 }
 
-// How a chain of products ends: put into c, or added onto what c holds.
-template <bool VECTOR>
-__device__ __forceinline__ void finish4(float* c, const unsigned int columns_left, float4 value, const bool add) {
-    if (VECTOR) {
-        if (columns_left == 0u) return;
-        float4* to = reinterpret_cast<float4*>(c);
-        if (add) {
-            const float4 old = *to;
-            value = make_float4(__fadd_rn(old.x, value.x), __fadd_rn(old.y, value.y), __fadd_rn(old.z, value.z),
-                                __fadd_rn(old.w, value.w));
-        }
-        *to = value;
-    } else {
-        const float values[4] = {value.x, value.y, value.z, value.w};
-        #pragma unroll
-        for (unsigned int i = 0u; i < 4u; ++i) {
-            if (i < columns_left) c[i] = add ? __fadd_rn(c[i], values[i]) : values[i];
-        }
-    }
-}
-
-// c [m, n] from a and b over k: NN a [m, k], b [k, n]; NT a [m, k], b [n, k]; TN a [k, m], b [k, n].
-// One launch is one chain: with `add` its sum is added onto c, without it c is overwritten. The chunks of TN are
-// launches in order, so that this loop keeps its registers to itself.
-template <Layout LAYOUT, int BM, int BN, bool VECTOR>
+// One chain over k per output, from a and b: NN a [m, k], b [k, n]; NT a [m, k], b [n, k]; TN a [k, m], b [k, n].
+// PAIRED: b and `other` are both [n, k]. A tile's columns are then 32 of b's products, the 32 of `other` for the same
+// outputs, and so on, so that a thread holds both products of an output.
+//
+// `end(row, column, low, high)` says what becomes of a thread's sums: `low` are those of four columns;
+// `high` those 32 columns further on, or of the same outputs if PAIRED.
+template <Layout LAYOUT, int BM, int BN, bool VECTOR, bool PAIRED, typename End>
 __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* __restrict__ b,
-                                      float* __restrict__ c, const unsigned int m, const unsigned int n,
-                                      const unsigned int k, const bool add) {
+                                      const float* __restrict__ other, const unsigned int m, const unsigned int n,
+                                      const unsigned int k, End end) {
     constexpr int THREADS = BM * BN / 64;
     constexpr bool A_K = LAYOUT != Layout::TN;
     constexpr bool B_K = LAYOUT == Layout::NT;
@@ -146,12 +139,13 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
     // Tiles are walked in bands of eight rows of tiles, so that blocks in flight share operands in L2.
     constexpr unsigned int BAND = 8u;
     const unsigned int tiles_m = (m + BM - 1u) / BM;
-    const unsigned int tiles_n = (n + BN - 1u) / BN;
+    constexpr unsigned int OUTPUTS = PAIRED ? BN / 2 : BN;
+    const unsigned int tiles_n = (n + OUTPUTS - 1u) / OUTPUTS;
     const unsigned int band = blockIdx.x / (BAND * tiles_n);
     const unsigned int band_rows = min(BAND, tiles_m - band * BAND);
     const unsigned int in_band = blockIdx.x - band * BAND * tiles_n;
     const unsigned int begin_m = (band * BAND + in_band % band_rows) * BM;
-    const unsigned int begin_n = in_band / band_rows * BN;
+    const unsigned int begin_n = in_band / band_rows * OUTPUTS;
 
     // A warp computes 32 x 64 outputs: four lanes down, eight across, each with two groups of four either way.
     // Eight neighbouring lanes read 128 neighbouring bytes of b and one float4 of a.
@@ -161,8 +155,8 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
     const unsigned int at_n = warp % WARPS_N * 64u + lane % 8u * 4u;
 
     unsigned int k_left = k;
-    Loader<A_K, VECTOR, BM, THREADS> load_a(a, A_K ? k : m, begin_m, m);
-    Loader<B_K, VECTOR, BN, THREADS> load_b(b, B_K ? k : n, begin_n, n);
+    Loader<A_K, VECTOR, false, BM, THREADS> load_a(a, nullptr, A_K ? k : m, begin_m, m);
+    Loader<B_K, VECTOR, PAIRED, BN, THREADS> load_b(b, other, B_K ? k : n, begin_n, n);
     float acc[8][8] = {};
 
     load_a.fetch(k_left, PAD_A);
@@ -176,7 +170,7 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
             load_a.fetch(k_left, PAD_A);
             load_b.fetch(k_left, PAD_B);
         }
-        #pragma unroll
+        #pragma unroll STEPS
         for (int step = 0; step < BK; ++step) {
             const float4 a0 = take<A_K, BM>(tile_a[buffer], step, at_m);
             const float4 a1 = take<A_K, BM>(tile_a[buffer], step, at_m + 16u);
@@ -201,13 +195,54 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
     for (int i = 0; i < 8; ++i) {
         const unsigned int row = begin_m + at_m + i / 4 * 16 + i % 4;
         if (row >= m) continue;
-        #pragma unroll
-        for (int j = 0; j < 8; j += 4) {
-            const unsigned int column = begin_n + at_n + j * 8;
-            finish4<VECTOR>(c + static_cast<size_t>(row) * n + column, column < n ? n - column : 0u,
-                            make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]), add);
-        }
+        const unsigned int column = begin_n + (PAIRED ? at_n / 64u * 32u + at_n % 64u : at_n);
+        end(row, column, make_float4(acc[i][0], acc[i][1], acc[i][2], acc[i][3]),
+            make_float4(acc[i][4], acc[i][5], acc[i][6], acc[i][7]));
     }
+}
+
+__device__ __forceinline__ unsigned int columns_left(const unsigned int column, const unsigned int n) {
+    return column < n ? n - column : 0u;
+}
+
+// c = base + the product, or the product alone if there is no base, which may be c itself: who writes an element is the
+// only one to read it. The chunks of TN are launches in order, so that the main loop keeps its registers to itself.
+template <Layout LAYOUT, int BM, int BN, bool VECTOR>
+__device__ __forceinline__ void product(const float* __restrict__ a, const float* __restrict__ b, const float* base,
+                                        float* c, const unsigned int m, const unsigned int n, const unsigned int k) {
+    const auto put = [&](const unsigned int row, const unsigned int column, float4 value) {
+        const unsigned int left = columns_left(column, n);
+        const size_t at = static_cast<size_t>(row) * n + column;
+        if (base != nullptr) value = add4(load4<VECTOR>(base + at, 0u, left, 0.0f), value);
+        store4<VECTOR>(c + at, 0u, left, value);
+    };
+    sgemm<LAYOUT, BM, BN, VECTOR, false>(
+        a, b, nullptr, m, n, k,
+        [&](const unsigned int row, const unsigned int column, const float4 low, const float4 high) {
+            put(row, column, low);
+            put(row, column + 32u, high);
+        });
+}
+
+// h = swiglu(a * gate^T, a * up^T), and both products to g and u if there are such.
+template <int BM, int BN, bool VECTOR>
+__device__ __forceinline__ void gated_product(const float* __restrict__ a, const float* __restrict__ gate,
+                                              const float* __restrict__ up, float* __restrict__ g,
+                                              float* __restrict__ u, float* __restrict__ h, const unsigned int m,
+                                              const unsigned int n, const unsigned int k) {
+    sgemm<Layout::NT, BM, BN, VECTOR, true>(
+        a, gate, up, m, n, k,
+        [&](const unsigned int row, const unsigned int column, const float4 low, const float4 high) {
+            const unsigned int left = columns_left(column, n);
+            const size_t at = static_cast<size_t>(row) * n + column;
+            if (g != nullptr) {
+                store4<VECTOR>(g + at, 0u, left, low);
+                store4<VECTOR>(u + at, 0u, left, high);
+            }
+            store4<VECTOR>(h + at, 0u, left,
+                           make_float4(gated(low.x, high.x), gated(low.y, high.y), gated(low.z, high.z),
+                                       gated(low.w, high.w)));
+        });
 }
 
 // NAME_128: for products that fill a device with 128 x 128 tiles. NAME_64: for smaller ones. Both need m, n, k
@@ -215,9 +250,9 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
 // blocks must fit a multiprocessor, which bounds the registers of a thread.
 #define SGEMM(NAME, LAYOUT, BM, BN, VECTOR, BLOCKS)                                                              \
     extern "C" __global__ void __launch_bounds__(BM * BN / 64, BLOCKS)                                           \
-    NAME(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, const unsigned int m,  \
-         const unsigned int n, const unsigned int k, const unsigned int add) {                                   \
-        sgemm<LAYOUT, BM, BN, VECTOR>(a, b, c, m, n, k, add != 0u);                                              \
+    NAME(const float* __restrict__ a, const float* __restrict__ b, const float* base, float* c,                  \
+         const unsigned int m, const unsigned int n, const unsigned int k) {                                     \
+        product<LAYOUT, BM, BN, VECTOR>(a, b, base, c, m, n, k);                                                 \
     }
 
 SGEMM(matmul_nn_128, Layout::NN, 128, 128, true, 2)
@@ -229,3 +264,16 @@ SGEMM(matmul_nt_any, Layout::NT, 64, 64, false, 6)
 SGEMM(matmul_tn_128, Layout::TN, 128, 128, true, 2)
 SGEMM(matmul_tn_64, Layout::TN, 64, 64, true, 6)
 SGEMM(matmul_tn_any, Layout::TN, 64, 64, false, 6)
+
+// Half as many outputs to a tile: each takes two products.
+#define GATED(NAME, BM, BN, VECTOR, BLOCKS)                                                                      \
+    extern "C" __global__ void __launch_bounds__(BM * BN / 64, BLOCKS)                                           \
+    NAME(const float* __restrict__ a, const float* __restrict__ gate, const float* __restrict__ up,              \
+         float* __restrict__ g, float* __restrict__ u, float* __restrict__ h, const unsigned int m,              \
+         const unsigned int n, const unsigned int k) {                                                           \
+        gated_product<BM, BN, VECTOR>(a, gate, up, g, u, h, m, n, k);                                            \
+    }
+
+GATED(matmul_gated_128, 128, 128, true, 2)
+GATED(matmul_gated_64, 64, 64, true, 6)
+GATED(matmul_gated_any, 64, 64, false, 6)

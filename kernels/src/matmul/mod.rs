@@ -6,6 +6,9 @@
 //! tn   C[m,n] += sum_k A[k,m] * B[k,n]         dW += dy^T * x, k runs over tokens
 //! ```
 //!
+//! `nn_add` and `nt_add` are the products with the addition that would follow, at the same bits and a pass less:
+//! `C = C + A * B` and `C = x + A * B^T`.
+//!
 //! `nn` and `nt`: each output is one chain, `acc = 0`, then `acc = fma(a, b, acc)` for k ascending. `tn`: tokens are cut
 //! into chunks of 2048; each chunk is such a chain from 0, and chunk sums are added to the f32 gradient in ascending
 //! order (so `k = 0` leaves `C` as it was). A new call starts a new chunk.
@@ -17,6 +20,7 @@ mod pack;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,
@@ -44,6 +48,16 @@ pub struct Matmul<'a> {
 /// `C = A * B`: A is m x k, B is k x n, `c` is m x n.
 pub fn nn(args: &Matmul<'_>, c: &mut [f32]) {
     cpu::nn(SimdPath::best(), args, c);
+}
+
+/// `C = C + A * B`: as [`nn`], each finished output added to what stands in C.
+pub fn nn_add(args: &Matmul<'_>, c: &mut [f32]) {
+    cpu::nn_add(SimdPath::best(), args, c);
+}
+
+/// `C = x + A * B^T`: as [`nt`], each finished output added to its element of `x`, m x n.
+pub fn nt_add(args: &Matmul<'_>, x: &[f32], c: &mut [f32]) {
+    cpu::nt_add(SimdPath::best(), args, x, c);
 }
 
 /// `C = A * B^T`: A is m x k, B is n x k, `c` is m x n.

@@ -3,8 +3,10 @@
 //! A panel holds `width` rows of A (or columns of B) as `[k][width]`; a partial panel is padded with zeros, whose
 //! products land in tile elements that are thrown away.
 
+use crate::common::simd::Simd;
+
 /// How the elements of an operand lie, seen as (lane, k): lane is a row of A or a column of B.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Element (lane, k) at `lane * stride + k`: a lane is contiguous in k.
     LaneMajor,
@@ -23,78 +25,96 @@ pub(super) struct Operand<'a> {
     pub(super) k: usize,
 }
 
+/// A block to pack: which lanes in panels of which width, and which k.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub(super) first_lane: usize,
+    pub(super) lanes: usize,
+    pub(super) width: usize,
+    pub(super) first_k: usize,
+    pub(super) depth: usize,
+}
+
+impl Block {
+    /// Values of the packed block.
+    pub(super) fn values(&self) -> usize {
+        self.lanes.next_multiple_of(self.width) * self.depth
+    }
+}
+
 impl Operand<'_> {
-    /// Packs lanes `first_lane..` (at most `width`) and k `first_k..first_k + depth` into `panel` (depth x width).
+    /// Packs a block: panel after panel.
     #[inline(always)]
-    pub(super) fn pack_panel(
-        &self,
-        first_lane: usize,
-        width: usize,
-        first_k: usize,
-        depth: usize,
-        panel: &mut [f32],
-    ) {
-        let lanes = width.min(self.lanes - first_lane);
-        let panel = &mut panel[..depth * width];
-        match self.layout {
-            Layout::KMajor if lanes == width => match width {
-                // Widths known when this is compiled: a few vector moves, where a call of memmove costs more than it moves.
-                14 => self.copy_lanes::<14>(first_lane, first_k, panel),
-                32 => self.copy_lanes::<32>(first_lane, first_k, panel),
-                16 => self.copy_lanes::<16>(first_lane, first_k, panel),
-                _ => self.copy_lanes_of(width, first_lane, first_k, panel),
-            },
-            Layout::KMajor => {
-                for (k, out) in panel.chunks_exact_mut(width).enumerate() {
-                    let row = &self.data[(first_k + k) * self.lanes + first_lane..][..lanes];
-                    out[..lanes].copy_from_slice(row);
-                    out[lanes..].fill(0.0);
-                }
-            }
-            Layout::LaneMajor => {
-                if lanes < width {
-                    panel.fill(0.0);
-                }
-                // Few k at a time, so that the part of the panel being written stays in the first-level cache.
-                for k in (0..depth).step_by(TRANSPOSE_DEPTH) {
-                    let part = TRANSPOSE_DEPTH.min(depth - k);
-                    // Four lanes by four k, through registers; what is left over one by one.
-                    let squares = if part == TRANSPOSE_DEPTH { lanes / 4 * 4 } else { 0 };
-                    for lane in (0..squares).step_by(4) {
-                        let at = (first_lane + lane) * self.k + first_k + k;
-                        let rows: [&[f32; TRANSPOSE_DEPTH]; 4] =
-                            std::array::from_fn(|r| first_of(&self.data[at + r * self.k..]));
-                        for j in 0..TRANSPOSE_DEPTH {
-                            let column = rows.map(|row| row[j]);
-                            panel[(k + j) * width + lane..][..4].copy_from_slice(&column);
-                        }
-                    }
-                    for lane in squares..lanes {
-                        let row = &self.data[(first_lane + lane) * self.k + first_k + k..][..part];
-                        for (j, x) in row.iter().enumerate() {
-                            panel[(k + j) * width + lane] = *x;
-                        }
-                    }
+    pub(super) fn pack<S: Simd>(&self, s: S, block: Block, out: &mut [f32]) {
+        let out = &mut out[..block.values()];
+        match (self.layout, block.width) {
+            // Widths known when this is compiled: a few vector moves, where a call of memmove costs more than it moves.
+            (Layout::KMajor, 14) => self.copy::<14>(block, out),
+            (Layout::KMajor, 16) => self.copy::<16>(block, out),
+            (Layout::KMajor, 32) => self.copy::<32>(block, out),
+            (Layout::KMajor, 6) => self.copy::<6>(block, out),
+            (Layout::KMajor, width) => panic!("no path has panels of {width}"),
+            (Layout::LaneMajor, width) => {
+                for (panel, out) in out.chunks_exact_mut(width * block.depth).enumerate() {
+                    let first = panel * width;
+                    self.transpose(s, block.first_lane + first, width.min(block.lanes - first), block, out);
                 }
             }
         }
     }
 
-    /// Whole panels of WIDTH lanes that are contiguous.
+    /// Row after row of the operand, so that it is read in the order in which it lies.
     #[inline(always)]
-    fn copy_lanes<const WIDTH: usize>(&self, first_lane: usize, first_k: usize, panel: &mut [f32]) {
-        let (rows, _) = panel.as_chunks_mut::<WIDTH>();
-        for (k, out) in rows.iter_mut().enumerate() {
-            *out = *first_of(&self.data[(first_k + k) * self.lanes + first_lane..]);
+    fn copy<const WIDTH: usize>(&self, block: Block, out: &mut [f32]) {
+        let panel_values = WIDTH * block.depth;
+        for k in 0..block.depth {
+            let row = &self.data[(block.first_k + k) * self.lanes + block.first_lane..][..block.lanes];
+            let (whole, rest) = row.as_chunks::<WIDTH>();
+            let mut at = k * WIDTH;
+            for values in whole {
+                *first_of(&mut out[at..]) = *values;
+                at += panel_values;
+            }
+            if !rest.is_empty() {
+                let place: &mut [f32; WIDTH] = first_of(&mut out[at..]);
+                place[..rest.len()].copy_from_slice(rest);
+                place[rest.len()..].fill(0.0);
+            }
         }
     }
 
+    /// One panel of lanes that are contiguous in k.
     #[inline(always)]
-    fn copy_lanes_of(&self, width: usize, first_lane: usize, first_k: usize, panel: &mut [f32]) {
-        for (k, out) in panel.chunks_exact_mut(width).enumerate() {
-            let row = &self.data[(first_k + k) * self.lanes + first_lane..][..width];
-            for (out, x) in out.iter_mut().zip(row) {
-                *out = *x;
+    fn transpose<S: Simd>(&self, s: S, first_lane: usize, lanes: usize, block: Block, panel: &mut [f32]) {
+        let Block { width, first_k, depth, .. } = block;
+        if lanes < width {
+            panel.fill(0.0);
+        }
+        let element = |lane: usize, k: usize| (first_lane + lane) * self.k + first_k + k;
+        // Squares through registers, k by k, so that what a square writes beyond a narrow panel's row is overwritten by
+        // the next one; so the last k are left to the loop below, as are lanes of no whole square.
+        let squares_k =
+            if width.is_multiple_of(S::LANES) { depth } else { depth.saturating_sub(1) } / S::LANES;
+        let squares = if lanes == width && first_lane + lanes.next_multiple_of(S::LANES) <= self.lanes {
+            lanes.div_ceil(S::LANES)
+        } else {
+            lanes / S::LANES
+        };
+        for k in (0..squares_k * S::LANES).step_by(S::LANES) {
+            for lane in (0..squares * S::LANES).step_by(S::LANES) {
+                let (from, to) = (element(lane, k), k * width + lane);
+                assert!(from + (S::LANES - 1) * self.k + S::LANES <= self.data.len());
+                assert!(to + (S::LANES - 1) * width + S::LANES <= panel.len());
+                // SAFETY: the asserts above bound the square on both sides.
+                unsafe { s.transpose(self.data[from..].as_ptr(), self.k, panel[to..].as_mut_ptr(), width) };
+            }
+        }
+        let done = (squares * S::LANES).min(lanes);
+        for lane in 0..lanes {
+            let first = if lane < done { squares_k * S::LANES } else { 0 };
+            let row = &self.data[element(lane, 0)..][..depth];
+            for (k, x) in row.iter().enumerate().skip(first) {
+                panel[k * width + lane] = *x;
             }
         }
     }
@@ -102,11 +122,14 @@ impl Operand<'_> {
 
 /// The first N values of a slice that has them.
 #[inline(always)]
-fn first_of<const N: usize>(values: &[f32]) -> &[f32; N] {
-    match values.first_chunk() {
+fn first_of<const N: usize>(values: &mut [f32]) -> &mut [f32; N] {
+    match values.first_chunk_mut() {
         Some(chunk) => chunk,
-        None => panic!("a panel reaches beyond its operand: {N} values wanted, {} left", values.len()),
+        None => beyond(N),
     }
 }
 
-const TRANSPOSE_DEPTH: usize = 16;
+#[cold]
+fn beyond(wanted: usize) -> ! {
+    panic!("a panel reaches beyond its operand: {wanted} values wanted");
+}

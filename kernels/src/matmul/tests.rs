@@ -1,7 +1,10 @@
 //! What is peculiar to the room.
 
-use super::{GRADIENT_TOKENS, Matmul, nn, nt, tn};
-use crate::common::gradient::{check, numbers, weigh};
+use super::{GRADIENT_TOKENS, Matmul, cpu, nn, nt, tn};
+use crate::{
+    SimdPath,
+    common::gradient::{check, numbers, weigh},
+};
 
 #[test]
 fn nn_and_tn_are_the_derivatives_of_nt() {
@@ -50,4 +53,30 @@ fn the_weight_gradient_is_the_same_in_calls_of_whole_chunks() {
     run(0, 700, &mut off);
     run(700, k, &mut off);
     assert_ne!(once, off, "these numbers cannot tell chunks apart");
+}
+
+/// Around the tiles of every path, with one and several blocks of k, over strides that are packed and others, and the
+/// empty sum, which is +0 and turns an addend of -0 into +0.
+#[test]
+fn a_fused_addition_has_the_bits_of_the_product_and_then_the_sum() {
+    for (m, n, k) in [(1, 1, 1), (15, 33, 17), (131, 47, 600), (30, 64, 300), (17, 1024, 1024), (3, 5, 0)] {
+        let (a, b, mut x) = (numbers(1, m * k), numbers(2, n * k), numbers(3, m * n));
+        x[0] = -0.0;
+        let args = Matmul { m, n, k, a: &a, b: &b };
+        for path in SimdPath::available() {
+            let bits = |c: &[f32]| c.iter().map(|c| c.to_bits()).collect::<Vec<_>>();
+            let then = |c: Vec<f32>| c.iter().zip(&x).map(|(c, x)| (x + c).to_bits()).collect::<Vec<_>>();
+            let mut product = vec![0.0; m * n];
+            cpu::nn(path, &args, &mut product);
+            let mut fused = x.clone();
+            cpu::nn_add(path, &args, &mut fused);
+            assert_eq!(bits(&fused), then(product), "nn {m} x {n} x {k} on {path:?}");
+
+            let mut product = vec![0.0; m * n];
+            cpu::nt(path, &args, &mut product);
+            let mut fused = vec![f32::NAN; m * n];
+            cpu::nt_add(path, &args, &x, &mut fused);
+            assert_eq!(bits(&fused), then(product), "nt {m} x {n} x {k} on {path:?}");
+        }
+    }
 }

@@ -3,6 +3,9 @@
 use super::{Contribution, Outer, Rule, cpu, reference};
 use crate::catalogue::{Buffer, Buffers, Case, Data, op};
 
+/// Weight of the replica in `merge.accumulate`.
+pub(super) const WEIGHT: u32 = 3;
+
 fn cases() -> Vec<Case> {
     vec![
         Case::new("one", &[("count", 1), ("bits", 8)]),
@@ -31,6 +34,7 @@ op! {
     /// `merge.exponents`: old, local, residual to exponents.
     ExponentsOp = "merge.exponents";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = ["old", "local", "residual"].map(|name| case.values(name, &[case.dim("count")]));
     outputs(case) = [Buffer::new("exponents", &[blocks(case)], Data::I8(vec![0x5A; blocks(case)]))];
     cpu(path, _, inputs, outputs) = {
@@ -49,6 +53,7 @@ op! {
     /// `merge.contribute`: old, local, exponents to residual (in place) and codes.
     ContributeOp = "merge.contribute";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = {
         let [old, local] = ["old", "local"].map(|name| case.values(name, &[case.dim("count")]));
         [old, local, exponents(case)]
@@ -79,6 +84,7 @@ op! {
     /// `merge.accumulate`: codes to sums, which accumulate; the weight is 3.
     AccumulateOp = "merge.accumulate";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = {
         let Data::U32(random) = case.below("codes", &[case.dim("count")], 255).data else {
             unreachable!("below makes u32")
@@ -88,11 +94,11 @@ op! {
     outputs(case) = [sums(case)];
     cpu(_, _, inputs, outputs) = {
         let [sums] = outputs.i64_mut(["sums"]);
-        cpu::accumulate(sums, inputs.i16("codes"), 3);
+        cpu::accumulate(sums, inputs.i16("codes"), WEIGHT);
     };
     reference(_, inputs, outputs) = {
         let [sums] = outputs.i64_mut(["sums"]);
-        reference::accumulate(sums, inputs.i16("codes"), 3);
+        reference::accumulate(sums, inputs.i16("codes"), WEIGHT);
     };
     cost(case) = super::outer_step_cost(case.dim("count"));
     rows = &[];
@@ -108,22 +114,27 @@ fn sums(case: &Case) -> Buffer {
     Buffer::new("sums", &shape, Data::I64(random.iter().map(wide).collect()))
 }
 
+/// Sum of the replicas' weights in the outer steps.
+pub(super) const TOTAL_WEIGHT: u64 = 37;
+
 fn outer<'a>(case: &Case, inputs: &'a Buffers, rule: Rule) -> Outer<'a> {
     Outer {
         sums: inputs.i64("sums"),
         exponents: inputs.i8("exponents"),
         bits: case.dim("bits") as u32,
-        total_weight: 37,
+        total_weight: TOTAL_WEIGHT,
         rule,
     }
 }
 
-const NESTEROV: Rule = Rule::Nesterov { lr: 0.7, momentum: 0.9 };
+/// The outer rule of `merge.nesterov`.
+pub(super) const NESTEROV: Rule = Rule::Nesterov { lr: 0.7, momentum: 0.9 };
 
 op! {
     /// `merge.nesterov`: sums, exponents to p, buf, in place; total weight 37, lr 0.7, momentum 0.9.
     NesterovOp = "merge.nesterov";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = [sums(case), exponents(case)];
     outputs(case) = ["p", "buf"].map(|name| case.values(name, &[case.dim("count")]));
     cpu(path, case, inputs, outputs) = {
@@ -142,6 +153,7 @@ op! {
     /// `merge.none`: sums, exponents to p, in place; total weight 37.
     PlainOp = "merge.none";
     cases = cases();
+    bench = Case::new("4 M", &[("count", 1 << 22), ("bits", 8)]);
     inputs(case) = [sums(case), exponents(case)];
     outputs(case) = [case.values("p", &[case.dim("count")])];
     cpu(path, case, inputs, outputs) = {

@@ -6,6 +6,7 @@ use crate::common::{
     shape::expect_len,
     simd::{Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// Elements of one task, a whole number of blocks.
 const TASK: usize = 64 * BLOCK;
@@ -19,8 +20,11 @@ pub fn exponents(
 ) -> Result<(), NonFinite> {
     change.check(residual, exponents);
     let mut finite = vec![false; residual.len().div_ceil(TASK)];
-    let tasks =
-        change.chunks().zip(residual.chunks(TASK)).zip(exponents.chunks_mut(TASK / BLOCK)).zip(&mut finite);
+    let tasks = change
+        .par_chunks()
+        .zip(residual.par_chunks(TASK))
+        .zip(exponents.par_chunks_mut(TASK / BLOCK))
+        .zip(finite.par_iter_mut());
     parallel::run(residual.len(), tasks, |(((change, residual), e), finite)| {
         *finite = dispatch!(path, |s| exponents_task(s, &change, residual, e));
     });
@@ -44,8 +48,11 @@ fn exponents_task<S: Simd>(_: S, change: &Contribution<'_>, residual: &[f32], ex
 }
 
 impl<'a> Contribution<'a> {
-    fn chunks(&self) -> impl Iterator<Item = Contribution<'a>> {
-        self.old.chunks(TASK).zip(self.local.chunks(TASK)).map(|(old, local)| Contribution { old, local })
+    fn par_chunks(&self) -> impl IndexedParallelIterator<Item = Contribution<'a>> {
+        self.old
+            .par_chunks(TASK)
+            .zip(self.local.par_chunks(TASK))
+            .map(|(old, local)| Contribution { old, local })
     }
 
     /// The first element that is not finite, looked for only if some task met one.
@@ -74,9 +81,9 @@ pub fn contribute(
     let mut own = vec![0; exponents.len()];
     self::exponents(path, change, residual, &mut own)?;
     let tasks = change
-        .chunks()
-        .zip(exponents.chunks(TASK / BLOCK))
-        .zip(residual.chunks_mut(TASK).zip(codes.chunks_mut(TASK)));
+        .par_chunks()
+        .zip(exponents.par_chunks(TASK / BLOCK))
+        .zip(residual.par_chunks_mut(TASK).zip(codes.par_chunks_mut(TASK)));
     parallel::run(own.len() * BLOCK, tasks, |((change, exponents), (residual, codes))| {
         dispatch!(path, |s| contribute_task(s, &change, exponents, bits, residual, codes));
     });
@@ -111,7 +118,7 @@ fn contribute_task<S: Simd>(
 /// As [`super::accumulate`].
 pub fn accumulate(sums: &mut [i64], codes: &[i16], weight: u32) {
     expect_len("merge::accumulate", "codes", codes.len(), sums.len());
-    parallel::run(codes.len(), sums.chunks_mut(TASK).zip(codes.chunks(TASK)), |(sums, codes)| {
+    parallel::run(codes.len(), sums.par_chunks_mut(TASK).zip(codes.par_chunks(TASK)), |(sums, codes)| {
         for (sum, q) in sums.iter_mut().zip(codes) {
             *sum += i64::from(weight) * i64::from(*q);
         }
@@ -125,13 +132,13 @@ pub fn outer_step(path: SimdPath, args: &Outer<'_>, p: &mut [f32], buf: &mut [f3
         return;
     }
     let n = p.len();
-    let sums = args.sums.chunks(TASK).zip(args.exponents.chunks(TASK / BLOCK));
+    let sums = args.sums.par_chunks(TASK).zip(args.exponents.par_chunks(TASK / BLOCK));
     match args.rule {
-        Rule::None => parallel::run(n, sums.zip(p.chunks_mut(TASK)), |((sums, exponents), p)| {
+        Rule::None => parallel::run(n, sums.zip(p.par_chunks_mut(TASK)), |((sums, exponents), p)| {
             dispatch!(path, |s| plain_task(s, args, sums, exponents, p));
         }),
         Rule::Nesterov { lr, momentum } => {
-            let tasks = sums.zip(p.chunks_mut(TASK).zip(buf.chunks_mut(TASK)));
+            let tasks = sums.zip(p.par_chunks_mut(TASK).zip(buf.par_chunks_mut(TASK)));
             parallel::run(n, tasks, |((sums, exponents), (p, buf))| {
                 dispatch!(path, |s| nesterov_task(s, args, lr, momentum, sums, exponents, p, buf));
             });

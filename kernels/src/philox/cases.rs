@@ -3,7 +3,11 @@
 use super::{Stream, cpu, reference};
 use crate::catalogue::{Buffers, Case, Cost, op};
 
-const STREAM: Stream = Stream { seed: 20_26, tensor: 7, step: 3, purpose: 1 };
+/// The stream of all cases.
+pub(super) const STREAM: Stream = Stream { seed: 20_26, tensor: 7, step: 3, purpose: 1 };
+
+/// The deviation of the normals.
+pub(super) const STD: f32 = 0.02;
 
 /// Whole and broken blocks, an offset whose block index needs the high counter word.
 fn cases() -> Vec<Case> {
@@ -19,6 +23,7 @@ op! {
     /// `philox.uniform`: nothing to x.
     UniformOp = "philox.uniform";
     cases = cases();
+    bench = Case::new("1 M", &[("first", 0), ("count", 1 << 20)]);
     inputs(_) = [];
     outputs(case) = [case.unwritten("x", &[case.dim("count")])];
     cpu(_, case, _inputs, outputs) = {
@@ -37,15 +42,16 @@ op! {
     /// `philox.normal`: nothing to x; the deviation is 0.02.
     NormalOp = "philox.normal";
     cases = cases();
+    bench = Case::new("1 M", &[("first", 0), ("count", 1 << 20)]);
     inputs(_) = [];
     outputs(case) = [case.unwritten("x", &[case.dim("count")])];
     cpu(_, case, _inputs, outputs) = {
         let [x] = outputs.f32_mut(["x"]);
-        cpu::normal(&STREAM, case.dim("first") as u64, 0.02, x);
+        cpu::normal(&STREAM, case.dim("first") as u64, STD, x);
     };
     reference(case, _inputs, outputs) = {
         let [x] = outputs.f32_mut(["x"]);
-        reference::normal(&STREAM, case.dim("first") as u64, 0.02, x);
+        reference::normal(&STREAM, case.dim("first") as u64, STD, x);
     };
     cost(case) = Cost { flops: 14 * case.dim("count") as u64, ..super::cost(case.dim("count")) };
     rows = &[];

@@ -2,6 +2,7 @@
 
 use super::{Stream, reference::to_uniform};
 use crate::common::parallel;
+use rayon::prelude::*;
 
 /// Elements of one task.
 const TASK: usize = 1 << 12;
@@ -10,7 +11,7 @@ const WORK: usize = 8;
 
 /// As [`super::uniform`].
 pub fn uniform(stream: &Stream, first: u64, out: &mut [f32]) {
-    parallel::run(WORK * out.len(), out.chunks_mut(TASK).enumerate(), |(task, out)| {
+    parallel::run(WORK * out.len(), out.par_chunks_mut(TASK).enumerate(), |(task, out)| {
         let mut element = first + (task * TASK) as u64;
         let mut rest = out;
         while !rest.is_empty() {
@@ -29,7 +30,7 @@ pub fn uniform(stream: &Stream, first: u64, out: &mut [f32]) {
 
 /// As [`super::normal`].
 pub fn normal(stream: &Stream, first: u64, std: f32, out: &mut [f32]) {
-    parallel::run(12 * WORK * out.len(), out.chunks_mut(TASK).enumerate(), |(task, out)| {
+    parallel::run(12 * WORK * out.len(), out.par_chunks_mut(TASK).enumerate(), |(task, out)| {
         for (i, x) in out.iter_mut().enumerate() {
             let block = 3 * (first + (task * TASK + i) as u64);
             let mut words = (0..3).flat_map(|b| stream.block(block + b));

@@ -13,6 +13,7 @@ op! {
         Case::new("several tasks", &[("count", 140_001)]),
         Case::edge("edge", &[("count", 5000)]),
     ];
+    bench = Case::new("4 M", &[("count", 1 << 22)]);
     inputs(case) = [case.values("g", &[case.dim("count")])];
     outputs(_) = [Buffer::new("sum", &[1], Data::F64(vec![f64::NAN]))];
     cpu(path, _, inputs, outputs) = {

@@ -4,16 +4,18 @@ use super::BLOCK;
 use crate::common::{
     parallel,
     r128::r128_simd,
+    scratch,
     simd::{Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// Blocks of one task.
 const TASK_BLOCKS: usize = 16;
 
 /// As [`super::sum_squares`], on the path asked for.
 pub fn sum_squares(path: SimdPath, g: &[f32]) -> f64 {
-    let mut sums = vec![0.0f32; g.len().div_ceil(BLOCK)];
-    let tasks = g.chunks(TASK_BLOCKS * BLOCK).zip(sums.chunks_mut(TASK_BLOCKS));
+    let mut sums = scratch::take(g.len().div_ceil(BLOCK));
+    let tasks = g.par_chunks(TASK_BLOCKS * BLOCK).zip(sums.par_chunks_mut(TASK_BLOCKS));
     parallel::run(g.len(), tasks, |(g, sums)| {
         for (block, sum) in g.chunks(BLOCK).zip(sums) {
             *sum = dispatch!(path, |s| block_sum(s, block));

@@ -8,9 +8,11 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{catalogue::Cost, common::simd::SimdPath};
 
@@ -28,8 +30,8 @@ pub fn cost(count: usize) -> Cost {
 }
 
 /// The norm over tensors, whose sums of squares come in canonical order.
-pub fn global_norm(sums: &[f64]) -> f64 {
-    sums.iter().fold(0.0, |sum, square| sum + square).sqrt()
+pub fn global_norm(sums: impl IntoIterator<Item = f64>) -> f64 {
+    sums.into_iter().fold(0.0, |sum, square| sum + square).sqrt()
 }
 
 /// A stage's share of the clip of the whole model.

@@ -15,6 +15,7 @@ op! {
     /// `residual.add`: a, b to y.
     AddOp = "residual.add";
     cases = cases();
+    bench = Case::new("2048 x 512", &[("rows", 2048 * 512)]);
     inputs(case) = ["a", "b"].map(|name| case.values(name, &[case.dim("rows")]));
     outputs(case) = [case.unwritten("y", &[case.dim("rows")])];
     cpu(_, _, inputs, outputs) = {
@@ -33,6 +34,7 @@ op! {
     /// `residual.accumulate`: x to sum, which accumulates.
     AccumulateOp = "residual.accumulate";
     cases = cases();
+    bench = Case::new("2048 x 512", &[("rows", 2048 * 512)]);
     inputs(case) = [case.values("x", &[case.dim("rows")])];
     outputs(case) = [case.values("sum", &[case.dim("rows")])];
     cpu(_, _, inputs, outputs) = {

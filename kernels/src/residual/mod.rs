@@ -2,7 +2,9 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
+pub(crate) mod trials;
 
 use crate::{catalogue::Cost, common::shape::expect_len};
 

@@ -19,6 +19,7 @@ pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
 use crate::{
     catalogue::Cost,
@@ -68,6 +69,11 @@ pub fn forward(args: &Forward<'_>, y: &mut [f32], r: &mut [f32]) {
 /// Writes the input gradient to `dx` (rows x dim) and *adds* the weight gradient to `dw` (dim).
 pub fn backward(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
     cpu::backward(SimdPath::best(), args, dx, dw);
+}
+
+/// As [`backward`], with the gradient of `x` added to what stands in `dx`.
+pub fn backward_add(args: &Backward<'_>, dx: &mut [f32], dw: &mut [f32]) {
+    cpu::backward_add(SimdPath::best(), args, dx, dw);
 }
 
 /// Cost of the forward pass: x and w in, y and r out; two flops for the square, two for the scaling.

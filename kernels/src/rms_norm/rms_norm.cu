@@ -3,17 +3,9 @@
 // The rungs differ in where a row waits between the reduction and its use, never in the order of operations:
 //   *_held_N  the row stays in registers, N float4 per lane, so that memory is read once; d <= 128 N, d % 4 == 0
 //   *_any     the row is read twice (the second time from cache); any d
-
-__device__ __forceinline__ float4 splat(const float x) { return make_float4(x, x, x, x); }
-
-__device__ __forceinline__ float4 mul4(const float4 a, const float4 b) {
-    return make_float4(__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w));
-}
-
-__device__ __forceinline__ float4 fma4(const float4 a, const float4 b, const float4 c) {
-    return make_float4(__fmaf_rn(a.x, b.x, c.x), __fmaf_rn(a.y, b.y, c.y), __fmaf_rn(a.z, b.z, c.z),
-                       __fmaf_rn(a.w, b.w, c.w));
-}
+//
+// With an `addend` the row is x + addend, the residual stream's sum, which is kept in `sum`. With a `base` the input's
+// gradient is added to it; it may be dx itself, since who writes an element is the only one to read it.
 
 __device__ __forceinline__ float reciprocal_rms(const float ss, const float inv_d, const float eps) {
     return __frcp_rn(__fsqrt_rn(__fadd_rn(__fmul_rn(ss, inv_d), eps)));
@@ -29,7 +21,8 @@ __device__ __forceinline__ unsigned int row_of_warp() {
 }
 
 template <int N>
-__device__ __forceinline__ void forward_held(const float* __restrict__ x, const float* __restrict__ w,
+__device__ __forceinline__ void forward_held(const float* __restrict__ x, const float* __restrict__ addend,
+                                             const float* __restrict__ w, float* __restrict__ sum,
                                              float* __restrict__ y, float* __restrict__ rstd,
                                              const unsigned int rows, const unsigned int d, const float inv_d,
                                              const float eps) {
@@ -47,6 +40,15 @@ __device__ __forceinline__ void forward_held(const float* __restrict__ x, const 
         const unsigned int i = j * WARP_LANES + lane;
         held[j] = i < d4 ? xr[i] : splat(0.0f);
     }
+    if (addend != nullptr) {
+        const float4* __restrict__ ar = reinterpret_cast<const float4*>(addend + static_cast<size_t>(row) * d);
+        float4* __restrict__ sr = reinterpret_cast<float4*>(sum + static_cast<size_t>(row) * d);
+        #pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const unsigned int i = j * WARP_LANES + lane;
+            if (i < d4) sr[i] = held[j] = add4(held[j], ar[i]);
+        }
+    }
     // A zero past the end of the row is harmless here: a sum of squares is never -0.
     float4 a = splat(0.0f);
     #pragma unroll
@@ -61,53 +63,65 @@ __device__ __forceinline__ void forward_held(const float* __restrict__ x, const 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_forward_held_8(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
-                        float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
+rms_norm_forward_held_8(const float* __restrict__ x, const float* __restrict__ addend,
+                         const float* __restrict__ w, float* __restrict__ sum, float* __restrict__ y,
+                         float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
                         const float inv_d, const float eps) {
-    forward_held<8>(x, w, y, rstd, rows, d, inv_d, eps);
+    forward_held<8>(x, addend, w, sum, y, rstd, rows, d, inv_d, eps);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_forward_held_32(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+rms_norm_forward_held_32(const float* __restrict__ x, const float* __restrict__ addend,
+                         const float* __restrict__ w, float* __restrict__ sum, float* __restrict__ y,
                          float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
                          const float inv_d, const float eps) {
-    forward_held<32>(x, w, y, rstd, rows, d, inv_d, eps);
+    forward_held<32>(x, addend, w, sum, y, rstd, rows, d, inv_d, eps);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_forward_any(const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
-                     float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
+rms_norm_forward_any(const float* __restrict__ x, const float* __restrict__ addend, const float* __restrict__ w,
+                     float* __restrict__ sum, float* __restrict__ y, float* __restrict__ rstd, const unsigned int rows, const unsigned int d,
                      const float inv_d, const float eps) {
     const unsigned int row = row_of_warp();
     if (row >= rows) return;
     const unsigned int lane = threadIdx.x % WARP_LANES;
     const float* __restrict__ xr = x + static_cast<size_t>(row) * d;
     float* __restrict__ yr = y + static_cast<size_t>(row) * d;
+    const float* __restrict__ ar = addend == nullptr ? nullptr : addend + static_cast<size_t>(row) * d;
+    const auto element = [&](const unsigned int i) { return ar == nullptr ? xr[i] : __fadd_rn(xr[i], ar[i]); };
+    const auto add_square = [&](float& a, const unsigned int i) {
+        const float value = element(i);
+        a = __fmaf_rn(value, value, a);
+    };
 
     float ss = 0.0f;
     for (unsigned int begin = 0u; begin < d; begin += R128_CHUNK) {
         const unsigned int end = min(d, begin + R128_CHUNK);
         float4 a = splat(0.0f);
         for (unsigned int i = begin + 4u * lane; i < end; i += PASS) {
-            a.x = __fmaf_rn(xr[i], xr[i], a.x);
-            if (i + 1u < end) a.y = __fmaf_rn(xr[i + 1u], xr[i + 1u], a.y);
-            if (i + 2u < end) a.z = __fmaf_rn(xr[i + 2u], xr[i + 2u], a.z);
-            if (i + 3u < end) a.w = __fmaf_rn(xr[i + 3u], xr[i + 3u], a.w);
+            add_square(a.x, i);
+            if (i + 1u < end) add_square(a.y, i + 1u);
+            if (i + 2u < end) add_square(a.z, i + 2u);
+            if (i + 3u < end) add_square(a.w, i + 3u);
         }
         __syncwarp();
         // The first chunk's sum is taken as it is: 0 + -0 would lose a sign.
-        const float sum = r128_fold(a);
-        ss = begin == 0u ? sum : __fadd_rn(ss, sum);
+        const float part = r128_fold(a);
+        ss = begin == 0u ? part : __fadd_rn(ss, part);
     }
     const float r = reciprocal_rms(ss, inv_d, eps);
-    for (unsigned int i = lane; i < d; i += WARP_LANES) yr[i] = __fmul_rn(__fmul_rn(xr[i], r), w[i]);
+    for (unsigned int i = lane; i < d; i += WARP_LANES) {
+        const float value = element(i);
+        if (ar != nullptr) sum[static_cast<size_t>(row) * d + i] = value;
+        yr[i] = __fmul_rn(__fmul_rn(value, r), w[i]);
+    }
     if (lane == 0u) rstd[row] = r;
 }
 
 template <int N>
 __device__ __forceinline__ void backward_held(const float* __restrict__ x, const float* __restrict__ w,
                                               const float* __restrict__ rstd, const float* __restrict__ dy,
-                                              float* __restrict__ dx, const unsigned int rows,
+                                              const float* base, float* dx, const unsigned int rows,
                                               const unsigned int d, const float inv_d) {
     const unsigned int row = row_of_warp();
     if (row >= rows) return;
@@ -115,7 +129,8 @@ __device__ __forceinline__ void backward_held(const float* __restrict__ x, const
     const float4* __restrict__ xr = reinterpret_cast<const float4*>(x + static_cast<size_t>(row) * d);
     const float4* __restrict__ dyr = reinterpret_cast<const float4*>(dy + static_cast<size_t>(row) * d);
     const float4* __restrict__ w4 = reinterpret_cast<const float4*>(w);
-    float4* __restrict__ dxr = reinterpret_cast<float4*>(dx + static_cast<size_t>(row) * d);
+    const float4* br = base == nullptr ? nullptr : reinterpret_cast<const float4*>(base + static_cast<size_t>(row) * d);
+    float4* dxr = reinterpret_cast<float4*>(dx + static_cast<size_t>(row) * d);
     const unsigned int d4 = d / 4u;
 
     // Past the end g = -0 and x = +0: their product is -0, and fma(-0 * 0, acc) leaves every acc as it is,
@@ -135,34 +150,37 @@ __device__ __forceinline__ void backward_held(const float* __restrict__ x, const
     #pragma unroll
     for (int j = 0; j < N; ++j) {
         const unsigned int i = j * WARP_LANES + lane;
-        if (i < d4) dxr[i] = fma4(splat(minus_k), held_x[j], mul4(splat(r), held_g[j]));
+        if (i >= d4) continue;
+        const float4 value = fma4(splat(minus_k), held_x[j], mul4(splat(r), held_g[j]));
+        dxr[i] = br == nullptr ? value : add4(br[i], value);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 rms_norm_backward_held_8(const float* __restrict__ x, const float* __restrict__ w,
-                         const float* __restrict__ rstd, const float* __restrict__ dy, float* __restrict__ dx,
-                         const unsigned int rows, const unsigned int d, const float inv_d) {
-    backward_held<8>(x, w, rstd, dy, dx, rows, d, inv_d);
+                         const float* __restrict__ rstd, const float* __restrict__ dy, const float* base,
+                         float* dx, const unsigned int rows, const unsigned int d, const float inv_d) {
+    backward_held<8>(x, w, rstd, dy, base, dx, rows, d, inv_d);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 rms_norm_backward_held_16(const float* __restrict__ x, const float* __restrict__ w,
-                          const float* __restrict__ rstd, const float* __restrict__ dy, float* __restrict__ dx,
-                          const unsigned int rows, const unsigned int d, const float inv_d) {
-    backward_held<16>(x, w, rstd, dy, dx, rows, d, inv_d);
+                          const float* __restrict__ rstd, const float* __restrict__ dy, const float* base,
+                          float* dx, const unsigned int rows, const unsigned int d, const float inv_d) {
+    backward_held<16>(x, w, rstd, dy, base, dx, rows, d, inv_d);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 rms_norm_backward_any(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ rstd,
-                      const float* __restrict__ dy, float* __restrict__ dx, const unsigned int rows,
+                      const float* __restrict__ dy, const float* base, float* dx, const unsigned int rows,
                       const unsigned int d, const float inv_d) {
     const unsigned int row = row_of_warp();
     if (row >= rows) return;
     const unsigned int lane = threadIdx.x % WARP_LANES;
     const float* __restrict__ xr = x + static_cast<size_t>(row) * d;
     const float* __restrict__ dyr = dy + static_cast<size_t>(row) * d;
-    float* __restrict__ dxr = dx + static_cast<size_t>(row) * d;
+    const float* br = base == nullptr ? nullptr : base + static_cast<size_t>(row) * d;
+    float* dxr = dx + static_cast<size_t>(row) * d;
 
     float c = 0.0f;
     for (unsigned int begin = 0u; begin < d; begin += R128_CHUNK) {
@@ -181,7 +199,8 @@ rms_norm_backward_any(const float* __restrict__ x, const float* __restrict__ w, 
     const float r = rstd[row];
     const float minus_k = negative_k(c, r, inv_d);
     for (unsigned int i = lane; i < d; i += WARP_LANES) {
-        dxr[i] = __fmaf_rn(minus_k, xr[i], __fmul_rn(r, __fmul_rn(dyr[i], w[i])));
+        const float value = __fmaf_rn(minus_k, xr[i], __fmul_rn(r, __fmul_rn(dyr[i], w[i])));
+        dxr[i] = br == nullptr ? value : __fadd_rn(br[i], value);
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is peculiar to the room.
 
-use super::{Backward, Forward, GRADIENT_ROWS, backward, forward};
-use crate::common::gradient::{check, numbers, weigh};
+use super::{Backward, Forward, GRADIENT_ROWS, backward, cpu, forward};
+use crate::{
+    SimdPath,
+    common::gradient::{check, numbers, weigh},
+};
 
 const EPS: f32 = 1e-5;
 
@@ -55,4 +58,21 @@ fn the_weight_gradient_is_the_same_in_calls_of_whole_blocks() {
 fn a_wrong_length_says_which() {
     let x = [0.0; 8];
     forward(&Forward { rows: 2, dim: 4, eps: EPS, x: &x, w: &x[..4] }, &mut [0.0; 8], &mut [0.0; 3]);
+}
+
+#[test]
+fn adding_the_gradient_has_the_bits_of_the_gradient_and_then_the_sum() {
+    let (rows, dim) = (70, 37);
+    let [x, dy, before] = [1, 2, 3].map(|seed| numbers(seed, rows * dim));
+    let (w, r) = (numbers(4, dim), vec![0.7; rows]);
+    let args = Backward { rows, dim, x: &x, w: &w, r: &r, dy: &dy };
+    for path in SimdPath::available() {
+        let (mut dx, mut dw) = (vec![0.0; rows * dim], vec![0.0; dim]);
+        cpu::backward(path, &args, &mut dx, &mut dw);
+        let (mut sum, mut dw_of_sum) = (before.clone(), vec![0.0; dim]);
+        cpu::backward_add(path, &args, &mut sum, &mut dw_of_sum);
+        assert_eq!(dw, dw_of_sum);
+        let then: Vec<f32> = before.iter().zip(&dx).map(|(a, b)| a + b).collect();
+        assert_eq!(sum, then, "{path:?}");
+    }
 }

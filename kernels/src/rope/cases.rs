@@ -1,6 +1,6 @@
 //! The shapes and inputs on which the room is judged.
 
-use super::{Rope, cpu, reference, tables};
+use super::{Rope, Scaling, Tables, cpu, reference, tables};
 use crate::catalogue::{Buffer, Buffers, Case, Cost, Data, op};
 
 fn cases() -> Vec<Case> {
@@ -21,7 +21,7 @@ fn shape(case: &Case) -> [usize; 4] {
 
 fn inputs(case: &Case) -> Vec<Buffer> {
     let [_, seq, _, head_dim] = shape(case);
-    let angles = tables(seq, head_dim, 10_000.0);
+    let angles = tables(seq, head_dim, 10_000.0, None);
     vec![
         case.values("x", &shape(case)),
         Buffer::new("cos", &[seq, head_dim / 2], Data::F32(angles.cos)),
@@ -35,27 +35,41 @@ fn args<'a>(case: &Case, inputs: &'a Buffers) -> Rope<'a> {
     Rope { rows: batch * seq, seq, heads, head_dim, cos, sin, x }
 }
 
+fn tables_of(case: &Case) -> Tables {
+    let original = case.dims.iter().find(|(name, _)| *name == "original");
+    let scaling = original.map(|&(_, context)| Scaling {
+        factor: 8.0,
+        low_frequency: 1.0,
+        high_frequency: 4.0,
+        original_context: context as f64,
+    });
+    tables(case.dim("seq"), case.dim("head_dim"), case.dim("theta") as f64, scaling.as_ref())
+}
+
 op! {
-    /// `rope.tables`: nothing to cos, sin.
+    /// `rope.tables`: nothing to cos, sin. With a dimension `original`, scaled by 8 between 1 and 4 turns of that context.
     TablesOp = "rope.tables";
     cases = vec![
         Case::new("small", &[("seq", 5), ("head_dim", 6), ("theta", 10_000)]),
         Case::new("long", &[("seq", 700), ("head_dim", 64), ("theta", 500_000)]),
         Case::edge("one position", &[("seq", 1), ("head_dim", 2), ("theta", 2)]),
+        // Slow, middling and fast pairs.
+        Case::new("scaled", &[("seq", 300), ("head_dim", 64), ("theta", 500_000), ("original", 256)]),
     ];
+    bench = Case::new("4096 of 128", &[("seq", 4096), ("head_dim", 128), ("theta", 10_000)]);
     inputs(_) = [];
     outputs(case) = {
         ["cos", "sin"].map(|name| case.unwritten(name, &[case.dim("seq"), case.dim("head_dim") / 2]))
     };
     cpu(_, case, _inputs, outputs) = {
-        let angles = tables(case.dim("seq"), case.dim("head_dim"), case.dim("theta") as f64);
+        let angles = tables_of(case);
         let [cos, sin] = outputs.f32_mut(["cos", "sin"]);
         cos.copy_from_slice(&angles.cos);
         sin.copy_from_slice(&angles.sin);
     };
     reference(case, _inputs, outputs) = {
         // One implementation serves all: the tables are model constants, judged by accuracy in the room's tests.
-        let angles = tables(case.dim("seq"), case.dim("head_dim"), case.dim("theta") as f64);
+        let angles = tables_of(case);
         let [cos, sin] = outputs.f32_mut(["cos", "sin"]);
         cos.copy_from_slice(&angles.cos);
         sin.copy_from_slice(&angles.sin);
@@ -68,6 +82,7 @@ op! {
     /// `rope.forward`: x, cos, sin to y.
     ForwardOp = "rope.forward";
     cases = cases();
+    bench = Case::new("4 x 512, 8 heads of 64", &[("batch", 4), ("seq", 512), ("heads", 8), ("head_dim", 64)]);
     inputs(case) = inputs(case);
     outputs(case) = [case.unwritten("y", &shape(case))];
     cpu(path, case, inputs, outputs) = {
@@ -86,6 +101,7 @@ op! {
     /// `rope.backward`: x (the gradient), cos, sin to dx.
     BackwardOp = "rope.backward";
     cases = cases();
+    bench = Case::new("4 x 512, 8 heads of 64", &[("batch", 4), ("seq", 512), ("heads", 8), ("head_dim", 64)]);
     inputs(case) = inputs(case);
     outputs(case) = [case.unwritten("dx", &shape(case))];
     cpu(path, case, inputs, outputs) = {

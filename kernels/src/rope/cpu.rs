@@ -5,6 +5,7 @@ use crate::common::{
     parallel,
     simd::{Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// As [`super::forward`], on the path asked for.
 pub fn forward(path: SimdPath, args: &Rope<'_>, y: &mut [f32]) {
@@ -22,7 +23,7 @@ fn rotate(path: SimdPath, args: &Rope<'_>, y: &mut [f32], back: bool) {
     // A task is one sequence's worth of rows, or fewer: long enough to pay for itself, and its positions are ascending.
     let row_len = (args.heads * args.head_dim).max(1);
     let rows = args.seq.min(64);
-    let tasks = args.x.chunks(rows * row_len).zip(y.chunks_mut(rows * row_len)).enumerate();
+    let tasks = args.x.par_chunks(rows * row_len).zip(y.par_chunks_mut(rows * row_len)).enumerate();
     parallel::run(2 * args.x.len(), tasks, |(task, (x, y))| {
         dispatch!(path, |s| {
             for (i, (x, y)) in x.chunks(row_len).zip(y.chunks_mut(row_len)).enumerate() {

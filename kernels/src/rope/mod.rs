@@ -1,7 +1,9 @@
 //! Rotary position embedding, pairs (i, i + head_dim/2) of each head.
 //!
 //! ```text
-//! angle(t, i) = t * theta^(-2i/head_dim)        c = f32(cos angle), s = f32(sin angle): model constants, made in f64
+//! angle(t, i) = t * frequency(i)                c = f32(cos angle), s = f32(sin angle): model constants, made in f64
+//! frequency(i) = f = theta^(-2i/head_dim); with scaling: turns = original_context * f / 2 pi
+//!   turns < low: f / factor      turns > high: f      else a = (turns - low) / (high - low): (1-a) * (f/factor) + a * f
 //! forward   y0 = fma(x0, c, -(x1*s))            y1 = fma(x0, s, x1*c)
 //! backward  the same with s negated
 //! ```
@@ -10,12 +12,14 @@
 
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trials;
 
-pub use table::tables;
+pub use table::{frequencies, tables};
 
 use crate::{
     catalogue::Cost,
@@ -29,6 +33,20 @@ pub struct Tables {
     pub cos: Vec<f32>,
     /// Sines.
     pub sin: Vec<f32>,
+}
+
+/// Llama 3's scaling of frequencies, by which a model reaches beyond the context it was first made for: slow pairs turn
+/// `factor` times slower, fast ones as before, those between in between.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaling {
+    /// By what slow pairs are slowed down, at least 1.
+    pub factor: f64,
+    /// Slow is what turns less often than this within the original context.
+    pub low_frequency: f64,
+    /// Fast is what turns more often than this; above `low_frequency`.
+    pub high_frequency: f64,
+    /// Tokens of the original context.
+    pub original_context: f64,
 }
 
 /// Inputs of either direction.

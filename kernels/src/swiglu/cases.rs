@@ -15,6 +15,10 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+fn bench_cases() -> Vec<Case> {
+    vec![Case::new("2048 x 1376", &[("rows", 2048 * 1376)])]
+}
+
 /// `swiglu.forward`: g, u to h.
 pub struct ForwardOp;
 
@@ -24,6 +28,9 @@ impl Op for ForwardOp {
     }
     fn cases(&self) -> Vec<Case> {
         cases()
+    }
+    fn bench_cases(&self) -> Vec<Case> {
+        bench_cases()
     }
     fn inputs(&self, case: &Case) -> Buffers {
         let shape = [case.dim("rows")];
@@ -63,6 +70,9 @@ impl Op for BackwardOp {
     }
     fn cases(&self) -> Vec<Case> {
         cases()
+    }
+    fn bench_cases(&self) -> Vec<Case> {
+        bench_cases()
     }
     fn inputs(&self, case: &Case) -> Buffers {
         let shape = [case.dim("rows")];

@@ -5,6 +5,7 @@ use crate::common::{
     parallel,
     simd::{self, Simd, SimdPath, dispatch},
 };
+use rayon::prelude::*;
 
 /// Elements of one task.
 const TASK: usize = 1 << 13;
@@ -14,7 +15,7 @@ const WORK: usize = 16;
 /// As [`super::forward`], on the path asked for.
 pub fn forward(path: SimdPath, args: &Forward<'_>, h: &mut [f32]) {
     args.check(h);
-    let tasks = args.g.chunks(TASK).zip(args.u.chunks(TASK)).zip(h.chunks_mut(TASK));
+    let tasks = args.g.par_chunks(TASK).zip(args.u.par_chunks(TASK)).zip(h.par_chunks_mut(TASK));
     parallel::run(WORK * args.g.len(), tasks, |((g, u), h)| {
         dispatch!(path, |s| forward_slice(s, g, u, h));
     });
@@ -40,10 +41,10 @@ pub fn backward(path: SimdPath, args: &Backward<'_>, dg: &mut [f32], du: &mut [f
     args.check(dg, du);
     let tasks = args
         .g
-        .chunks(TASK)
-        .zip(args.u.chunks(TASK))
-        .zip(args.dh.chunks(TASK))
-        .zip(dg.chunks_mut(TASK).zip(du.chunks_mut(TASK)));
+        .par_chunks(TASK)
+        .zip(args.u.par_chunks(TASK))
+        .zip(args.dh.par_chunks(TASK))
+        .zip(dg.par_chunks_mut(TASK).zip(du.par_chunks_mut(TASK)));
     parallel::run(WORK * args.g.len(), tasks, |(((g, u), dh), (dg, du))| {
         dispatch!(path, |s| backward_slice(s, g, u, dh, dg, du));
     });

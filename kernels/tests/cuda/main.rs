@@ -7,5 +7,7 @@
 
 mod agreement;
 mod device;
+mod faults;
+mod fused;
 mod ptx;
 mod support;

@@ -229,7 +229,7 @@ impl Orchestrator {
         self.emit(Effect::KeepEvidence { miner, bytes });
         self.state.banned.insert(miner, why.clone());
         self.turn_away(miner, &format!("is banned: {finding}"));
-        self.fail(format!("{why}; nobody else holds its stage, so the run ends; the evidence is kept, start again without this miner"));
+        self.fail(format!("{why}; the weights stand on its work, so the run ends; the evidence is kept, start again without this miner"));
     }
 
     fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {

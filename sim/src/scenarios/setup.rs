@@ -143,6 +143,7 @@ pub fn small_run(options: &Options) -> Result<(Run, [Vec<u8>; 2]), SpecError> {
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             stages: vec![1; options.stages.into()],
+            rope_scaling: None,
         },
         data: Data {
             tokenizer: Tokenizer::Bytes,

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 const HUB: &str = "IOTA_TEST_SILENCE_HUB";
+const LISTENER: &str = "IOTA_TEST_SILENCE_LISTENER";
 
 /// Not a test but the peer that the tests below start: this same program, told by the environment whom to
 /// call. It talks until it is killed.
@@ -17,13 +18,34 @@ fn peer_process() {
     });
 }
 
+/// The same for who is called: it listens where the environment says until it is killed.
+#[test]
+fn listening_process() {
+    let Ok(addr) = std::env::var(LISTENER) else { return };
+    run(async {
+        let endpoint = Endpoint::listen(addr.parse().unwrap(), &key(1), Config::default()).unwrap();
+        let mut connections = Vec::new();
+        while let Some(connection) = endpoint.accept().await {
+            connections.push(connection);
+        }
+    });
+}
+
 struct Peer(Child);
 
 impl Peer {
     fn start(addr: SocketAddr) -> Self {
+        Self::spawn("peer_process", HUB, addr)
+    }
+
+    fn listen(addr: SocketAddr) -> Self {
+        Self::spawn("listening_process", LISTENER, addr)
+    }
+
+    fn spawn(name: &str, variable: &str, addr: SocketAddr) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut command = Command::new(program);
-        command.args(["--exact", "tests::silence::peer_process"]).env(HUB, addr.to_string());
+        command.args(["--exact", &format!("tests::silence::{name}")]).env(variable, addr.to_string());
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
@@ -91,5 +113,21 @@ fn compute_on_every_core_and_on_the_callers_own_thread_raises_no_suspicion() {
         assert_eq!(next(&hub).await, HubEvent::Frame { from: key(2).id(), frame });
         hub.send(ready(key(2).id(), 2)).await.unwrap();
         assert_eq!(soon(nodes[0].recv()).await, Ok(Received::Frame(ready(key(2).id(), 2))));
+    });
+}
+
+#[test]
+fn a_listener_started_again_ends_the_connections_of_the_one_before() {
+    run(async {
+        let addr = std::net::UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
+        let first = Peer::listen(addr);
+        let connection = call(addr, &key(1), &key(2)).await;
+        first.signal("KILL");
+        drop(first);
+        let _second = Peer::listen(addr);
+        let began = Instant::now();
+        let why = end(&connection).await;
+        let patience = Config::default().lost_after;
+        assert!(began.elapsed() < patience / 2, "{why} after {:?}", began.elapsed());
     });
 }

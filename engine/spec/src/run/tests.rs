@@ -1,6 +1,7 @@
 //! What `run.toml` must hold, and the id that follows.
 
 use super::*;
+use crate::RopeScaling;
 
 fn run() -> Run {
     Run {
@@ -17,6 +18,7 @@ fn run() -> Run {
             context: 64,
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             stages: vec![1, 1, 1],
         },
         data: Data {
@@ -61,9 +63,37 @@ fn the_id_is_frozen_and_every_field_counts() {
     let mut other = run();
     other.miners_per_stage += 1;
     assert_ne!(other.id(), run().id());
+    assert_ne!(scaled().id(), run().id());
+}
+
+fn scaled() -> Run {
+    let mut run = run();
+    run.model.rope_scaling = Some(RopeScaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position: 32,
+    });
+    run
+}
+
+#[test]
+fn scaling_of_rotary_frequencies_is_read_and_checked() {
+    let run = scaled();
+    assert_eq!(Run::from_toml(&run.to_toml()).unwrap(), run);
+    assert_eq!(postcard::from_bytes::<Run>(&run.canonical_bytes()).unwrap(), run);
+    let said = |change: &dyn Fn(&mut RopeScaling)| {
+        let mut bad = scaled();
+        bad.model.rope_scaling.iter_mut().for_each(change);
+        bad.check().unwrap_err().to_string()
+    };
+    assert!(said(&|s| s.factor = 0.5).contains("model.rope_scaling.factor is 0.5, expected a number of"));
+    assert!(said(&|s| s.high_freq_factor = 1.0).contains("high_freq_factor is 1, expected a number above"));
+    assert!(said(&|s| s.low_freq_factor = f64::NAN).contains("low_freq_factor is NaN"));
+    assert!(said(&|s| s.original_max_position = 0).contains("original_max_position is 0"));
 }
 // A change here is a new format: bump the context of `Run::id`.
-const GOLDEN_ID: &str = "870668e4";
+const GOLDEN_ID: &str = "d833976b";
 
 #[test]
 fn bad_values_are_named_with_what_was_expected() {

@@ -10,7 +10,10 @@ pub(crate) mod x86;
 
 pub(crate) use portable::Portable;
 
-use super::scalar;
+use super::{
+    scalar,
+    tile::{From, Operands, To},
+};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The highest path that [`SimdPath::best`] may choose.
@@ -120,8 +123,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Rows of the matrix product's register tile.
     const TILE_ROWS: usize;
 
+    /// [`tile::run`](super::tile::run) for `TILE_ROWS` rows.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To);
+
     /// Runs `f` in a function compiled for the path.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// Asks for values to be brought near; nothing where the path cannot.
+    #[inline(always)]
+    fn prefetch(self, _x: &[f32]) {}
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F;
@@ -165,6 +178,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn int_half(self, a: Self::I) -> Self::I;
     /// `2^i` for i in -126..=127; anything for others.
     fn power_of_two(self, i: Self::I) -> Self::F;
+
+    /// `to[j * to_row + i] = from[i * from_row + j]` for a square of `LANES`.
+    ///
+    /// # Safety
+    /// `LANES` rows of `LANES` elements can be read at `from` and written at `to`; rows written may overlap, and the later
+    /// one counts.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
+                // SAFETY: element (i, j) of the square, readable and writable by contract.
+                unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
+            }
+        }
+    }
 
     /// The first `LANES` elements of `x`.
     #[inline(always)]

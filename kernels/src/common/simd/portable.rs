@@ -1,5 +1,6 @@
 //! The path of every target, in plain Rust.
 
+use super::super::tile::{self, From, Operands, Steps, To};
 use super::{Simd, scalar};
 
 /// Vectors of eight.
@@ -17,6 +18,12 @@ impl Simd for Portable {
     type M = [bool; 8];
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To) {
+        // SAFETY: the caller's promise.
+        unsafe { tile::run::<Self, 6>(self, Steps::whole(depth), operands, from, to) }
+    }
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {

@@ -38,6 +38,7 @@ fn run() -> Run {
         norm_eps: 1e-5,
         rope_theta: 10_000.0,
         stages: vec![1, 2, 1],
+        rope_scaling: None,
     };
     let data = Data {
         tokenizer: Tokenizer::Bytes,

@@ -1,7 +1,11 @@
 //! The paths of x86-64. Each type's only constructor is its `detect`, so holding a value proves the features.
 
+mod tall;
+mod transpose;
+
 use std::arch::x86_64::*;
 
+use super::super::tile::{From, Operands, To};
 use super::{Simd, scalar};
 
 /// Proof of AVX2 and FMA.
@@ -36,6 +40,15 @@ fn in_avx512<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// One prefetch per cache line.
+#[inline(always)]
+fn prefetch(x: &[f32]) {
+    for line in x.chunks(16) {
+        // SAFETY: a prefetch touches no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
 /// Methods that are one intrinsic each.
 macro_rules! one_to_one {
     ($($name:ident ( $($arg:ident : $ty:ident),* ) -> $ret:ident = $body:expr;)*) => {$(
@@ -53,6 +66,23 @@ impl Simd for Avx2 {
     type M = __m256;
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        prefetch(x);
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: `self` proves AVX2; the rest is the caller's promise.
+        unsafe { transpose::square_8(from, from_row, to, to_row) }
+    }
+
+    #[inline(always)]
+    unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To) {
+        // SAFETY: `self` proves AVX2 and FMA; the rest is the caller's promise.
+        unsafe { tall::tile_6(depth, operands, from, to) }
+    }
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -103,6 +133,23 @@ impl Simd for Avx512 {
     type M = __mmask16;
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
+
+    #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        prefetch(x);
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: `self` proves AVX-512F; the rest is the caller's promise.
+        unsafe { transpose::square_16(from, from_row, to, to_row) }
+    }
+
+    #[inline(always)]
+    unsafe fn tall_tile(self, depth: usize, operands: Operands, from: From, to: To) {
+        // SAFETY: `self` proves AVX-512F; the rest is the caller's promise.
+        unsafe { tall::tile_14(depth, operands, from, to) }
+    }
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {

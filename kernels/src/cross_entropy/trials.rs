@@ -1,0 +1,59 @@
+//! The room's ops as a CUDA device runs them.
+
+use super::{cases, cuda};
+use crate::catalogue::Case;
+use crate::device::trials::Trial;
+
+/// `cross_entropy.forward`.
+pub static FORWARD: Trial = Trial {
+    op: "cross_entropy.forward",
+    ways: &["chosen", "block", "vectors", "any"],
+    more_cases: edges,
+    run: |device, way, case, inputs, outputs| {
+        use cuda::Rung::{Any, Block, Vectors};
+        let (logits, targets) = (inputs.view("logits"), inputs.view("targets"));
+        let args = cuda::Forward {
+            rows: case.dim("rows"),
+            vocab: case.dim("vocab"),
+            logits: &logits,
+            targets: &targets,
+            weight: cases::WEIGHT,
+        };
+        let [mut loss, mut dlogits] = outputs.floats(["loss", "dlogits"]);
+        let (mut loss, mut dlogits) = (loss.view(), dlogits.view());
+        match way {
+            0 => cuda::forward(device, &args, &mut loss, &mut dlogits),
+            way => cuda::forward_on(device, [Block, Vectors, Any][way - 1], &args, &mut loss, &mut dlogits),
+        }
+    },
+};
+
+/// `cross_entropy.mean_q32`.
+pub static MEAN: Trial = Trial {
+    op: "cross_entropy.mean_q32",
+    ways: &["chosen", "32 threads"],
+    more_cases: || vec![Case::new("none", &[("count", 0)]), Case::new("around twice", &[("count", 2050)])],
+    run: |device, way, _, inputs, outputs| {
+        let loss = inputs.view("loss");
+        let [mean] = outputs.all(["mean"]);
+        let mut mean = mean.of();
+        match way {
+            0 => cuda::mean_q32(device, &loss, &mut mean.view()),
+            _ => cuda::mean_q32_on(device, 32, &loss, &mut mean.view()),
+        }
+    },
+};
+
+/// The longest rows of each rung, and the next longer ones.
+fn edges() -> Vec<Case> {
+    let of = |label, rows, vocab| Case::new(label, &[("rows", rows), ("vocab", vocab)]);
+    vec![
+        of("longest warp", 9, 1024),
+        of("shortest block", 2, 1028),
+        of("two whole chunks", 2, 8192),
+        of("chunks and some", 2, 8196),
+        of("longest block", 1, 32_768),
+        of("beyond block", 1, 36_868),
+        Case::edge("edge vectors", &[("rows", 5), ("vocab", 4104)]),
+    ]
+}
