@@ -168,7 +168,9 @@ fn refusal(file: &[u8]) -> String {
 #[test]
 fn a_lie_is_convicted_by_its_operation_and_honest_work_is_not() {
     assert_eq!(decide(&honest().file()), Ok(Outcome::NotProven { operations: 5 }));
-    let lies: [(&str, &str, fn(&mut Vec<Receipt>)); 3] = [
+    /// What is told of, what is found, and how receipts are changed.
+    type Lie = (&'static str, &'static str, fn(&mut Vec<Receipt>));
+    let lies: [Lie; 3] = [
         ("output", "backward of assignment 3", |r| r[4].output = Some(Digest::default())),
         ("loss", "forward of assignment 2", |r| r[1].loss_q32 = r[1].loss_q32.map(|loss| loss - 1)),
         ("state", "step 1 of 2 members", |r| r[5].state = Some(Digest::default())),
