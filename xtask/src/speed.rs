@@ -96,7 +96,10 @@ fn print_rows(size: &str, who: &str, rows: &[Row], ours: &[Row]) {
     let speeds = sorted(rows.iter().map(|row| row.tokens_per_s));
     let ratios = sorted(ours.iter().zip(rows).map(|(ours, row)| ours.tokens_per_s / row.tokens_per_s));
     let resident = rows.iter().map(|row| row.resident_mb).fold(0.0, f64::max);
-    let of = |values: &[f64]| (values[0], values[values.len() / 2], values[values.len() - 1]);
+    let of = |values: &[f64]| {
+        let last = values.len() - 1;
+        (values[0], (values[last / 2] + values[last.div_ceil(2)]) / 2.0, values[last])
+    };
     let ((lowest, median, highest), (least, middle, most)) = (of(&speeds), of(&ratios));
     println!(
         "| {size} | {who} | {median:.0} ({lowest:.0}, {highest:.0}) | {resident:.0} MB | {least:.2}, {middle:.2}, {most:.2} |"

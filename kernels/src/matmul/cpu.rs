@@ -34,8 +34,8 @@ pub fn nn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
 
 /// As [`super::nn_add`], on the path asked for.
 pub fn nn_add(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
-    let addend = c.as_ptr();
-    Product::new(path, args, Layout::LaneMajor, Layout::KMajor, c).run(Some(addend));
+    let product = Product::new(path, args, Layout::LaneMajor, Layout::KMajor, c);
+    product.run(Some(product.output()));
 }
 
 /// As [`super::nt`], on the path asked for.
@@ -51,10 +51,9 @@ pub fn nt_add(path: SimdPath, args: &Matmul<'_>, x: &[f32], c: &mut [f32]) {
 
 /// As [`super::tn`], on the path asked for.
 pub fn tn(path: SimdPath, args: &Matmul<'_>, c: &mut [f32]) {
-    let addend = c.as_ptr();
     let product = Product::new(path, args, Layout::KMajor, Layout::KMajor, c);
     for chunk in steps(args.k, GRADIENT_TOKENS) {
-        product.chunk(chunk, Some(addend));
+        product.chunk(chunk, Some(product.output()));
     }
 }
 
@@ -117,6 +116,11 @@ impl<'a> Product<'a> {
         Self { path, a, b, c: Target::of(c) }
     }
 
+    /// C as an addend: through the pointer that is written through, so that neither invalidates the other.
+    fn output(&self) -> *const f32 {
+        self.c.at(0)
+    }
+
     /// All k in one chain, which starts at +0 and is stored or added.
     fn run(&self, addend: Option<*const f32>) {
         self.chunk((0, self.a.k), addend);
@@ -126,7 +130,7 @@ impl<'a> Product<'a> {
     fn chunk(&self, chunk: (usize, usize), addend: Option<*const f32>) {
         let (tile_rows, width) = tile_shape(self.path);
         let (rows, addend) = (self.a.lanes, addend.map(Addend));
-        let block_columns = (BLOCK_VALUES / chunk.1.max(1)).max(1) * width / width.max(1);
+        let block_columns = (BLOCK_VALUES / chunk.1.max(1)).max(1);
         for columns in steps(self.b.lanes, block_columns.next_multiple_of(width)) {
             let panels = columns.1.div_ceil(width);
             let in_place = if self.b.in_place(Layout::KMajor) { columns.1 / width } else { 0 };
