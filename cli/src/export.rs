@@ -58,6 +58,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Makes the new folder `out` of a model: the directory that Hugging Face's libraries load.
+///
+/// # Errors
+/// A folder that is there already, or a disk that does not take it.
+pub fn to_hugging_face(weights: &Weights, states: &[StageState], out: &Path) -> Result<()> {
+    whole::folder(out, |folder| hugging_face::write(weights, states, folder))
+}
+
 fn write_reference(weights: &Weights, states: &[StageState], folder: &Path) -> Result<()> {
     let model = &weights.run.model;
     let prompt: Vec<u32> =

@@ -1,12 +1,20 @@
-//! What a model makes of held-out text: nats per token, and bits per byte of the text that these tokens stand for.
+//! What a model makes of held-out text (nats per token, and bits per byte of the text that these tokens stand for), and
+//! what it writes.
 
 use crate::failure::{Failure, Result};
 use crate::train::metrics::nats;
 use engine::StageState;
 use engine::data::{TextTokenizer, TokenShard};
+use engine::generate::{Sampling, generate};
+
+/// Windows of the validation shard that are judged when a run ends.
+pub const JUDGED_AT_THE_END: u64 = 1024;
+/// What the sample at the end goes on from, and its tokens.
+const PROMPT: &str = "The";
+const SAMPLE_TOKENS: usize = 120;
 
 /// A model judged by windows of a shard.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Judgement {
     /// Mean loss.
     pub nats_per_token: f64,
@@ -42,6 +50,19 @@ pub fn judge(
     let (tokens, nats_per_token) = (targets.len() as u64, nats(loss));
     let bits = nats_per_token * tokens as f64 / std::f64::consts::LN_2;
     Ok(Judgement { nats_per_token, bits_per_byte: bits / bytes.max(1) as f64, tokens, bytes })
+}
+
+/// What a model writes when its run ends.
+///
+/// # Errors
+/// Stages that are not one model's.
+pub fn sample(stages: &[&StageState], tokenizer: &TextTokenizer, seed: u64) -> Result<String> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::run(e.to_string());
+    let mut tokens = tokenizer.encode(PROMPT).map_err(|e| wrong(&e))?;
+    let sampling = Sampling { temperature: 0.8, seed };
+    generate(stages, &mut tokens, SAMPLE_TOKENS, sampling, |_| {}).map_err(|e| wrong(&e))?;
+    let text = tokenizer.decode(&tokens).map_err(|e| wrong(&e))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// `count` of the numbers below `all`, evenly spread.

@@ -1,6 +1,7 @@
 //! One binary, `iota`: a whole swarm on this machine, or one role of it.
 
 mod bench;
+mod config;
 mod corpus;
 mod data;
 mod doctor;
@@ -12,11 +13,11 @@ mod judge;
 mod model;
 mod new;
 mod peak;
+mod plan;
 mod roles;
 mod screen;
 mod shards;
 mod simulate;
-mod summary;
 mod train;
 mod up;
 mod verify;
@@ -48,8 +49,8 @@ enum Command {
     Generate(eval::GenerateArguments),
     /// What this machine has, and whether its arithmetic keeps the contract
     Doctor,
-    /// A whole swarm on this machine: orchestrator with embedded S3, one miner a stage, one validator
-    Up(up::Arguments),
+    /// A whole swarm on this machine: orchestrator with embedded S3, three stages of two miners, one validator
+    Up(Box<up::Arguments>),
     /// Make a run: text to token shards, initial weights, keys, run.toml
     #[command(subcommand)]
     Run(RunCommand),
@@ -69,6 +70,8 @@ enum Command {
     Verify(verify::Command),
     /// Run every role's core in virtual time from a seed, under named checkers
     Sim(simulate::Arguments),
+    /// What models cost on a fleet: stages, memory, tokens/s, what limits
+    Plan(plan::Arguments),
     /// Time this machine's training
     #[command(subcommand)]
     Bench(bench::Command),
@@ -98,7 +101,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Eval(arguments) => eval::eval(arguments),
         Command::Generate(arguments) => eval::write(arguments),
         Command::Doctor => doctor::run(),
-        Command::Up(arguments) => up::run(arguments),
+        Command::Up(arguments) => up::run(*arguments),
         Command::Run(RunCommand::New(arguments)) => new::run(arguments),
         Command::Data(command) => data::run(command),
         Command::Export(arguments) => export::run(arguments),
@@ -107,6 +110,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Validator(arguments) => roles::validate(arguments),
         Command::Verify(command) => verify::run(command),
         Command::Sim(arguments) => simulate::run(arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(command) => bench::run(command),
     }
 }

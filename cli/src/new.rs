@@ -1,34 +1,38 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
-use crate::data::prepare::Choice;
+use crate::config::{self, Config};
 use crate::failure::{Failure, Result};
 use crate::shards::{Shards, Source};
+use engine::data::TokenShard;
 use engine::state::StageState;
 use orchestrator::{RunFolder, Secrets};
-use spec::{Admission, Audit, BoundaryCodec, Epoch, Inner, Mode, Model, Outer, Run};
+use spec::Run;
 use std::path::PathBuf;
 use wire::{Manifest, ObjectRef, Signed};
 
 /// What a new run is made of.
 #[derive(clap::Args, Clone)]
 pub struct Recipe {
+    /// TOML with any keys of run.toml; what it leaves out takes the default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     pub source: Source,
-    /// Seed of initial weights and sample order
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Epochs; each ends in a commit
-    #[arg(long, default_value_t = 1)]
-    pub epochs: u32,
-    /// Inner steps of each miner in an epoch
-    #[arg(long, default_value_t = 500)]
-    pub steps: u32,
-    /// Miners that hold each stage
-    #[arg(long, default_value_t = 1)]
-    pub miners_per_stage: u16,
-    /// Windows of each miner that are audited per epoch
-    #[arg(long, default_value_t = 1)]
-    pub audits: u32,
+    /// Seed of initial weights and sample order [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Epochs; each ends in a merge and a commit [default: 10]
+    #[arg(long)]
+    pub epochs: Option<u32>,
+    /// Inner steps of each miner in an epoch [default: 20]
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// Miners that hold each stage [default: 2]
+    #[arg(long)]
+    pub miners_per_stage: Option<u16>,
+    /// Windows of each miner that are audited per epoch [default: 1]
+    #[arg(long)]
+    pub audits: Option<u32>,
 }
 
 #[derive(clap::Args)]
@@ -45,8 +49,14 @@ pub struct NewRun {
     pub folder: RunFolder,
     pub run: Run,
     pub source: String,
-    /// Bytes of text that a token of the training shard stands for.
-    pub bytes_per_token: f64,
+}
+
+impl NewRun {
+    /// The training shard, as it lies in the folder.
+    pub fn train_shard(&self) -> Result<TokenShard> {
+        let path = self.folder.path(&format!("objects/{}", self.run.data.train));
+        TokenShard::open(&path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -66,23 +76,34 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Makes the folder of a new run, or leaves nothing behind.
 pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
-    let shards = recipe.source.shards(Choice::Bytes)?;
+    let config = Config::read(recipe.config.as_deref(), config::swarm)?;
+    let shards = recipe.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
+    let run = describe(recipe, &config, &shards)?;
     let folder = RunFolder::create(root).map_err(|e| Failure::input(e.to_string()))?;
-    let part = &shards.prepared.train;
-    let bytes_per_token = part.bytes as f64 / part.tokens.max(1) as f64;
-    fill(&folder, recipe, &shards)
-        .map(|run| NewRun { folder, run, source: shards.source, bytes_per_token })
+    fill(&folder, &run, &shards)
+        .map(|()| NewRun { folder, run, source: shards.source })
         // The folder was empty or not there before.
         .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
 }
 
-/// Writes everything of a new run into its folder.
-fn fill(folder: &RunFolder, recipe: &Recipe, shards: &Shards) -> Result<Run> {
-    let run = tiny(recipe, shards);
-    run.check().map_err(|e| Failure::input(e.to_string()))?;
-    shards.copy(&folder.path("objects"))?;
-    write_rest(folder, &run)?;
+/// The run that the configuration and the options describe.
+fn describe(recipe: &Recipe, config: &Config, shards: &Shards) -> Result<Run> {
+    let mut run = config.run(shards.data(config.sequences()?))?;
+    let options = recipe.clone();
+    run.seed = options.seed.unwrap_or(run.seed);
+    run.epoch.count = options.epochs.unwrap_or(run.epoch.count);
+    run.epoch.steps = options.steps.unwrap_or(run.epoch.steps);
+    run.miners_per_stage = options.miners_per_stage.unwrap_or(run.miners_per_stage);
+    run.audit.windows = options.audits.unwrap_or(run.audit.windows);
+    config::fit_length(&mut run, config);
+    config.check(&run)?;
     Ok(run)
+}
+
+/// Writes everything of a new run into its folder.
+fn fill(folder: &RunFolder, run: &Run, shards: &Shards) -> Result<()> {
+    shards.copy(&folder.path("objects"))?;
+    write_rest(folder, run)
 }
 
 /// Initial weights, manifest 0, keys, and last `run.toml`, which makes the folder a run's.
@@ -103,45 +124,4 @@ fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
     let text = serde_json::to_vec_pretty(&secrets).map_err(|e| input(&e))?;
     folder.write("keys/secrets.json", &text, true).map_err(|e| input(&e))?;
     folder.write("run.toml", run.to_toml().as_bytes(), false).map_err(|e| input(&e))
-}
-
-/// The default run: a Llama of three stages that two cores train in a minute.
-fn tiny(recipe: &Recipe, shards: &Shards) -> Run {
-    Run {
-        name: "tiny".into(),
-        mode: Mode::Portable,
-        seed: recipe.seed,
-        miners_per_stage: recipe.miners_per_stage,
-        model: Model {
-            dim: 128,
-            heads: 4,
-            kv_heads: 2,
-            ffn: 344,
-            vocab: shards.prepared.vocab,
-            context: 128,
-            norm_eps: 1e-5,
-            rope_theta: 10_000.0,
-            stages: vec![2, 2, 2],
-            rope_scaling: None,
-        },
-        data: shards.data(4),
-        inner: Inner {
-            lr: 4e-3,
-            lr_final: 4e-4,
-            warmup_steps: 10,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-            members: 4,
-            staleness: 0,
-        },
-        // One miner a stage: the outer step takes the merged change as it is.
-        outer: Outer::Nesterov { lr: 1.0, momentum: 0.0, bits: 8 },
-        epoch: Epoch { steps: recipe.steps, count: recipe.epochs, digest_every: (recipe.steps / 6).max(1) },
-        boundary: BoundaryCodec::Int8,
-        audit: Audit { windows: recipe.audits, lag: 2 },
-        admission: Admission::Invitation,
-    }
 }

@@ -3,7 +3,7 @@
 use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
 use bucket::Credentials;
-use orchestrator::{Ending, Notice, RunFolder};
+use orchestrator::{Ending, Notice, Place, RunFolder};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +34,9 @@ pub struct OrchestratorArguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_dashboard)]
+    dashboard: Option<Place>,
     /// One JSON object a line instead of sentences
     #[arg(long)]
     json: bool,
@@ -99,6 +102,14 @@ impl Life {
     }
 }
 
+/// An address to serve the dashboard at, or `off`.
+pub fn parse_dashboard(text: &str) -> std::result::Result<Place, String> {
+    match text {
+        "off" => Ok(Place::Nowhere),
+        _ => text.parse().map(Place::At).map_err(|_| "expected ADDRESS:PORT or off".into()),
+    }
+}
+
 pub fn parse_perturb(text: &str) -> std::result::Result<miner::Perturb, String> {
     match text {
         "forward" => Ok(miner::Perturb::Forward),
@@ -126,6 +137,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             store: store.clone(),
             validators: arguments.validators,
             seat_grace: Duration::from_secs(arguments.seat_grace),
+            dashboard: arguments.dashboard.unwrap_or_default(),
         };
         let tell = move |notice: &Notice| {
             let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };

@@ -17,7 +17,7 @@ pub struct Source {
     /// Train on a folder that `iota data prepare` made
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["text", "tokenizer"])]
     pub data: Option<PathBuf>,
-    /// `bytes`, `bpe:IDS` to train byte-level BPE, or a tokenizer.json [default of `train`: bpe:4096, else bytes]
+    /// `bytes`, `bpe:IDS` to train byte-level BPE, or a tokenizer.json [default: bpe:4096]
     #[arg(long)]
     pub tokenizer: Option<Choice>,
 }

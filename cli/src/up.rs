@@ -1,14 +1,16 @@
 //! `iota up`: a whole swarm on this machine, every role a process of its own.
 
+mod crew;
+mod harvest;
 mod process;
 
-use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
 use crate::screen::Screen;
-use crate::summary::Summary;
-use orchestrator::{Ending, Notice, RunFolder};
+use crew::{Crew, Recovery};
+use orchestrator::{Ending, Notice, RunFolder, View};
 use process::{Exited, Process};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -17,7 +19,7 @@ use tokio::sync::mpsc;
 
 /// How long the orchestrator may take until nodes may come.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a child may take to end once it is asked to.
+/// How long it may take to end once it is asked to.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
@@ -30,9 +32,30 @@ pub struct Arguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
+    #[arg(long, value_name = "ADDRESS", value_parser = checked_dashboard)]
+    dashboard: Option<String>,
+    /// How often a miner or validator that died is started again
+    #[arg(long, value_name = "TIMES", default_value_t = 3)]
+    restarts: u32,
+    /// Kill one process half-way through an epoch, to see the swarm recover
+    #[arg(long, value_enum)]
+    kill: Option<Victim>,
     /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
     #[arg(long, hide = true, value_parser = parse_perturb)]
     test_perturb: Option<(usize, String)>,
+}
+
+/// Whom to kill.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Victim {
+    Miner,
+    Validator,
+}
+
+/// The address as it is, once it is known to be one: the orchestrator takes it.
+fn checked_dashboard(text: &str) -> std::result::Result<String, String> {
+    crate::roles::parse_dashboard(text).map(|_| text.into())
 }
 
 fn parse_perturb(text: &str) -> std::result::Result<(usize, String), String> {
@@ -42,10 +65,6 @@ fn parse_perturb(text: &str) -> std::result::Result<(usize, String), String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    crate::roles::runtime()?.block_on(swarm(arguments))
-}
-
-async fn swarm(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
     eprintln!("making a run: text, token shards, initial weights");
     let root = fresh_folder(&arguments.runs)?;
@@ -65,55 +84,59 @@ async fn swarm(arguments: Arguments) -> Result<()> {
         new.run.data.train_tokens,
         new.source
     );
-    let mut summary = Summary::new(new.run.total_steps());
-    let outcome = live(&arguments, &root, &new, &mut summary).await;
-    conclude(&new, &root, &summary, began, outcome)
+    let predicted = crate::plan::foretell(&new.run, new.train_shard()?)?;
+    eprintln!("foretold: {predicted:.0} tokens/s, merges and audits included");
+    let mut view = View::new(&new.run);
+    let mut fates = Fates::default();
+    let outcome = crate::roles::runtime()?.block_on(live(&arguments, &root, &new, &mut view, &mut fates));
+    harvest::conclude(&new, &root, &view, began, Some(predicted), fates, outcome)
 }
 
+/// Processes that were started again and how often, and what became of the one that was killed on purpose.
+type Fates = (BTreeMap<String, u32>, Option<Recovery>);
+
 /// Starts every process, follows the run to its end, and ends every process.
-async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Summary) -> Result<()> {
+async fn live(
+    arguments: &Arguments,
+    root: &Path,
+    new: &NewRun,
+    view: &mut View,
+    fates: &mut Fates,
+) -> Result<()> {
     let (exits, mut exited) = mpsc::channel(16);
-    let mut processes = vec![];
     let run = root.to_string_lossy().into_owned();
     let seat_grace = arguments.seat_grace.to_string();
-    let (leader, output) = Process::start(
-        "orchestrator",
-        &["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--seat-grace", &seat_grace],
-        1,
-        &new.folder.path("logs/orchestrator.log"),
-        exits.clone(),
-    )?;
+    let mut options =
+        vec!["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--seat-grace", &seat_grace];
+    if let Some(address) = &arguments.dashboard {
+        options.extend(["--dashboard", address]);
+    }
+    let log = new.folder.path("logs/orchestrator.log");
+    let (leader, output) = Process::start("orchestrator", &options, 1, &log, exits.clone())?;
     let mut notices = BufReader::new(output).lines();
-    processes.push(leader);
     let outcome = async {
         let invitation =
             tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
                 .await
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
-        let (stages, lanes) = (new.run.model.stage_count(), usize::from(new.run.miners_per_stage));
-        for index in 0..stages * lanes {
-            let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == index);
-            let perturb = perturb.map(|(_, operation)| operation.as_str());
-            processes.push(start_node(
-                &new.folder,
-                "miner",
-                index,
-                stages * lanes,
-                &invitation,
-                perturb,
-                &exits,
-            )?);
-            // Seats are given in the order of arrival; one after another, miner k holds stage k of the first lane, then
-            // of the second.
-            await_seats(&mut notices, summary, index, &new.folder).await?;
+        let mut crew = Crew::new(arguments, new, invitation, exits);
+        let outcome = async {
+            for index in 0..crew.miners() {
+                crew.start(&format!("miner-{index}"))?;
+                // Seats are given in the order of arrival; one after another, miner k holds stage k of the first lane,
+                // then of the second.
+                await_seats(&mut notices, view, index, &new.folder).await?;
+            }
+            crew.start("validator")?;
+            follow(&mut notices, &mut exited, view, &mut crew, &new.folder).await
         }
-        processes.push(start_node(&new.folder, "validator", 0, 1, &invitation, None, &exits)?);
-        follow(&mut notices, &mut exited, summary, &new.folder).await
+        .await;
+        *fates = (crew.restarts(), crew.recovery.clone());
+        crew.end().await;
+        outcome
     }
     .await;
-    for process in processes {
-        process.end(END_DEADLINE).await;
-    }
+    leader.end(END_DEADLINE).await;
     outcome
 }
 
@@ -121,20 +144,21 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
 async fn follow(
     notices: &mut Lines<BufReader<ChildStdout>>,
     exited: &mut mpsc::Receiver<Exited>,
-    summary: &mut Summary,
+    view: &mut View,
+    crew: &mut Crew<'_>,
     folder: &RunFolder,
 ) -> Result<()> {
-    let mut screen = Screen::new(summary.steps_total);
+    let mut screen = Screen::new(view.steps_total);
     let outcome = loop {
         tokio::select! {
             line = notices.next_line() => match line.ok().flatten() {
                 Some(line) => {
                     let Ok(notice) = serde_json::from_str::<Notice>(&line) else { continue };
-                    summary.take(&notice);
-                    if let Some(sentence) = notice.sentence() {
+                    view.take(&notice);
+                    for sentence in notice.sentence().into_iter().chain(crew.follow(&notice, view)) {
                         screen.say(&sentence);
                     }
-                    screen.draw(summary);
+                    screen.draw(view);
                     if let Notice::Ended { ending } = notice {
                         break match ending {
                             Ending::Complete => Ok(()),
@@ -145,7 +169,7 @@ async fn follow(
                 }
                 None => break Err(died("orchestrator", folder)),
             },
-            Some(exit) = exited.recv() => screen.say(&exit.to_string()),
+            Some(exit) = exited.recv() => screen.say(&crew.ended(&exit)),
             _ = tokio::signal::ctrl_c() => break Err(Failure::interrupted()),
         }
     };
@@ -153,7 +177,7 @@ async fn follow(
     outcome
 }
 
-/// Waits for the orchestrator's first line.
+/// Waits for the orchestrator's first words: the invitation, for the nodes. Where the dashboard is, the user hears next.
 async fn invitation(notices: &mut Lines<BufReader<ChildStdout>>, folder: &RunFolder) -> Result<String> {
     while let Ok(Some(line)) = notices.next_line().await {
         if let Ok(Notice::Listening { invitation, .. }) = serde_json::from_str(&line) {
@@ -166,18 +190,22 @@ async fn invitation(notices: &mut Lines<BufReader<ChildStdout>>, folder: &RunFol
 /// Waits until miners 0 to `index` have their seats.
 async fn await_seats(
     notices: &mut Lines<BufReader<ChildStdout>>,
-    summary: &mut Summary,
+    view: &mut View,
     index: usize,
     folder: &RunFolder,
 ) -> Result<()> {
     let seated = async {
         while let Ok(Some(line)) = notices.next_line().await {
             let Ok(notice) = serde_json::from_str::<Notice>(&line) else { continue };
-            summary.take(&notice);
-            if let Notice::Ended { ending: Ending::Failed { why } } = notice {
-                return Err(Failure::run(why));
+            view.take(&notice);
+            match &notice {
+                Notice::Ended { ending: Ending::Failed { why } } => return Err(Failure::run(why)),
+                Notice::Dashboard { .. } => {
+                    notice.sentence().into_iter().for_each(|said| eprintln!("{said}"))
+                }
+                _ => {}
             }
-            if summary.seats.len() > index {
+            if view.nodes.values().filter(|node| node.stage.is_some()).count() > index {
                 return Ok(());
             }
         }
@@ -189,30 +217,6 @@ async fn await_seats(
         }
         _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
-}
-
-fn start_node(
-    folder: &RunFolder,
-    role: &str,
-    index: usize,
-    peers: usize,
-    invitation: &str,
-    perturb: Option<&str>,
-    exits: &mpsc::Sender<Exited>,
-) -> Result<Process> {
-    let name = if role == "miner" { format!("miner-{index}") } else { role.to_owned() };
-    let key = folder.key_path(&name).to_string_lossy().into_owned();
-    let mut arguments = vec![role, "--join", invitation, "--key", &key, "--until-stdin-closes"];
-    if let Some(operation) = perturb {
-        arguments.extend(["--test-perturb", operation]);
-    }
-    let log = folder.path(&format!("logs/{name}.log"));
-    // The miners share the machine.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if role == "miner" { cores.div_ceil(peers) } else { cores };
-    let (process, output) = Process::start(&name, &arguments, threads, &log, exits.clone())?;
-    process::to_log(output, &log);
-    Ok(process)
 }
 
 /// A process that ended without a word; the last line of its log is its word.
@@ -231,54 +235,5 @@ fn fresh_folder(runs: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(runs)
         .map_err(|e| Failure::input(format!("--runs {}: cannot be made ({e})", runs.display())))?;
     // The process number keeps two swarms started in one second apart.
-    Ok(runs.join(format!("tiny-{}-{}", now.as_secs(), std::process::id())))
-}
-
-/// The summary, in words and as a file, and the exit code.
-fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcome: Result<()>) -> Result<()> {
-    let text = serde_json::to_vec_pretty(summary).map_err(|e| Failure::run(e.to_string()))?;
-    new.folder.write("summary.json", &text, false).map_err(|e| Failure::run(e.to_string()))?;
-    let seconds = began.elapsed().as_secs();
-    println!("\niota up, {seconds} s");
-    println!("  text     {} tokens of {}", new.run.data.train_tokens, new.source);
-    println!(
-        "  trained  {} of {} steps, {} tokens at {:.0} tokens/s on {} miner processes",
-        summary.steps,
-        summary.steps_total,
-        summary.tokens,
-        summary.tokens_per_second,
-        new.run.model.stage_count() * usize::from(new.run.miners_per_stage),
-    );
-    if let (Some(first), Some(last)) = (summary.first_nats, summary.last_nats) {
-        let bits = last / std::f64::consts::LN_2 / new.bytes_per_token;
-        println!(
-            "  loss     {first:.3} -> {last:.3} nats per token ({bits:.3} bits per byte, training text)"
-        );
-    }
-    for (epoch, manifest) in &summary.commits {
-        println!("  commit   epoch {epoch}: manifest {manifest} in the store, the pointer names it");
-    }
-    println!("  audits   {} windows replayed, every digest equal", summary.audits_equal);
-    for finding in &summary.audits_unequal {
-        println!("  UNEQUAL  {finding}");
-    }
-    for path in evidence_files(&new.folder)? {
-        println!(
-            "  evidence {path}; anybody can check it: iota verify evidence {path}",
-            path = path.display()
-        );
-    }
-    println!(
-        "  wire     {} tensors through the relay: {:.1} MB as {:?} blocks, {:.1} MB packed",
-        summary.wire_frames,
-        summary.wire_bytes_plain as f64 / 1e6,
-        new.run.boundary,
-        summary.wire_bytes_sent as f64 / 1e6
-    );
-    println!("  folder   {}", root.display());
-    outcome?;
-    match (summary.first_nats, summary.last_nats) {
-        (Some(first), Some(last)) if last < first => Ok(()),
-        _ => Err(Failure::run("the run is complete but its loss did not fall")),
-    }
+    Ok(runs.join(format!("swarm-{}-{}", now.as_secs(), std::process::id())))
 }

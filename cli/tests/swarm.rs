@@ -10,10 +10,19 @@ use std::time::{Duration, Instant};
 /// No test waits longer than this for anything.
 const DEADLINE: Duration = Duration::from_secs(180);
 
+/// A small swarm over bytes.
+const SMALL: [&str; 4] =
+    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml"), "--tokenizer", "bytes"];
+
 fn iota(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("iota").unwrap();
     command.args(arguments).timeout(DEADLINE);
     command
+}
+
+fn new_run(folder: &str, text: &str) -> Command {
+    let arguments = ["run", "new", "--folder", folder, "--text", text, "--steps", "6", "--epochs", "1"];
+    iota(&[&arguments, &SMALL[..]].concat())
 }
 
 /// What a command said and its exit code.
@@ -53,7 +62,7 @@ fn a_swarm_trains_commits_and_is_audited() {
     let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
     let runs_argument = runs.to_string_lossy().into_owned();
     let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "12", "--epochs", "2"];
-    let (code, said) = outcome(iota(&arguments));
+    let (code, said) = outcome(iota(&[&arguments, &SMALL[..]].concat()));
     assert_eq!(code, 0, "{said}");
     let run = only_run(&runs);
     let summary = summary(&run);
@@ -61,6 +70,24 @@ fn a_swarm_trains_commits_and_is_audited() {
     assert_eq!(summary["commits"].as_array().unwrap().len(), 2);
     assert_eq!(summary["audits_equal"], 6, "{said}");
     assert!(summary["last_nats"].as_f64() < summary["first_nats"].as_f64(), "{said}");
+    // It ends with the model's text, what it is worth on held-out documents, and a report that needs nothing else.
+    assert!(summary["held_out"]["bits_per_byte"].as_f64().is_some_and(|bits| bits < 8.0), "{summary}");
+    let sample = std::fs::read_to_string(run.join("sample.txt")).unwrap();
+    assert_eq!(summary["sample"], sample.as_str());
+    assert!(sample.len() > 50, "{sample}");
+    assert!(run.join("model/model.safetensors.index.json").is_file());
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [
+        "id=\"loss\"",
+        "<polyline",
+        "What the model writes",
+        "bits per byte",
+        "every digest equal",
+        "[model]",
+    ] {
+        assert!(report.contains(part), "{part}");
+    }
+    assert!(!report.contains("src=") && !report.contains("<script"), "the report stands alone");
     // The last manifest is in the store, signed, and says what the summary says.
     let digest = summary["commits"][1][1].as_str().unwrap();
     assert!(said.contains(digest), "{said}");
@@ -73,6 +100,29 @@ fn a_swarm_trains_commits_and_is_audited() {
 }
 
 #[test]
+fn a_miner_killed_on_purpose_is_started_again_and_the_run_completes() {
+    let place = tempfile::tempdir().unwrap();
+    let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
+    let runs_argument = runs.to_string_lossy().into_owned();
+    let arguments =
+        ["up", "--text", &text, "--runs", &runs_argument, "--steps", "8", "--epochs", "3", "--kill", "miner"];
+    let (code, said) = outcome(iota(&[&arguments, &SMALL[..]].concat()));
+    assert_eq!(code, 0, "{said}");
+    let summary = summary(&only_run(&runs));
+    assert_eq!(summary["restarts"]["miner-2"], 1, "{said}");
+    let recovery = &summary["recovery"];
+    assert_eq!((&recovery["process"], &recovery["epoch"]), (&"miner-2".into(), &1.into()), "{said}");
+    for key in ["seated_after_ms", "stepped_after_ms", "committed_after_ms"] {
+        assert!(recovery[key].is_u64(), "{key}: {recovery}");
+    }
+    assert_eq!(summary["steps"], 24, "{said}");
+    assert!(
+        said.contains("started again with its key") && said.contains("miner-2 killed in epoch 1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_perturbed_miner_is_found_unequal() {
     for (victim, what) in [("1:forward", "output"), ("2:backward", "output"), ("0:step", "state")] {
         let place = tempfile::tempdir().unwrap();
@@ -80,7 +130,7 @@ fn a_perturbed_miner_is_found_unequal() {
         let runs_argument = runs.to_string_lossy().into_owned();
         let arguments =
             ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--test-perturb", victim];
-        let (code, said) = outcome(iota(&arguments));
+        let (code, said) = outcome(iota(&[&arguments, &SMALL[..]].concat()));
         assert_eq!(code, 1, "{victim}: {said}");
         assert!(said.contains("UNEQUAL") && said.contains(&format!(": {what} is ")), "{victim}: {said}");
         let run = only_run(&runs);
@@ -118,7 +168,10 @@ mod processes {
         let place = tempfile::tempdir().unwrap();
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let child = std::process::Command::new(env!("CARGO_BIN_EXE_iota"))
-            .args(["up", "--text", &text, "--steps", "5000", "--seat-grace", "2", "--runs"])
+            .args(["up", "--text", &text, "--steps", "5000", "--epochs", "1", "--seat-grace", "2"])
+            .args(["--restarts", "0"])
+            .args(SMALL)
+            .arg("--runs")
             .arg(&runs)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -158,7 +211,22 @@ mod processes {
     }
 
     #[test]
-    fn a_killed_miner_ends_the_run_with_a_sentence() {
+    fn a_run_that_is_broken_off_still_has_its_report() {
+        let mut report = String::new();
+        let (code, said, _) = up_and(|pid, run| {
+            signal(pid, "-INT");
+            let (began, path) = (Instant::now(), run.join("report.html"));
+            while report.is_empty() && began.elapsed() < DEADLINE {
+                report = std::fs::read_to_string(&path).unwrap_or_default();
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(code, Some(130), "{said}");
+        assert!(report.contains("id=\"pipeline\"") && report.trim_end().ends_with("</html>"), "{said}");
+    }
+
+    #[test]
+    fn a_killed_miner_that_is_not_started_again_ends_the_run_with_a_sentence() {
         let (code, said, took) = up_and(|_, run| {
             signal(process_with(&run.join("keys/miner-1.key").to_string_lossy()), "-KILL");
         });
@@ -195,9 +263,11 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
     let path = |name: &str| place.path().join(name).to_string_lossy().into_owned();
     let text = text_argument(place.path());
     let run = path("run");
-    assert_eq!(outcome(iota(&["run", "new", "--folder", &run, "--text", &text, "--steps", "6"])).0, 0);
+    assert_eq!(outcome(new_run(&run, &text)).0, 0);
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = listener.local_addr().unwrap().to_string();
     let nobody = format!("iota://127.0.0.1:9/{}/{}", "11".repeat(32), "22".repeat(16));
     let key = path("node.key");
     let cases: &[(&[&str], &[&str])] = &[
@@ -208,6 +278,8 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
         (&["miner", "--join", &nobody, "--key", &key], &["did not answer"]),
         (&["up", "--text", &path("none.txt"), "--runs", &path("r")], &["none.txt", "cannot be read"]),
         (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "1"], &["epoch.digest_every"]),
+        (&["up", "--text", &text, "--dashboard", "nowhere"], &["ADDRESS:PORT or off"]),
+        (&["orchestrator", "--run", &run, "--dashboard", &busy], &["dashboard cannot listen on", &busy]),
         (&["sim", "--scenario", "nonsense"], &["nonsense"]),
     ];
     for (arguments, expected) in cases {
@@ -226,7 +298,7 @@ fn a_missing_object_is_named() {
     let run = place.path().join("run");
     let folder = run.to_string_lossy().into_owned();
     let text = text_argument(place.path());
-    assert_eq!(outcome(iota(&["run", "new", "--folder", &folder, "--text", &text, "--steps", "6"])).0, 0);
+    assert_eq!(outcome(new_run(&folder, &text)).0, 0);
     // The largest object is the training shard.
     let objects = run.join("objects").read_dir().unwrap().map(|entry| entry.unwrap().path());
     let shard = objects.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();

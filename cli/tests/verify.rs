@@ -10,6 +10,10 @@ use wire::{Chain, Finding, Key, Signed};
 /// No trial waits longer than this for a command.
 const DEADLINE: Duration = Duration::from_secs(180);
 
+/// A small swarm over bytes.
+const SMALL: [&str; 4] =
+    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml"), "--tokenizer", "bytes"];
+
 /// What a command said and its exit code.
 fn iota(arguments: &[&str]) -> (i32, String) {
     let output = Command::cargo_bin("iota").unwrap().args(arguments).timeout(DEADLINE).output().unwrap();
@@ -28,8 +32,10 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
     let line = (0..40_000u64).map(|i| words[(i * i % 37 % 11) as usize].to_owned() + " ");
     std::fs::write(&text, line.collect::<String>()).unwrap();
     let (text, folder) = (text.to_string_lossy(), runs.to_string_lossy());
-    let (code, said) =
-        iota(&["up", "--text", &text, "--runs", &folder, "--steps", "7", "--test-perturb", victim]);
+    let (code, said) = iota(
+        &[&["up", "--text", &text, "--runs", &folder, "--steps", "7", "--test-perturb", victim], &SMALL[..]]
+            .concat(),
+    );
     assert_eq!(code, 1, "{victim}: {said}");
     let only = |folder: &Path| {
         let mut entries: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -10,6 +10,8 @@
 //! metrics.jsonl       one notice a line
 //! evidence/           <miner>.case: what was signed, of a conviction; packed with its objects <miner>.evidence
 //! logs/               output of child processes
+//! summary.json, report.html, sample.txt, model/
+//!                     what `iota up` leaves: the run in numbers and as a page, text, a Hugging Face directory
 //! ```
 
 use serde::{Deserialize, Serialize};

@@ -3,14 +3,20 @@
 //! Everything that decides is in `orchestrator-core`; here are the clock, the sockets, the disk and the
 //! store around it. An event is in the journal before the core sees it, and an effect is performed after.
 
+mod dashboard;
 mod folder;
 mod journal;
 mod notice;
+pub mod page;
+mod prometheus;
 mod shell;
+mod view;
 
+pub use dashboard::Place;
 pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
 pub use notice::Notice;
 pub use orchestrator_core::{Ending, Report};
 pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};
+pub use view::{Curve, EpochLine, Facts, Node, Phase, Presence, View};
 pub use wire::Finding;

@@ -14,6 +14,11 @@ pub enum Notice {
         /// Where the store is.
         store: String,
     },
+    /// The run can be watched.
+    Dashboard {
+        /// In a browser, here.
+        url: String,
+    },
     /// The core has something to tell.
     Report {
         /// Milliseconds since the orchestrator started.
@@ -53,6 +58,7 @@ impl Notice {
             Self::Listening { invitation, store } => {
                 Some(format!("listening; join with {invitation}; store at {store}"))
             }
+            Self::Dashboard { url } => Some(format!("dashboard at {url}")),
             Self::Report { report, .. } => sentence_of(report),
             Self::Resumed { entries, took_ms } => {
                 Some(format!("goes on after {entries} events of its journal, replayed in {took_ms} ms"))

@@ -1,8 +1,10 @@
 //! Clock, sockets, disk and store around the core.
 
+use crate::dashboard::{self, Place, Shared};
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{Journal, JournalError};
 use crate::notice::Notice;
+use crate::view::View;
 use bytes::Bytes;
 use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Report, Timeouts};
 use spec::{Digest, NodeId, Run};
@@ -38,6 +40,8 @@ pub struct Options {
     pub validators: u16,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace: Duration,
+    /// Where to serve the dashboard.
+    pub dashboard: Place,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -80,6 +84,9 @@ pub enum OrchestratorError {
     /// A run that this version cannot do.
     #[error("{0}")]
     Run(String),
+    /// The dashboard's address.
+    #[error("{0}")]
+    Dashboard(String),
     /// The metrics file.
     #[error("{path}: {source}")]
     Metrics {
@@ -133,10 +140,16 @@ pub async fn run(
     let (began, resumes) = (std::time::Instant::now(), !entries.is_empty());
     let mut now_ms = 0;
     let count = entries.len();
+    let mut view = View::new(&run);
     for entry in entries {
         now_ms = entry.now_ms;
-        // What followed from it was done before, or is asked for again below.
-        core.handle(now_ms, entry.event);
+        // What followed from it was done before, or is asked for again below; only what was told is told again, to
+        // whoever watches.
+        for effect in core.handle(now_ms, entry.event) {
+            if let Effect::Report(report) = effect {
+                view.take(&Notice::Report { ms: now_ms, report });
+            }
+        }
     }
     if core.is_over() {
         return Err(OrchestratorError::Over { path: journal_path });
@@ -165,6 +178,9 @@ pub async fn run(
         .append(true)
         .open(&metrics_path)
         .map_err(|source| OrchestratorError::Metrics { path: metrics_path, source })?;
+    let view = Shared::new(view);
+    let dashboard =
+        dashboard::serve(options.dashboard, view.clone()).await.map_err(OrchestratorError::Dashboard)?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE);
     let clock = Clock::starting_at(now_ms);
     let mut shell = OrchestratorShell {
@@ -176,11 +192,14 @@ pub async fn run(
         events: events.clone(),
         clock,
         metrics,
+        view,
         tell: Box::new(tell),
         ending: Ending::Stopped,
     };
     shell.notice(Notice::Listening { invitation: invitation.to_string(), store: endpoint });
-
+    if let Some(dashboard) = &dashboard {
+        shell.notice(Notice::Dashboard { url: dashboard.url.clone() });
+    }
     if resumes {
         shell.notice(Notice::Resumed { entries: count, took_ms: began.elapsed().as_millis() as u64 });
     }
@@ -242,6 +261,7 @@ struct OrchestratorShell {
     events: mpsc::Sender<Event>,
     clock: Clock,
     metrics: std::fs::File,
+    view: Shared,
     tell: Box<dyn FnMut(&Notice) + Send>,
     ending: Ending,
 }
@@ -353,6 +373,7 @@ impl OrchestratorShell {
         if let Err(error) = writeln!(self.metrics, "{line}") {
             tracing::warn!(%error, "metrics.jsonl cannot be written");
         }
+        self.view.change(|view| view.take(&notice));
         (self.tell)(&notice);
     }
 }

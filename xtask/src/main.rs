@@ -1,8 +1,10 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
 mod cuda;
+mod merges;
 mod peers;
 mod speed;
+mod swarm;
 mod test;
 mod tidy;
 
@@ -30,6 +32,10 @@ enum Task {
     Peers,
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
+    /// Time a swarm of this machine's processes beside one process on the same run, in turn
+    Swarm(swarm::Arguments),
+    /// Train replicas that merge now and then, beside plain training on as many tokens, and print what it costs in loss
+    Merges(merges::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
     Emulated {
         /// The command and its arguments
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         }),
         Task::Peers => peers::run(),
         Task::Speed(arguments) => speed::run(&arguments),
+        Task::Swarm(arguments) => swarm::run(&arguments),
+        Task::Merges(arguments) => merges::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };
     match outcome {

@@ -1,11 +1,12 @@
 //! What a run says of itself: a line of JSON and a TensorBoard record a step, and the curve.
 
 use super::folder::{TrainFolder, unix_time_s};
-use super::{plot, tensorboard};
+use super::tensorboard;
 use crate::failure::Result;
 use crate::judge::Judgement;
 use crate::whole::{replace, trouble};
 use engine::train::StepReport;
+use orchestrator::page::{Chart, Line};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
@@ -90,7 +91,14 @@ impl Metrics {
     /// Draws `loss.svg`.
     pub fn draw(&self, folder: &TrainFolder) -> Result<()> {
         let title = format!("{} {}", folder.run().name, folder.run().id().short());
-        let svg = plot::loss(&title, &self.losses, &self.held_out);
+        let points = |curve: &[(u64, f64)]| curve.iter().map(|(step, nats)| (*step as f64, *nats)).collect();
+        let (training, held_out): (Vec<_>, Vec<_>) = (points(&self.losses), points(&self.held_out));
+        let lines = [
+            Line { name: "training", points: &training, marked: false },
+            Line { name: "held out", points: &held_out, marked: true },
+        ];
+        let svg =
+            Chart { title: &title, x: "steps", y: "nats per token:", from_zero: false, lines: &lines }.svg();
         replace(&folder.path("loss.svg"), svg.as_bytes())
     }
 

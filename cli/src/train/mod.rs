@@ -1,21 +1,17 @@
 //! `iota train`: one process pretrains a Llama on text, and can stop and go on at any step.
 
-mod config;
 pub mod folder;
 pub mod metrics;
-mod plot;
 mod tensorboard;
 
-use crate::data::prepare::Choice;
+use crate::config::{self, Config};
 use crate::failure::{Failure, Result};
-use crate::judge::{Judgement, judge};
+use crate::judge::{JUDGED_AT_THE_END, Judgement, judge, sample};
 use crate::screen::Screen;
 use crate::shards::{Shards, Source};
 use crate::{peak, whole};
-use config::Config;
 use engine::cost::StageCost;
 use engine::data::{TextTokenizer, TokenShard};
-use engine::generate::{Sampling, generate};
 use engine::train::{TrainError, Trainer};
 use folder::TrainFolder;
 use kernels::SimdPath;
@@ -26,17 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The tokenizer of a run that is told no other: byte-level BPE of so many ids.
-const TOKENIZER_DEFAULT: Choice = Choice::Train(4096);
 /// A checkpoint is written when the last is older than this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Time spent to find out how long a step takes.
 const PROBE: Duration = Duration::from_secs(2);
-/// Windows of the validation shard that are judged at every checkpoint, and at the end.
-const JUDGED_WINDOWS: [u64; 2] = [32, 1024];
-/// What the sample at the end goes on from, and its tokens.
-const PROMPT: &str = "The";
-const SAMPLE_TOKENS: usize = 120;
+/// Windows of the validation shard that are judged at every checkpoint.
+const JUDGED_WINDOWS: u64 = 32;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -60,7 +51,7 @@ pub struct Arguments {
     /// Rate of the outer step, which a merge ends with [default: 1]
     #[arg(long, value_name = "RATE", conflicts_with = "resume", allow_negative_numbers = true)]
     outer_lr: Option<f32>,
-    /// Nesterov momentum of the outer step [default: 0]
+    /// Nesterov momentum of the outer step [default: 0.5]
     #[arg(long, value_name = "SHARE", conflicts_with = "resume", allow_negative_numbers = true)]
     outer_momentum: Option<f32>,
     /// Length of the run in steps of each replica [default: 400]
@@ -136,8 +127,8 @@ struct HeldOut {
 
 /// Makes a new run's folder and its trainer; nothing is written before everything is known to be usable.
 fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
-    let config = Config::read(arguments.config.as_deref())?;
-    let shards = arguments.source.shards(config.tokenizer()?.unwrap_or(TOKENIZER_DEFAULT))?;
+    let config = Config::read(arguments.config.as_deref(), config::one_process)?;
+    let shards = arguments.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
     let mut run = config.run(shards.data(config.sequences()?))?;
     if let Some(stages) = arguments.stages {
         run.model.stages = config::cut(run.model.blocks(), stages)?;
@@ -215,12 +206,7 @@ fn set_length(run: &mut Run, config: &Config, steps: u32, steps_per_merge: Optio
     }
     run.epoch.count = count;
     run.epoch.steps = steps / count;
-    if !config.sets("inner", "warmup_steps") {
-        run.inner.warmup_steps = (steps / 20).clamp(1, 100);
-    }
-    if !config.sets("epoch", "digest_every") {
-        run.epoch.digest_every = (run.epoch.steps / 6).max(1);
-    }
+    config::fit_length(run, config);
     Ok(())
 }
 
@@ -259,7 +245,7 @@ fn go(
             break true;
         }
         if saved.elapsed() >= CHECKPOINT_EVERY {
-            note(trainer, metrics, held_out, JUDGED_WINDOWS[0])?;
+            note(trainer, metrics, held_out, JUDGED_WINDOWS)?;
             folder.save(&trainer.checkpoint())?;
             metrics.draw(folder)?;
             saved = Instant::now();
@@ -313,14 +299,9 @@ fn conclude(
     metrics: &mut Metrics,
     held_out: &HeldOut,
 ) -> Result<()> {
-    let judged = note(trainer, metrics, held_out, JUDGED_WINDOWS[1])?;
+    let judged = note(trainer, metrics, held_out, JUDGED_AT_THE_END)?;
     metrics.draw(folder)?;
-    let wrong = |e: &dyn std::fmt::Display| Failure::run(e.to_string());
-    let mut tokens = held_out.tokenizer.encode(PROMPT).map_err(|e| wrong(&e))?;
-    let sampling = Sampling { temperature: 0.8, seed: folder.run().seed };
-    generate(&trainer.stages(), &mut tokens, SAMPLE_TOKENS, sampling, |_| {}).map_err(|e| wrong(&e))?;
-    let sample = held_out.tokenizer.decode(&tokens).map_err(|e| wrong(&e))?;
-    let sample = String::from_utf8_lossy(&sample).into_owned();
+    let sample = sample(&trainer.stages(), &held_out.tokenizer, folder.run().seed)?;
     whole::replace(&folder.path("sample.txt"), sample.as_bytes())?;
     println!(
         "loss        {:.3} nats per token in training, {:.3} held out",

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Sets the size of a process's compute pool; the user's own setting stands.
@@ -17,13 +17,22 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 /// ends in good order.
 pub struct Process {
     rope: Option<ChildStdin>,
+    killer: Option<oneshot::Sender<()>>,
     waiter: JoinHandle<()>,
 }
 
 /// A child that ended.
 pub struct Exited {
-    name: String,
+    /// Which.
+    pub name: String,
     status: std::io::Result<ExitStatus>,
+}
+
+impl Exited {
+    /// Whether it died of something that another try may not meet: no good end, and no refusal of its input.
+    pub fn is_accident(&self) -> bool {
+        self.status.as_ref().is_ok_and(|status| !status.success() && status.code() != Some(2))
+    }
 }
 
 impl fmt::Display for Exited {
@@ -67,11 +76,24 @@ impl Process {
         let output = child.stdout.take();
         let output = output.ok_or_else(|| Failure::run(format!("{name} has no output")))?;
         let name = name.to_owned();
+        let (killer, killed) = oneshot::channel();
         let waiter = tokio::spawn(async move {
-            let status = child.wait().await;
+            let status = tokio::select! {
+                status = child.wait() => status,
+                // Without a killer's word the child is let go with its rope.
+                Ok(()) = killed => {
+                    let _ = child.start_kill();
+                    child.wait().await
+                }
+            };
             let _ = exits.send(Exited { name, status }).await;
         });
-        Ok((Self { rope, waiter }, output))
+        Ok((Self { rope, killer: Some(killer), waiter }, output))
+    }
+
+    /// Kills the child at once, as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.killer.take().map(|killer| killer.send(()));
     }
 
     /// Lets the rope go and waits; kills the child if it does not end in time.

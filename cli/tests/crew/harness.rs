@@ -20,6 +20,10 @@ pub struct Crew {
     invitation: String,
 }
 
+/// A small swarm over bytes.
+const SMALL: [&str; 4] =
+    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml"), "--tokenizer", "bytes"];
+
 /// Makes a run's folder by `iota run new`.
 pub fn new_run(folder: &Path, arguments: &[&str]) {
     let text = folder.with_extension("txt");
@@ -29,6 +33,7 @@ pub fn new_run(folder: &Path, arguments: &[&str]) {
     std::fs::write(&text, written).unwrap();
     let status = iota()
         .args(["run", "new", "--folder", &folder.to_string_lossy(), "--text", &text.to_string_lossy()])
+        .args(SMALL)
         .args(arguments)
         .stdout(Stdio::null())
         .status()
@@ -79,6 +84,11 @@ impl Crew {
             .spawn()
             .unwrap();
         self.processes.insert(name.into(), child);
+    }
+
+    /// The secret part of the invitation.
+    pub fn token(&self) -> &str {
+        self.invitation.rsplit('/').next().unwrap()
     }
 
     /// kill -9.

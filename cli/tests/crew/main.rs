@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)] // a trial that cannot go on has failed
 
 mod crashes;
+mod dashboard;
 mod harness;
 mod replicas;

@@ -141,6 +141,70 @@ pub fn forecast(run: &Run, fleet: &[Node]) -> Option<Forecast> {
     Some(Forecast { bubble: 1.0 - busy_s / step_s, stages, step_s, limiting_stage, limit })
 }
 
+/// A machine on which a whole swarm runs, every role of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// What one process trains on all its cores, in tokens/s of the run's model: boundary codec and steps included.
+    pub tokens_per_s: f64,
+    /// Its cores.
+    pub cores: f64,
+}
+
+/// What a swarm on one machine will do.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HostForecast {
+    /// Forward, backward and steps of an epoch, in seconds.
+    pub compute_s: f64,
+    /// Packing, encrypting and relaying an epoch's boundary tensors.
+    pub wire_s: f64,
+    /// State digests, audits and their objects, in an epoch.
+    pub proof_s: f64,
+    /// The merge that ends an epoch.
+    pub merge_s: f64,
+    /// Tokens a second, all of that included.
+    pub tokens_per_s: f64,
+}
+
+/// CPU seconds for a byte of a boundary tensor: packed, sent, relayed, unpacked, hashed on both sides.
+const WIRE_S_PER_BYTE: f64 = 25e-9;
+/// CPU seconds to hash a byte of state.
+const DIGEST_S_PER_BYTE: f64 = 0.6e-9;
+/// CPU seconds for a byte that goes through the store: sent, hashed twice, written, read back.
+const STORE_S_PER_BYTE: f64 = 6e-9;
+/// CPU seconds for a parameter of a merge, for each miner: scales, codes, pieces, sums, the outer step.
+const MERGE_S_PER_PARAMETER: f64 = 60e-9;
+/// Seconds of an epoch's conversation besides: rounds of a merge, grants, the commit.
+const EPOCH_S: f64 = 0.5;
+
+/// Forecasts a run whose whole swarm shares one machine: nothing overlaps with anything, for the cores are busy
+/// either way. The constants are those of one x86 core with AVX-512.
+pub fn on_one_host(run: &Run, host: &Host) -> HostForecast {
+    let lanes = f64::from(run.miners_per_stage);
+    let microbatches = lanes * f64::from(run.inner.members) * f64::from(run.epoch.steps);
+    let tokens = microbatches * run.microbatch_tokens() as f64;
+    let tensors = microbatches * 2.0 * (run.model.stage_count() - 1) as f64;
+    let parameters = lanes * run.model.parameters() as f64;
+    // Weights and both moments; with an outer step also its residual and momentum.
+    let state_bytes = parameters * 4.0 * if run.outer == Outer::None { 3.0 } else { 5.0 };
+    let digests = f64::from(run.epoch.steps / run.epoch.digest_every.max(1)) + 1.0;
+    let windows = run.audit_draws() as f64;
+    // A window is a step done again, from a state that the miner uploads.
+    let again_s = windows * tokens / f64::from(run.epoch.steps) / host.tokens_per_s;
+    let proof = digests * state_bytes * DIGEST_S_PER_BYTE + windows * state_bytes * STORE_S_PER_BYTE;
+    // New weights and momentum go to the store once, and to every miner.
+    let merge = parameters * MERGE_S_PER_PARAMETER + 2.0 * 4.0 * parameters * STORE_S_PER_BYTE;
+    let compute_s = tokens / host.tokens_per_s;
+    let wire_s = tensors * boundary_bytes(run) as f64 * WIRE_S_PER_BYTE / host.cores;
+    let (proof_s, merge_s) = (again_s + proof / host.cores, EPOCH_S + merge / host.cores);
+    HostForecast {
+        compute_s,
+        wire_s,
+        proof_s,
+        merge_s,
+        tokens_per_s: tokens / (compute_s + wire_s + proof_s + merge_s),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +270,24 @@ mod tests {
         nodes[3].bandwidth_bytes_per_s = 1e3;
         let bubble = forecast(&run, &nodes).unwrap().bubble;
         assert!((bubble - 3.0 / 15.0).abs() < 1e-12, "{bubble}");
+    }
+
+    #[test]
+    fn what_a_swarm_does_besides_training_slows_it_down() {
+        let run = Run::from_toml(RUN).unwrap();
+        let host = Host { tokens_per_s: 10_000.0, cores: 2.0 };
+        let forecast = on_one_host(&run, &host);
+        assert!(forecast.tokens_per_s < host.tokens_per_s && forecast.tokens_per_s > 0.0);
+        let tokens = run.microbatch_tokens() * u64::from(run.inner.members) * u64::from(run.epoch.steps);
+        assert!((forecast.compute_s - tokens as f64 / 10_000.0).abs() < 1e-9);
+        // Longer epochs merge less often, more cores carry what is not compute.
+        let mut longer = run.clone();
+        longer.epoch.steps *= 10;
+        longer.epoch.digest_every *= 10;
+        assert!(on_one_host(&longer, &host).tokens_per_s > forecast.tokens_per_s);
+        assert!(on_one_host(&run, &Host { cores: 16.0, ..host }).tokens_per_s > forecast.tokens_per_s);
+        let mut quiet = run;
+        quiet.audit.windows = 0;
+        assert!(on_one_host(&quiet, &host).proof_s < forecast.proof_s);
     }
 }

@@ -1,4 +1,4 @@
-//! What a training run is: the default, and over it whatever the user's TOML says.
+//! What a run is: the default of one process or of a swarm, and over it whatever the user's TOML says.
 
 use crate::data::prepare::Choice;
 use crate::failure::{Failure, Result};
@@ -12,19 +12,28 @@ use toml::{Table, Value};
 /// Keys whose value may be a word or a table, so that their inside is left to `spec`.
 const CHOICES: [&str; 3] = ["outer", "admission", "data.tokenizer"];
 
-/// The outer step of several replicas that are told no other: the merged change as it is.
-pub const OUTER: Outer = Outer::Nesterov { lr: 1.0, momentum: 0.0, bits: 8 };
+/// The outer step of several replicas that are told no other: the best of `docs/merges.md`.
+pub const OUTER: Outer = Outer::Nesterov { lr: 1.0, momentum: 0.5, bits: 8 };
 
-/// A configuration over the default, still without its text.
+/// The tokenizer of a run that is told no other: byte-level BPE of so many ids.
+pub const TOKENIZER: Choice = Choice::Train(4096);
+
+/// What a run is whose user says nothing, of this text.
+pub type Base = fn(Data) -> Run;
+
+/// A configuration over a default, still without its text.
 pub struct Config {
     given: Table,
     name: String,
+    base: Base,
 }
 
 impl Config {
     /// Of the file at `path`, or nothing but the default.
-    pub fn read(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Ok(Self { given: Table::new(), name: "run.toml".into() }) };
+    pub fn read(path: Option<&Path>, base: Base) -> Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self { given: Table::new(), name: "run.toml".into(), base });
+        };
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::input(format!("--config {name}: cannot be read ({e})")))?;
@@ -32,8 +41,8 @@ impl Config {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
             Failure::input(format!("{name}: line {}: {}", line.max(1), e.message().replace('\n', " ")))
         })?;
-        let config = Self { given, name };
-        let mut every_key = default(placeholder());
+        let config = Self { given, name, base };
+        let mut every_key = base(placeholder());
         every_key.model.rope_scaling = Some(RopeScaling {
             factor: 8.0,
             low_freq_factor: 1.0,
@@ -62,7 +71,7 @@ impl Config {
 
     /// Sequences of a microbatch.
     pub fn sequences(&self) -> Result<u32> {
-        Ok(self.over(default(placeholder()))?.data.sequences)
+        Ok(self.over((self.base)(placeholder()))?.data.sequences)
     }
 
     /// The tokenizer that the file asks for.
@@ -70,7 +79,7 @@ impl Config {
         if !self.sets("data", "tokenizer") {
             return Ok(None);
         }
-        Ok(Some(match self.over(default(placeholder()))?.data.tokenizer {
+        Ok(Some(match self.over((self.base)(placeholder()))?.data.tokenizer {
             Tokenizer::Bytes => Choice::Bytes,
             // Training gives the same file again, or another text was given: then the digests differ.
             Tokenizer::Bpe { vocab, .. } => Choice::Train(vocab),
@@ -79,7 +88,7 @@ impl Config {
 
     /// The run with this text.
     pub fn run(&self, data: Data) -> Result<Run> {
-        let run = self.over(default(data.clone()))?;
+        let run = self.over((self.base)(data.clone()))?;
         if run.data.tokenizer != data.tokenizer {
             return Err(Failure::input(format!(
                 "{}: data.tokenizer is {}, the text comes with {}; give the tokenizer.json that the run was made with, \
@@ -156,7 +165,7 @@ fn said(tokenizer: Tokenizer) -> String {
 }
 
 /// A Llama of 3 million parameters besides its tables, in one stage: 400 steps of it take two cores a couple of minutes.
-fn default(data: Data) -> Run {
+pub fn one_process(data: Data) -> Run {
     Run {
         name: "llama".into(),
         mode: Mode::Portable,
@@ -192,6 +201,32 @@ fn default(data: Data) -> Run {
         boundary: BoundaryCodec::F32,
         audit: Audit { windows: 0, lag: 2 },
         admission: Admission::Invitation,
+    }
+}
+
+/// The same model in three stages of two miners, on as many tokens.
+pub fn swarm(data: Data) -> Run {
+    let alone = one_process(Data { sequences: 4, ..data });
+    Run {
+        name: "swarm".into(),
+        miners_per_stage: 2,
+        model: Model { stages: vec![2, 1, 1], ..alone.model },
+        inner: Inner { members: 2, ..alone.inner },
+        outer: OUTER,
+        epoch: Epoch { steps: 20, count: 10, digest_every: 3 },
+        boundary: BoundaryCodec::Int8,
+        audit: Audit { windows: 1, lag: 2 },
+        ..alone
+    }
+}
+
+/// Sets what follows from a run's length, unless the file says it.
+pub fn fit_length(run: &mut Run, config: &Config) {
+    if !config.sets("inner", "warmup_steps") {
+        run.inner.warmup_steps = (run.total_steps() / 20).clamp(1, 100) as u32;
+    }
+    if !config.sets("epoch", "digest_every") {
+        run.epoch.digest_every = (run.epoch.steps / 6).max(1);
     }
 }
 
@@ -255,7 +290,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(&path, text).unwrap();
-        Config::read(Some(&path))
+        Config::read(Some(&path), one_process)
     }
 
     fn refusal(text: &str) -> String {
@@ -272,8 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn the_swarms_default_is_a_run_and_its_file_stands_over_it() {
+        let data = Data { train_tokens: 1 << 20, ..placeholder() };
+        let config = Config::read(None, swarm).unwrap();
+        let run = config.run(Data { sequences: config.sequences().unwrap(), ..data }).unwrap();
+        config.check(&run).unwrap();
+        assert_eq!(run.data.sequences, 4);
+        let tokens = u64::from(run.miners_per_stage * run.inner.members) * run.microbatch_tokens();
+        let alone = one_process(placeholder());
+        assert_eq!(tokens * run.total_steps(), 2048 * alone.total_steps(), "as many tokens as one process");
+    }
+
+    #[test]
     fn a_run_toml_is_a_configuration_of_its_own_text_alone() {
-        let mut run = default(placeholder());
+        let mut run = one_process(placeholder());
         run.data.train = spec::Digest([1; 32]);
         let again = config(&run.to_toml()).unwrap();
         let said = again.run(placeholder()).err().map(|e| e.to_string()).unwrap_or_default();
@@ -288,7 +335,7 @@ mod tests {
         assert_eq!(bytes.tokenizer().unwrap(), Some(Choice::Bytes));
         let bpe = Tokenizer::Bpe { file: spec::Digest([7; 32]), vocab: 4096 };
         let data = Data { tokenizer: bpe, ..placeholder() };
-        let again = config(&default(data.clone()).to_toml()).unwrap();
+        let again = config(&one_process(data.clone()).to_toml()).unwrap();
         assert_eq!(again.tokenizer().unwrap(), Some(Choice::Train(4096)));
         assert_eq!(again.run(data.clone()).unwrap().model.vocab, 4096);
         let said = bytes.run(data).err().map(|e| e.to_string()).unwrap_or_default();

@@ -1,0 +1,200 @@
+//! The processes of a swarm on this machine: started, started again when they die, killed to see what happens.
+
+use super::process::{self, Exited, Process};
+use super::{Arguments, Victim};
+use crate::failure::Result;
+use crate::new::NewRun;
+use orchestrator::{Notice, Report, RunFolder, View};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a child may take to end once it is asked to.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The miners and the validator, and what became of them.
+pub struct Crew<'a> {
+    arguments: &'a Arguments,
+    folder: RunFolder,
+    invitation: String,
+    miners: usize,
+    exits: mpsc::Sender<Exited>,
+    processes: BTreeMap<String, Process>,
+    starts: BTreeMap<String, u32>,
+    /// A killed process and how it came back, where that was asked for.
+    pub recovery: Option<Recovery>,
+}
+
+/// What became of a process that was killed on purpose. Times are on the run's clock.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recovery {
+    /// Whom.
+    pub process: String,
+    /// In which epoch.
+    pub epoch: u32,
+    /// After how many inner steps of the run.
+    pub steps: u64,
+    /// When.
+    pub killed_ms: u64,
+    /// Until it had its seat again.
+    pub seated_after_ms: Option<u64>,
+    /// Until an inner step counted again.
+    pub stepped_after_ms: Option<u64>,
+    /// Until the epoch was committed.
+    pub committed_after_ms: Option<u64>,
+    /// Epochs that began again for it.
+    pub rewinds: u32,
+    /// Tokens computed in vain.
+    pub tokens_lost: u64,
+}
+
+impl<'a> Crew<'a> {
+    /// Nobody yet.
+    pub fn new(
+        arguments: &'a Arguments,
+        new: &NewRun,
+        invitation: String,
+        exits: mpsc::Sender<Exited>,
+    ) -> Self {
+        let miners = new.run.model.stage_count() * usize::from(new.run.miners_per_stage);
+        Self {
+            arguments,
+            folder: new.folder.clone(),
+            invitation,
+            miners,
+            exits,
+            processes: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            recovery: None,
+        }
+    }
+
+    /// How many miners there are to be.
+    pub fn miners(&self) -> usize {
+        self.miners
+    }
+
+    /// Starts `miner-<n>` or `validator`.
+    pub fn start(&mut self, name: &str) -> Result<()> {
+        let role = name.split('-').next().unwrap_or(name);
+        let key = self.folder.key_path(name).to_string_lossy().into_owned();
+        let mut options = vec![role, "--join", &self.invitation, "--key", &key, "--until-stdin-closes"];
+        let perturb = self.arguments.test_perturb.as_ref();
+        if let Some((_, operation)) = perturb.filter(|(victim, _)| name == format!("miner-{victim}")) {
+            options.extend(["--test-perturb", operation]);
+        }
+        let log = self.folder.path(&format!("logs/{name}.log"));
+        // The miners share the machine.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if role == "miner" { cores.div_ceil(self.miners) } else { cores };
+        let (process, output) = Process::start(name, &options, threads, &log, self.exits.clone())?;
+        process::to_log(output, &log);
+        self.processes.insert(name.to_owned(), process);
+        *self.starts.entry(name.to_owned()).or_default() += 1;
+        Ok(())
+    }
+
+    /// A process ended: it is started again with the same key, a few times; in one sentence, what was done.
+    pub fn ended(&mut self, exit: &Exited) -> String {
+        let Some(starts) = self.starts.get(&exit.name).copied() else { return exit.to_string() };
+        if !exit.is_accident() {
+            return exit.to_string();
+        }
+        if starts > self.arguments.restarts {
+            return format!("{exit}; it was started {starts} times, and is left alone now");
+        }
+        self.processes.remove(&exit.name);
+        match self.start(&exit.name) {
+            Ok(()) => format!("{exit}; started again with its key"),
+            Err(error) => format!("{exit}; {error}"),
+        }
+    }
+
+    /// Processes that were started more than once, and how often again.
+    pub fn restarts(&self) -> BTreeMap<String, u32> {
+        let again = self.starts.iter().filter(|(_, starts)| **starts > 1);
+        again.map(|(name, starts)| (name.clone(), starts - 1)).collect()
+    }
+
+    /// Kills whom the user wants to see killed, half-way through an epoch, and follows what comes of it.
+    pub fn follow(&mut self, notice: &Notice, view: &View) -> Option<String> {
+        let Notice::Report { ms, report } = notice else { return None };
+        if let Some(recovery) = &mut self.recovery {
+            recovery.take(*ms, report, view);
+            return None;
+        }
+        let victim = self.arguments.kill?;
+        let Report::Stepped { epoch, step, .. } = report else { return None };
+        let half = view.facts.steps_per_epoch / 2;
+        if *epoch < u32::from(view.facts.epochs > 1) || *step + 1 != half.max(1) {
+            return None;
+        }
+        let name = match victim {
+            // The last to come: of two miners a stage, the second of the tail.
+            Victim::Miner => format!("miner-{}", self.miners.saturating_sub(1)),
+            Victim::Validator => "validator".into(),
+        };
+        self.processes.get_mut(&name)?.kill();
+        self.recovery = Some(Recovery {
+            process: name.clone(),
+            epoch: *epoch,
+            steps: view.steps,
+            killed_ms: *ms,
+            seated_after_ms: None,
+            stepped_after_ms: None,
+            committed_after_ms: None,
+            rewinds: view.rewinds,
+            tokens_lost: view.tokens_lost,
+        });
+        Some(format!("killing {name} after step {step} of epoch {epoch}, as asked"))
+    }
+
+    /// Ends every process in good order.
+    pub async fn end(self) {
+        for process in self.processes.into_values() {
+            process.end(END_DEADLINE).await;
+        }
+    }
+}
+
+impl Recovery {
+    fn take(&mut self, ms: u64, report: &Report, view: &View) {
+        if self.committed_after_ms.is_some() {
+            return;
+        }
+        let after = ms.saturating_sub(self.killed_ms);
+        match report {
+            Report::Joined { .. } => _ = self.seated_after_ms.get_or_insert(after),
+            Report::Stepped { .. } if self.seated_after_ms.is_some() => {
+                self.stepped_after_ms.get_or_insert(after);
+            }
+            Report::Committed { .. } => {
+                self.committed_after_ms = Some(after);
+                self.rewinds = view.rewinds - self.rewinds;
+                self.tokens_lost = view.tokens_lost - self.tokens_lost;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Display for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds =
+            |ms: Option<u64>| ms.map_or("not".into(), |ms| format!("{:.1} s later", ms as f64 / 1e3));
+        write!(
+            f,
+            "{} killed in epoch {} after step {}: seated again {}, a step counted {}, the epoch committed {}; {} epochs began \
+             again, {} tokens lost",
+            self.process,
+            self.epoch,
+            self.steps,
+            seconds(self.seated_after_ms),
+            seconds(self.stepped_after_ms),
+            seconds(self.committed_after_ms),
+            self.rewinds,
+            self.tokens_lost
+        )
+    }
+}
