@@ -127,13 +127,36 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             validators: arguments.validators,
             seat_grace: Duration::from_secs(arguments.seat_grace),
         };
+        // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.
+        let (kept, mut cases) = tokio::sync::mpsc::unbounded_channel();
+        let packer = tokio::spawn({
+            let (folder, store) = (folder.clone(), S3::new(store.clone()).map_err(input)?);
+            async move {
+                while let Some(()) = cases.recv().await {
+                    pack_cases(&folder, &store).await?;
+                }
+                Ok::<(), Failure>(())
+            }
+        });
         let tell = move |notice: &Notice| {
+            if let Notice::Report {
+                report: orchestrator::Report::Convicted { evidence: Some(_), .. }, ..
+            } = notice
+            {
+                // Who packs has ended only if it failed, which is told at the end.
+                let _ = kept.send(());
+            }
             let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };
             // A parent that no longer reads is about to close our input.
             let _ = line.map(|line| writeln!(std::io::stdout(), "{line}"));
         };
         let ending = orchestrator::run(options, arguments.life.over(), tell).await.map_err(input)?;
-        let packed = pack_cases(&folder, &S3::new(store).map_err(input)?).await;
+        // The sender went with `tell`.
+        let packed = packer.await.map_err(|error| Failure::run(error.to_string())).flatten();
+        let packed = match packed {
+            Ok(()) => pack_cases(&folder, &S3::new(store).map_err(input)?).await,
+            failed => failed,
+        };
         server.shutdown().await;
         packed?;
         match ending {

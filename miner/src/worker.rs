@@ -37,7 +37,7 @@ pub fn work(
     perturb: Option<Perturb>,
 ) {
     let snapshots = Snapshots::at(place);
-    let mut worker = Worker { objects, who, snapshots, perturb, stage: None, committed: None };
+    let mut worker = Worker { objects, who, snapshots, perturb, stage: None, committed: None, begun: None };
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
@@ -82,6 +82,8 @@ struct Worker {
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
     committed: Option<Committed>,
+    /// The last epoch whose beginning was kept.
+    begun: Option<u32>,
 }
 
 impl Worker {
@@ -91,6 +93,7 @@ impl Worker {
                 self.adopt(&run, stage, epoch, &weights, momentum)
             }
             Task::Keep { epoch } => {
+                self.begun = Some(epoch);
                 self.snapshots.write(self.state()?, epoch)?;
                 Ok(nothing())
             }
@@ -130,7 +133,7 @@ impl Worker {
     }
 
     /// Stands where an epoch begins: in the state kept then, else with newer weights of the stage it has, which keeps
-    /// its optimizer, else with weights alone.
+    /// its optimizer, else with weights alone: what was learnt in epochs that are undone is not kept.
     fn adopt(
         &mut self,
         run: &Run,
@@ -142,6 +145,7 @@ impl Worker {
         let (weights, stage) = (self.object(digest)?, usize::from(stage));
         let momentum = momentum.map(|momentum| self.object(&momentum)).transpose()?;
         let kept = self.snapshots.read(run, stage, epoch, *digest);
+        let back = self.begun.is_some_and(|begun| epoch < begun);
         if let Some((state, _)) = self
             .stage
             .as_mut()
@@ -149,6 +153,7 @@ impl Worker {
         {
             match kept {
                 Some(kept) => *state = kept,
+                None if back => *state = StageState::from_weights(run, stage, &weights)?,
                 None => state.adopt(&weights)?,
             }
             adopt_momentum(state, momentum.as_deref())?;

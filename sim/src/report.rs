@@ -30,8 +30,10 @@ pub struct Report {
     pub commits: u32,
     /// What replays found, by whose work.
     pub findings: Vec<(NodeId, Finding)>,
-    /// Whom the orchestrator kept evidence against.
+    /// Whom the orchestrator convicted and banned.
     pub convicted: Vec<NodeId>,
+    /// Whom it kept evidence against.
+    pub evidence: Vec<NodeId>,
     /// The miners whose output was perturbed.
     pub cheats: Vec<NodeId>,
     /// How each node ended, by its role and number; killed and unfinished ones are missing.

@@ -202,7 +202,9 @@ impl Miner {
     fn fetched(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Get, digest) {
             self.state.table.hold(digest);
-            self.adopt_when_loaded(digest);
+            if !self.adopt_when_loaded(digest) && !self.is_token_shard(digest) {
+                self.release(digest);
+            }
         }
     }
 

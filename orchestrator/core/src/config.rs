@@ -31,13 +31,21 @@ pub struct Timeouts {
     pub absence_ms: u64,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { join_ms: 120_000, absence_ms: 3_000, seat_grace_ms: 60_000, stall_ms: 120_000 }
+        Self {
+            join_ms: 120_000,
+            absence_ms: 3_000,
+            seat_grace_ms: 60_000,
+            reveal_ms: 60_000,
+            stall_ms: 120_000,
+        }
     }
 }
 

@@ -84,6 +84,12 @@ impl fmt::Display for Report {
             Self::Rewound { epoch, steps, tokens, why } => {
                 write!(f, "epoch {epoch} begins again, {steps} steps and {tokens} tokens lost: {why}")
             }
+            Self::Convicted { why, .. } => write!(f, "convicted: {why}"),
+            Self::RolledBack { epoch, epochs, steps, tokens, why } => write!(
+                f,
+                "back to the opening of epoch {epoch}, {epochs} epochs, {steps} steps and {tokens} tokens lost: {why}"
+            ),
+            Self::Stable { epoch } => write!(f, "epoch {epoch} is stable"),
             Self::Note { text } => write!(f, "note: {text}"),
         }
     }

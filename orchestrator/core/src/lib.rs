@@ -8,6 +8,7 @@
 mod audit;
 mod commit;
 mod config;
+mod consequences;
 mod deadlines;
 mod display;
 mod draw;

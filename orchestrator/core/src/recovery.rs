@@ -59,7 +59,9 @@ impl Orchestrator {
         if let Some(seat) = self.state.seats.seat_mut(node) {
             seat.ready = None;
         }
-        self.forgive_windows(node);
+        if self.forgive_windows(node) {
+            return;
+        }
         let name = self.name(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} was started again"));
@@ -73,14 +75,16 @@ impl Orchestrator {
         }
         let name = self.name(node);
         self.report(Report::Note { text: format!("{name} is away: its stage goes on without it") });
-        self.forgive_windows(node);
+        if self.forgive_windows(node) {
+            return;
+        }
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} went away"));
         }
     }
 
     /// What a miner did in the epoch is gone: the others merge without it where they can, else the epoch begins again.
-    fn lose_work(&mut self, node: NodeId, why: &str) {
+    pub(crate) fn lose_work(&mut self, node: NodeId, why: &str) {
         let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
         if self.state.phase == Phase::Working || merging && !self.leave_merge(node) {
             return self.rewind(why);
@@ -127,27 +131,37 @@ impl Orchestrator {
     }
 
     fn draw_again(&mut self, node: NodeId) {
+        let now_ms = self.now_ms;
         for window in self.drawn_windows(node) {
+            // Once, so that nobody puts it off by coming and going.
+            if let Some(pending) = self.pending(node, window).filter(|pending| !pending.extended) {
+                (pending.since_ms, pending.extended) = (now_ms, true);
+            }
             self.send(node, Message::Draw(window));
         }
     }
 
-    /// What a drawn window binds went with its miner's process: nobody can judge it any more.
-    fn forgive_windows(&mut self, node: NodeId) {
+    /// What a drawn window binds went with its miner's process: nobody can judge it any more. `true` if that happened
+    /// once too often, and the miner is convicted.
+    fn forgive_windows(&mut self, node: NodeId) -> bool {
         let windows = self.drawn_windows(node);
         if windows.is_empty() {
-            return;
+            return false;
+        }
+        if self.lapsed(node) {
+            return true;
         }
         for window in &windows {
             if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
                 audited.pending.remove(&(node, window.step));
             }
         }
-        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
         let name = self.name(node);
         let text =
             format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
         self.report(Report::Note { text });
+        self.settle();
+        false
     }
 
     fn drawn_windows(&self, node: NodeId) -> Vec<spec::Window> {

@@ -65,6 +65,15 @@ impl Checker for NoDoubleFold {
                 self.folded.retain(|(_, of, _), _| of != epoch);
                 Ok(())
             }
+            What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(Report::RolledBack {
+                epoch,
+                ..
+            }))) => {
+                self.void.extend(self.ids.split_off(epoch).into_values().flatten());
+                self.assigned.split_off(epoch);
+                self.folded.retain(|(_, of, _), _| of < epoch);
+                Ok(())
+            }
             What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(Report::Committed {
                 epoch,
                 ..

@@ -18,14 +18,25 @@ pub struct Scenario {
     pub about: &'static str,
     /// Turns the honest swarm into this one.
     pub twist: fn(&mut Setup, &mut Chance),
+    /// In so many stable epochs no cheat may have lied.
+    pub escapes: u32,
     /// How it must have ended; else what is wrong, in one sentence.
     pub expect: fn(&Report) -> Result<(), String>,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 6] =
-        [&HONEST, &PERTURB, &MINER_LOST, &MINER_RESTARTED, &ORCHESTRATOR_RESTARTED, &BAD_TOKEN];
+    pub const ALL: [&'static Self; 9] = [
+        &HONEST,
+        &PERTURB,
+        &PERTURB_RESTARTED,
+        &REPLACED,
+        &WITHHOLD,
+        &MINER_LOST,
+        &MINER_RESTARTED,
+        &ORCHESTRATOR_RESTARTED,
+        &BAD_TOKEN,
+    ];
 
     /// The scenario with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -36,37 +47,102 @@ impl Scenario {
 static HONEST: Scenario = Scenario {
     name: "honest",
     about: "nothing goes wrong: the run completes and every audit finds equal digests",
+    escapes: 1,
     twist: |_, _| {},
     expect: complete,
 };
 
 static PERTURB: Scenario = Scenario {
     name: "perturb",
-    about: "one miner changes one value in each inner step: a replay finds it, and evidence is kept",
+    about: "one miner changes one value in each inner step: a replay finds it, it is banned, and the others begin again where it had not lied",
+    escapes: 1,
     twist: |setup, chance| {
         let perturbation = Perturbation::drawn(chance, setup.run.inner.members);
         setup.some_miner(chance).fate.perturbation = Some(perturbation);
     },
+    expect: PERTURB_EXPECT,
+};
+
+const PERTURB_EXPECT: fn(&Report) -> Result<(), String> = |report| {
+    let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
+    let unequal = |finding: &Finding| matches!(finding, Finding::Unequal { .. });
+    if !report.findings.iter().any(|(miner, finding)| miner == cheat && unequal(finding)) {
+        return Err(format!("the changed values of {} were not found: {:?}", cheat.short(), report.findings));
+    }
+    if !report.evidence.contains(cheat) || !report.convicted.contains(cheat) {
+        return Err(format!("no evidence is kept against {}", cheat.short()));
+    }
+    goes_on(report)
+};
+
+static PERTURB_RESTARTED: Scenario = Scenario {
+    name: "perturb_restarted",
+    about: "one miner changes values, and the orchestrator is killed and started again somewhere on the way",
+    escapes: 1,
+    twist: |setup, chance| {
+        (PERTURB.twist)(setup, chance);
+        (ORCHESTRATOR_RESTARTED.twist)(setup, chance);
+    },
+    expect: PERTURB_EXPECT,
+};
+
+static REPLACED: Scenario = Scenario {
+    name: "replaced",
+    about: "one miner changes values; after it is banned a newcomer takes its seat, so even a stage without others goes on",
+    escapes: 1,
+    twist: |setup, chance| {
+        (PERTURB.twist)(setup, chance);
+        setup.add_newcomer(chance.bytes(), 60_000_000);
+    },
     expect: |report| {
         let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
-        let unequal = |finding: &Finding| matches!(finding, Finding::Unequal { .. });
-        if !report.findings.iter().any(|(miner, finding)| miner == cheat && unequal(finding)) {
-            return Err(format!(
-                "the changed values of {} were not found: {:?}",
-                cheat.short(),
-                report.findings
-            ));
+        if report.options.miners > 1
+            || report.ending == Some(Ending::Complete) && report.convicted == [*cheat]
+        {
+            return whole_or_gone_on(report);
         }
-        if !report.convicted.contains(cheat) {
-            return Err(format!("no evidence is kept against {}", cheat.short()));
-        }
-        Ok(())
+        Err(format!(
+            "expected a newcomer in the convict's seat and a complete run, found {:?}",
+            report.ending
+        ))
     },
 };
+
+fn whole_or_gone_on(report: &Report) -> Result<(), String> {
+    if report.options.miners == 1 { whole(report) } else { goes_on(report) }
+}
+
+static WITHHOLD: Scenario = Scenario {
+    name: "withhold",
+    about: "one miner does not reveal what is drawn from it: it is banned without evidence, the others go on",
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.withholds = true,
+    expect: |report| {
+        if report.convicted != report.cheats || !report.evidence.is_empty() {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+/// After a conviction the run completes where the convict's stage has others; else nobody takes its seat here.
+fn goes_on(report: &Report) -> Result<(), String> {
+    match &report.ending {
+        Some(Ending::Complete) if report.options.miners > 1 => {
+            let epochs = report.options.epochs;
+            (report.commits == epochs)
+                .then_some(())
+                .ok_or_else(|| format!("{} of {epochs} epochs count in the end", report.commits))
+        }
+        Some(Ending::Failed { why }) if report.options.miners == 1 && why.contains("last miner") => Ok(()),
+        other => Err(format!("expected the others to go on without the convict, found {other:?}")),
+    }
+}
 
 static MINER_LOST: Scenario = Scenario {
     name: "miner_lost",
     about: "one miner stops without a word: with one miner a stage the run fails and says why, with more it goes on",
+    escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
         setup.some_miner(chance).fate.killed_after_events = Some(killed_after_events);
@@ -87,6 +163,7 @@ static MINER_LOST: Scenario = Scenario {
 static MINER_RESTARTED: Scenario = Scenario {
     name: "miner_restarted",
     about: "one miner stops without a word and is started again with its key and disk: the run completes",
+    escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
         let restarted_after_us = chance.within(10_000..9_000_000);
@@ -100,6 +177,7 @@ static MINER_RESTARTED: Scenario = Scenario {
 static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
     name: "orchestrator_restarted",
     about: "the orchestrator stops without a word and is started again from its journal: the run completes",
+    escapes: 1,
     twist: |setup, chance| {
         let nodes = setup.nodes.len() as u64;
         // It hears what every miner does.
@@ -145,6 +223,7 @@ fn whole(report: &Report) -> Result<(), String> {
 static BAD_TOKEN: Scenario = Scenario {
     name: "bad_token",
     about: "a stranger comes with a wrong token: it is turned away with a reason, the run completes",
+    escapes: 1,
     twist: |setup, chance| setup.add_stranger(chance.bytes()),
     expect: |report| {
         complete(report)?;

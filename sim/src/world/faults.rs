@@ -15,8 +15,19 @@ pub struct Fate {
     pub killed_after_events: Option<usize>,
     /// After being killed the node is started again so much later, in microseconds.
     pub restarted_after_us: Option<u64>,
+    /// The node comes only then, in microseconds.
+    pub comes_after_us: Option<u64>,
+    /// The node does not say that it revealed a drawn window.
+    pub withholds: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
+}
+
+impl Fate {
+    /// Whether the node owes something to somebody.
+    pub fn cheats(&self) -> bool {
+        self.perturbation.is_some() || self.withholds
+    }
 }
 
 /// One value changed in one microbatch of every inner step but the first.

@@ -42,7 +42,7 @@ impl World {
             }
             Effect::KeepEvidence { miner, bytes } => {
                 self.store.objects.put(bytes);
-                self.report.convicted.push(miner);
+                self.report.evidence.push(miner);
             }
             Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
             Effect::WakeAt(at_ms) => self.wake_at(0, at_ms),
@@ -61,6 +61,7 @@ impl World {
     pub(super) fn perform_miner(&mut self, node: usize, effect: miner_core::Effect) {
         use miner_core::{Effect, Event as Happened};
         match effect {
+            Effect::Send(Message::Revealed { .. }) if self.nodes[node].fate.withholds => {}
             Effect::Send(message) => self.say(node, message),
             Effect::SendPayload { to, head, block } => {
                 self.send_object(node, to, block, |block| Happened::Payload { head, block })
@@ -200,14 +201,13 @@ impl World {
         let (epoch, operation, inputs, keep_state, keep_weights) = match task {
             Task::Adopt { stage, epoch, weights, momentum, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
-                let kept = machine
-                    .snapshot
-                    .as_ref()
-                    .filter(|(of, learner)| *of == epoch && Digest::of(&learner.shard()) == weights);
+                let kept = machine.snapshots.get(&epoch);
+                let kept = kept.filter(|learner| Digest::of(&learner.shard()) == weights);
+                let back = machine.snapshots.keys().any(|begun| epoch < *begun);
                 match (&mut machine.learner, kept) {
-                    (learner, Some((_, kept))) => *learner = Some(kept.clone()),
-                    (Some(learner), None) => learner.take_over(bytes)?,
-                    (learner, None) => *learner = Some(Learner::adopt(stage, bytes)?),
+                    (learner, Some(kept)) => *learner = Some(kept.clone()),
+                    (Some(learner), None) if !back => learner.take_over(bytes)?,
+                    (learner, _) => *learner = Some(Learner::adopt(stage, bytes)?),
                 }
                 if let (Some(momentum), Some(learner)) = (momentum, &mut machine.learner) {
                     learner.take_momentum(machine.table.get(momentum).ok_or_else(|| missing(momentum))?)?;
@@ -215,7 +215,9 @@ impl World {
                 return Ok(done);
             }
             Task::Keep { epoch } => {
-                machine.snapshot = machine.learner.clone().map(|learner| (epoch, learner));
+                let first = epoch.saturating_sub(self.run.audit.lag);
+                machine.snapshots.retain(|begun, _| (first..epoch).contains(begun));
+                machine.snapshots.extend(machine.learner.clone().map(|learner| (epoch, learner)));
                 return Ok(done);
             }
             Task::Cut { blocks } => {
@@ -241,12 +243,14 @@ impl World {
             .collect::<Result<_, _>>()?;
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
         let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
+        let mut lied = None;
         if machine
             .fate
             .perturbation
             .is_some_and(|perturbation| perturbation.hits(learner.stage(), &operation))
         {
             perturb(&mut made);
+            lied = Some(What::Lied { epoch });
         }
         let mut seen = None;
         if let Some(contribution) = made.contribution {
@@ -267,7 +271,7 @@ impl World {
             done.weights = Some(keep(learner.shard()));
             done.momentum = Some(keep(learner.momentum()));
         }
-        if let Some(seen) = seen {
+        for seen in [seen, lied].into_iter().flatten() {
             self.observe(node, seen);
         }
         Ok(done)
@@ -307,10 +311,22 @@ impl World {
         (results, None)
     }
 
+    fn drop_losses(&mut self, epoch: u32) {
+        let before = self.losses_at_open.get(&epoch).copied().unwrap_or_default();
+        self.report.losses.truncate(before);
+    }
+
     fn note(&mut self, said: Said) {
         match said {
-            Said::Opened { .. } => self.losses_at_open = self.report.losses.len(),
-            Said::Rewound { .. } => self.report.losses.truncate(self.losses_at_open),
+            Said::Opened { epoch } => {
+                self.losses_at_open.insert(epoch, self.report.losses.len());
+            }
+            Said::Rewound { epoch, .. } => self.drop_losses(epoch),
+            Said::RolledBack { epoch, epochs, .. } => {
+                self.drop_losses(epoch);
+                self.report.commits -= epochs;
+            }
+            Said::Convicted { node, .. } => self.report.convicted.push(node),
             Said::Loss { nats, .. } => self.report.losses.push(nats),
             Said::Committed { .. } => self.report.commits += 1,
             Said::Audited { miner, finding, .. } => self.report.findings.push((miner, finding)),

@@ -156,7 +156,19 @@ impl Validator {
         match self.state.waits.granted(grant) {
             None => self.note("the orchestrator granted an object that was not asked for, ignored"),
             Some((ask, Ok(request))) => self.emit(Effect::Fetch { object: ask.object, request }),
-            Some((ask, Err(why))) => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+            Some((ask, Err(why))) => {
+                let digest = ask.object.digest;
+                self.state.waits.transferred(ask.verb, digest);
+                let wanted = |audit: &mut Audit| audit.missing.remove(&digest);
+                match self.state.audit.take_if(wanted) {
+                    // Its miner was convicted of something else meanwhile: nobody waits for this verdict.
+                    Some(audit) => {
+                        self.drop_objects(audit);
+                        self.note("an order was withdrawn");
+                    }
+                    None => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+                }
+            }
         }
     }
 
