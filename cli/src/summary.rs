@@ -32,6 +32,10 @@ pub struct Summary {
     pub audits_equal: u32,
     /// What other audits found.
     pub audits_unequal: Vec<String>,
+    /// Shards of merges that were added up again.
+    pub sums_checked: u32,
+    /// The miner that was told to lie.
+    pub adversary: Option<String>,
     /// Who was convicted and banned: key, and why.
     pub convictions: Vec<(String, String)>,
     /// Epochs whose windows were all found equal.
@@ -127,6 +131,7 @@ impl Summary {
                 self.undo(u64::from(*steps), *tokens);
                 self.phase = format!("epoch {epoch}: beginning again");
             }
+            Report::AddedUp { .. } => self.sums_checked += 1,
             Report::Convicted { node, why, .. } => self.convictions.push((node.to_string(), why.clone())),
             Report::RolledBack { epoch, steps, tokens, .. } => {
                 self.undo(*steps, *tokens);

@@ -68,6 +68,24 @@ fn who_withholds_is_banned() {
 }
 
 #[test]
+fn wrong_sums_are_found_and_the_merge_goes_on() {
+    passes("wrong_sum", 0..10, &Options { miners: 2, ..SHORT });
+    passes("wrong_sum", 0..20, &Options { miners: 4, ..SHORT });
+}
+
+#[test]
+fn a_colluding_pair_is_caught_by_a_third_sum() {
+    let options = Options { miners: 3, epochs: 3, ..SHORT };
+    let reports: Vec<_> = (0..20).map(|seed| run("colluding_pair", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    // Both of a pair are convicted in one breath.
+    let pairs = reports.iter().filter(|report| report.convicted.len() > 1).count();
+    assert!(pairs > 5, "{pairs}");
+}
+
+#[test]
 fn a_lost_miner_ends_the_run_with_a_sentence_unless_it_has_a_peer() {
     passes("miner_lost", 0..30, &SHORT);
     passes("miner_lost", 0..30, &Options { miners: 2, ..SHORT });
@@ -119,7 +137,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, replaced, withhold, miner_lost, miner_restarted, orchestrator_restarted, bad_token"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

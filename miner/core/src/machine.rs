@@ -158,6 +158,7 @@ impl Miner {
             Message::Call { epoch, call } => self.take_call(epoch, call),
             Message::Keep(object) => self.keep_weights(object),
             Message::Draw(window) => self.reveal(window),
+            Message::Disclose { epoch, shard } => self.disclose(epoch, shard),
             Message::Finish { reason } => self.exit(Ok(reason)),
             other => self.note(format!("the orchestrator said what is not for a miner, ignored: {other}")),
         }
@@ -211,6 +212,7 @@ impl Miner {
     fn uploaded(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Put, digest) {
             self.weights_kept(digest);
+            self.piece_uploaded(digest);
             self.reveal_uploaded(digest);
         }
     }

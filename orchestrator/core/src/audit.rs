@@ -148,6 +148,7 @@ impl Orchestrator {
             |_, (_, pending)| !matches!(pending.standing, Standing::Ordered { validator, .. } if validator == gone),
         );
         self.order_audits();
+        self.orphan_sums(gone);
     }
 
     pub(crate) fn take_verdict(&mut self, from: NodeId, verdict: &Signed<Verdict>) {

@@ -53,6 +53,7 @@ impl Orchestrator {
             ));
         }
         self.convict_withholders(&|since_ms| late(since_ms, timeouts.reveal_ms));
+        self.convict_concealers(&|since_ms| late(since_ms, timeouts.reveal_ms));
         let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
         let owing = if stalled {
             self.owing()
@@ -105,6 +106,7 @@ impl Orchestrator {
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
             .chain(vacant)
+            .chain(self.disclosure_due_ms())
             .min()
     }
 

@@ -157,6 +157,17 @@ pub enum Report {
         /// Who, and why.
         why: String,
     },
+    /// A third party added up a shard of a merge.
+    AddedUp {
+        /// The epoch that ends.
+        epoch: u32,
+        /// The stage that merges.
+        stage: u16,
+        /// Which shard.
+        shard: u32,
+        /// Owners that signed another sum.
+        liars: Vec<NodeId>,
+    },
     /// A miner was convicted and is banned.
     Convicted {
         /// Who.

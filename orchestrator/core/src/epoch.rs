@@ -75,6 +75,18 @@ impl Epoch {
         self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, object))
     }
 
+    /// Whether an owner named this object as a piece of a shard that is added up again.
+    pub fn may_disclose(&self, miner: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.names(miner, object))
+    }
+
+    /// Whether a validator was asked to add this object up.
+    pub fn may_add_up(&self, validator: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.ordered_to(validator, object))
+    }
+
     /// Mean loss in 2^-32 nats per token.
     pub fn loss_q32(&self) -> Option<i64> {
         let mean = self.loss_q32_sum.checked_div(i128::from(self.losses))?;

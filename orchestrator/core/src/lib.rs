@@ -11,6 +11,7 @@ mod config;
 mod consequences;
 mod deadlines;
 mod display;
+mod disputes;
 mod draw;
 mod effect;
 mod epoch;

@@ -217,6 +217,10 @@ impl Orchestrator {
             Message::Revealed { window, state, inputs } if is_miner => {
                 self.take_revealed(from, window, state, inputs);
             }
+            Message::Disclosed { epoch, shard, pieces, stored } if is_miner => {
+                self.take_disclosed(from, (epoch, shard), pieces, stored);
+            }
+            Message::AddedUp(verdict) if !is_miner => self.take_added_up(from, &verdict),
             Message::Verdict(verdict) if !is_miner => self.take_verdict(from, &verdict),
             other => self.note(from, "role", &format!("said what is not its to say, ignored: {other}")),
         }

@@ -98,7 +98,7 @@ impl Orchestrator {
     }
 
     /// Everybody goes back to where the epoch began.
-    fn rewind(&mut self, why: &str) {
+    pub(crate) fn rewind(&mut self, why: &str) {
         let Some(epoch) = self.state.epoch.take() else { return };
         let tokens = epoch.losses * self.config.run.microbatch_tokens();
         let (number, steps, why) = (epoch.number, epoch.stepped, why.to_owned());

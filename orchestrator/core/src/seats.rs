@@ -219,6 +219,7 @@ impl Orchestrator {
         }
         // Windows may wait for a validator.
         self.order_audits();
+        self.order_sums();
     }
 
     fn may_enter(&self, node: NodeId, hello: &Hello) -> Result<(), Refusal> {

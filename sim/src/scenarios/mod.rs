@@ -26,12 +26,14 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 9] = [
+    pub const ALL: [&'static Self; 11] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
         &REPLACED,
         &WITHHOLD,
+        &WRONG_SUM,
+        &COLLUDING_PAIR,
         &MINER_LOST,
         &MINER_RESTARTED,
         &ORCHESTRATOR_RESTARTED,
@@ -122,6 +124,44 @@ static WITHHOLD: Scenario = Scenario {
             return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
         }
         goes_on(report)
+    },
+};
+
+static WRONG_SUM: Scenario = Scenario {
+    name: "wrong_sum",
+    about: "one miner signs wrong sums of merges: a third party adds up, it is banned, the merge goes on with the honest copy",
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.wrong_sums = true,
+    expect: |report| {
+        if report.options.miners == 1 {
+            // Alone nobody contradicts it, and nobody else adds up.
+            return complete(report);
+        }
+        if report.convicted != report.cheats || report.evidence != report.cheats {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+static COLLUDING_PAIR: Scenario = Scenario {
+    name: "colluding_pair",
+    about: "two miners of a stage sign the same wrong sums: caught where a shard that both own is added up again",
+    // Where both own every shard, one in as many as there are windows is added up again.
+    escapes: 0,
+    twist: |setup, chance| {
+        let miners = setup.nodes.len() as u64 - 2;
+        let first = chance.within(1..miners + 1) as usize;
+        setup.nodes[first].fate.wrong_sums = true;
+        // Who joins when decides who shares a stage; with two stages' worth of liars a pair is among them.
+        for node in 1..=miners as usize {
+            setup.nodes[node].fate.wrong_sums |= chance.within(0..2) == 0;
+        }
+    },
+    expect: |report| match &report.ending {
+        Some(Ending::Complete) => Ok(()),
+        Some(Ending::Failed { why }) if why.contains("last miner") => Ok(()),
+        other => Err(format!("expected the others to go on, found {other:?}")),
     },
 };
 

@@ -19,6 +19,8 @@ pub struct Fate {
     pub comes_after_us: Option<u64>,
     /// The node does not say that it revealed a drawn window.
     pub withholds: bool,
+    /// The node signs wrong sums of merges.
+    pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
 }
@@ -26,7 +28,7 @@ pub struct Fate {
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some() || self.withholds
+        self.perturbation.is_some() || self.withholds || self.wrong_sums
     }
 }
 

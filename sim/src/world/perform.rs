@@ -109,12 +109,34 @@ impl World {
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
             }
+            Effect::AddUp { blocks, roots, pieces, .. } => {
+                let sum = self.add_up(node, &blocks, &roots, &pieces);
+                let at_us = self.busy_us(node, pieces.len() as u64);
+                self.own_at(at_us, node, Event::Validator(Happened::AddedUp { sum }), Vec::new());
+            }
             Effect::Forget(digest) => self.nodes[node].table.forget(digest),
             Effect::CallAgain { after_ms } => self.call_after(node, after_ms),
             Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
             Effect::Note(_) => {}
             Effect::Exit(with) => self.exit(node, with),
         }
+    }
+
+    /// What pieces of a shard add up to, if all open.
+    fn add_up(
+        &self,
+        node: usize,
+        blocks: &std::ops::Range<u64>,
+        roots: &[(NodeId, Digest)],
+        pieces: &[Digest],
+    ) -> Option<Digest> {
+        let table = &self.nodes[node].table;
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| table.get(*piece)).collect::<Option<_>>()?;
+        let opens = |(bytes, root): (&&[u8], &(NodeId, Digest))| {
+            codes::piece(bytes).is_ok_and(|piece| (piece.who, piece.root) == *root && piece.blocks == *blocks)
+        };
+        let all = pieces.iter().zip(roots).all(opens);
+        Some(Digest::of(&codes::sum(&pieces).ok().filter(|_| all)?))
     }
 
     fn send_object(
@@ -257,6 +279,11 @@ impl World {
             done.root = Some(contribution.root(machine.id));
             machine.contribution = Some(contribution.clone());
             seen = Some(What::Encoded { contribution });
+        } else if let (Operation::Reduce { .. }, Some(sum), true) =
+            (&operation, &mut made.output, machine.fate.wrong_sums)
+        {
+            *sum = codes::spoilt(sum)?;
+            lied = Some(What::Lied { epoch });
         } else if let (Operation::Reduce { contributors, .. }, Some(sum)) = (&operation, &made.output) {
             let (contributors, sum) = (contributors.clone(), sum.clone());
             let roots = bytes.iter().filter_map(|piece| Some(codes::piece(piece).ok()?.root)).collect();
