@@ -118,8 +118,8 @@ fn said(report: Report) -> Entry {
 }
 
 fn assigned(epoch: u32, microbatch: u64) -> Entry {
-    let slot = Slot { miner: NodeId([1; 32]), step: 0, position: 0 };
-    let assignment = Assignment { id: microbatch, attempt: 0, epoch, microbatch, route: vec![slot; 2] };
+    let slot = Slot { miner: NodeId([1; 32]), step: 0, position: 0, members: 1, attempt: 0, settled: 0 };
+    let assignment = Assignment { id: microbatch, epoch, microbatch, route: vec![slot; 2] };
     let message = Message::Assign(assignment);
     effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: NodeId([1; 32]), message }))
 }
