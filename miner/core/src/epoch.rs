@@ -135,6 +135,11 @@ impl Epoch {
         self.past.contains(&id)
     }
 
+    /// Whether every inner step that was handed out is taken, and no fewer than the run's.
+    pub fn is_finished(&self, steps: u32) -> bool {
+        self.sizes.is_empty() && self.stepped == self.step && self.stepped >= steps
+    }
+
     /// Takes in a payload of a known assignment; `false` if there is or was one already.
     pub fn deliver(&mut self, id: u64, kind: PayloadKind, arrived: Arrived) -> bool {
         let due = (self.step, self.fold);
