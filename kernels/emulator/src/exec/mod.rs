@@ -10,8 +10,10 @@
 //! | `atomic`, `async_copy`, `warp_sync` | the instructions of those names |
 //! | `warp` | the interpreter: divergence and reconvergence |
 //! | `block` | barriers between warps |
-//! | [`check`] | allocation table and the race checker for shared memory |
+//! | [`check`] | allocation table, what was written, and the race checker for shared memory |
+//! | [`count`] | instructions, sectors and wavefronts of counted runs |
 //! | [`launch`] | blocks in parallel |
+//! | [`written`] | a bit for each byte of device memory that was written |
 //! | [`fault`] | what went wrong, and where |
 
 pub mod alu;
@@ -19,6 +21,7 @@ mod async_copy;
 mod atomic;
 mod block;
 pub mod check;
+pub mod count;
 mod decode;
 pub mod fault;
 pub mod lane;
@@ -27,5 +30,6 @@ pub mod memory;
 pub mod program;
 mod warp;
 mod warp_sync;
+pub mod written;
 
 pub use decode::load;
