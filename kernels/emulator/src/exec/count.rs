@@ -191,11 +191,15 @@ impl Counters {
         counter.requests += 1;
         counter.bytes += u64::from(bytes * mask.count_ones());
         // An access is aligned to its own size, of 32 bytes at most, so that a lane stays within one sector.
-        let mut sectors: Vec<u64> = active(mask).map(|lane| at[lane] / 32).collect();
-        sectors.sort_unstable();
-        sectors.dedup();
-        counter.sectors += sectors.len() as u64;
-        counter.block_sectors += sectors.into_iter().filter(|sector| seen.insert(*sector)).count() as u64;
+        let (mut sectors, mut count) = ([0; LANES], 0);
+        for lane in active(mask) {
+            sectors[count] = at[lane] / 32;
+            count += 1;
+        }
+        for sector in distinct(&mut sectors[..count]) {
+            counter.sectors += 1;
+            counter.block_sectors += u64::from(seen.insert(*sector));
+        }
     }
 
     /// An access to shared memory of `bytes` a lane, by the instruction of index `pc`.
@@ -311,6 +315,21 @@ impl Tally {
     }
 }
 
+/// Each value once, ascending.
+fn distinct(values: &mut [u64]) -> &[u64] {
+    if !values.is_sorted() {
+        values.sort_unstable();
+    }
+    let mut count = 0;
+    for index in 0..values.len() {
+        if count == 0 || values[count - 1] != values[index] {
+            values[count] = values[index];
+            count += 1;
+        }
+    }
+    &values[..count]
+}
+
 /// Passes over the banks, and what they would be without conflicts. Up to four bytes a lane a warp is served at once;
 /// with 8 bytes half a warp, with 16 a quarter. Lanes that name the same word share it.
 fn wavefronts(at: &[u64; LANES], mask: u32, bytes: u32) -> (u64, u64) {
@@ -322,18 +341,20 @@ fn wavefronts(at: &[u64; LANES], mask: u32, bytes: u32) -> (u64, u64) {
     };
     let (mut passes, mut ideal) = (0, 0);
     for first in (0..LANES).step_by(served) {
-        let mut words: Vec<u64> = Vec::new();
-        for lane in active(mask).filter(|lane| (first..first + served).contains(lane)) {
-            words.extend((at[lane] / 4..=(at[lane] + u64::from(bytes) - 1) / 4).collect::<Vec<_>>());
+        // Served together, lanes name 32 words at most.
+        let (mut words, mut count) = ([0; LANES], 0);
+        for lane in (first..first + served).filter(|lane| mask >> lane & 1 != 0) {
+            for word in at[lane] / 4..=(at[lane] + u64::from(bytes) - 1) / 4 {
+                words[count] = word;
+                count += 1;
+            }
         }
-        words.sort_unstable();
-        words.dedup();
-        if words.is_empty() {
+        if count == 0 {
             continue;
         }
         let mut banks = [0u64; 32];
-        for word in words {
-            banks[(word % 32) as usize] += 1;
+        for word in distinct(&mut words[..count]) {
+            banks[(*word % 32) as usize] += 1;
         }
         passes += banks.into_iter().max().unwrap_or(0);
         ideal += 1;
