@@ -111,6 +111,7 @@ unsafe fn run(
         check: allocations.as_ref(),
         count: counted.as_ref().map(|(_, tally)| tally),
         jump_limit: settings.jump_limit,
+        sm: settings.model.sm,
     };
     // SAFETY: addresses are the kernel's word, as on a device; the caller orders the use of memory by streams.
     if let Err(report) = unsafe { launch(&function.program, &shape) } {

@@ -109,6 +109,7 @@ impl<'a> Worker<'a> {
             shadow: std::mem::take(&mut self.shadow),
             counters: std::mem::take(&mut self.counters),
             jump_limit: self.launch.jump_limit,
+            sm: self.launch.sm,
         };
         let outcome = loop {
             let mut run_all = || {

@@ -25,6 +25,8 @@ pub struct Launch<'a> {
     pub count: Option<&'a Tally>,
     /// How often a warp may jump back before it is taken to run for ever.
     pub jump_limit: u64,
+    /// Compute capability of the device, such as 86: sums on tensor cores depend on it.
+    pub sm: u32,
 }
 
 /// At some 10^8 jumps a second, a warp that spins is found after ten seconds; the longest loop of a real kernel that
@@ -42,6 +44,7 @@ impl<'a> Launch<'a> {
             check: None,
             count: None,
             jump_limit: JUMP_LIMIT,
+            sm: 86,
         }
     }
 

@@ -127,6 +127,8 @@ pub(super) struct BlockMemory<'a> {
     pub shadow: Shadow,
     pub counters: Counters,
     pub jump_limit: u64,
+    /// Compute capability of the device.
+    pub sm: u32,
 }
 
 impl BlockMemory<'_> {

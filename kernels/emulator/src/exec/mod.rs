@@ -7,7 +7,7 @@
 //! | [`program`] | the decoded form |
 //! | `decode` | tree to decoded form |
 //! | [`memory`] | spaces, addresses, loads and stores |
-//! | `atomic`, `async_copy`, `warp_sync` | the instructions of those names |
+//! | `atomic`, `async_copy`, `warp_sync`, `tensor` | the instructions of those names |
 //! | `warp` | the interpreter: divergence and reconvergence |
 //! | `block` | barriers between warps |
 //! | [`check`] | allocation table, what was written, and the race checker for shared memory |
@@ -28,6 +28,7 @@ pub mod lane;
 pub mod launch;
 pub mod memory;
 pub mod program;
+mod tensor;
 mod warp;
 mod warp_sync;
 pub mod written;

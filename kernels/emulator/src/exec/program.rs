@@ -8,7 +8,8 @@ use super::atomic::Atomic;
 use super::count::Class;
 use super::lane::{LaneFn, Slot, Slots};
 use super::memory::{Aligned, Transfer};
-use super::warp_sync::{Barrier, Shuffle, Vote};
+use super::tensor::{LoadMatrix, Mma};
+use super::warp_sync::{Barrier, Collect, Shuffle, Vote};
 use crate::ptx::ast::Param;
 
 /// A module ready to run: kernels and variables, the latter at their final addresses.
@@ -115,6 +116,9 @@ pub(super) enum Op {
     WarpBarrier(u32),
     Shuffle(Box<Shuffle>),
     Vote(Box<Vote>),
+    Collect(Box<Collect>),
+    LoadMatrix(Box<LoadMatrix>),
+    Mma(Box<Mma>),
     ActiveMask(u32),
 }
 

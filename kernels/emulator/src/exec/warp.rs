@@ -292,6 +292,33 @@ impl Warp {
                     vote.run(regs, now);
                 }
             }
+            Op::Collect(collect) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, collect.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    collect.run(regs, now);
+                }
+            }
+            Op::LoadMatrix(load) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, load.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    load.run::<M>(memory, regs, split.pc)?;
+                }
+            }
+            Op::Mma(mma) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, mma.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    mma.run(regs, memory.sm);
+                }
+            }
         }
         Ok(next)
     }

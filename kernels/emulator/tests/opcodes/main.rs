@@ -7,6 +7,7 @@
 mod bits;
 mod convert;
 mod float;
+mod half;
 mod integer;
 mod types;
 
@@ -37,6 +38,7 @@ fn every_row_agrees_with_its_oracle() {
         let name = row.name;
         let oracle = integer::oracle(name)
             .or_else(|| bits::oracle(name))
+            .or_else(|| half::oracle(name))
             .or_else(|| float::oracle(name))
             .or_else(|| convert::oracle(name))
             .unwrap_or_else(|| panic!("`{name}` stands in the table but has no oracle"));

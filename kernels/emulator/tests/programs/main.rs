@@ -6,6 +6,7 @@
 mod dialects;
 mod faults;
 mod semantics;
+mod tensor;
 
 #[path = "../common/values.rs"]
 mod values;

@@ -2,12 +2,13 @@
 //!
 //! [`load`] lays out a module's variables, then decodes each kernel: [`operands`] gives registers, literals
 //! and symbols their place in the frame, [`opcode`] turns an opcode's words into an operation, [`transfer`]
-//! those that touch memory, [`exchange`] those between lanes. Whatever has no meaning here is refused with
+//! those that touch memory, [`exchange`] those between lanes, `tensor` those of tensor cores. Whatever has no meaning here is refused with
 //! its line; nothing is skipped.
 
 mod exchange;
 mod opcode;
 mod operands;
+mod tensor;
 mod transfer;
 
 use std::collections::BTreeMap;
