@@ -139,6 +139,7 @@ impl Summary {
                 self.phase = format!("epoch {epoch}: beginning again");
             }
             Report::Stable { epoch } => self.stable = epoch + 1,
+            Report::Reissued { tokens, .. } => self.tokens_lost += tokens,
             Report::Suspected { .. } | Report::Note { .. } => {}
         }
     }

@@ -64,11 +64,11 @@ pub struct Record {
     pub state: Digest,
 }
 
-/// Every checker there is. `cheats` are the nodes whose work is tampered with; none of them may have lied in `escapes`
-/// epochs that are stable.
-pub fn all(cheats: BTreeSet<NodeId>, escapes: u32) -> Vec<Box<dyn Checker>> {
+/// Every checker there is. `cheats` are the nodes whose work is tampered with, none of which may have lied in `escapes`
+/// epochs that are stable; a microbatch has so many tokens.
+pub fn all(cheats: BTreeSet<NodeId>, escapes: u32, microbatch_tokens: u64) -> Vec<Box<dyn Checker>> {
     vec![
-        Box::new(NoDoubleFold::default()),
+        Box::new(NoDoubleFold::new(microbatch_tokens)),
         Box::new(JournalReplaysEqual),
         Box::new(NoMicrobatchUnfinished::default()),
         Box::new(HonestNeverSlashed { cheats }),

@@ -91,6 +91,8 @@ pub enum Message {
     Adopt(Signed<Manifest>),
     /// Orchestrator to miner: this one is back; send it again what it may have missed.
     Returned(NodeId),
+    /// Orchestrator to the miners of a route: a miner of it was lost, this is who does its share now.
+    Amend(Assignment),
     /// Orchestrator to an owner: put the pieces of this shard into the store, somebody adds them up again.
     Disclose {
         /// The epoch that ends.
@@ -144,10 +146,11 @@ impl Message {
             Self::Kept(_) => 22,
             Self::Adopt(_) => 23,
             Self::Returned(_) => 24,
-            Self::Disclose { .. } => 25,
-            Self::Disclosed { .. } => 26,
-            Self::AddUp(_) => 27,
-            Self::AddedUp(_) => 28,
+            Self::Amend(_) => 25,
+            Self::Disclose { .. } => 26,
+            Self::Disclosed { .. } => 27,
+            Self::AddUp(_) => 28,
+            Self::AddedUp(_) => 29,
         }
     }
 
@@ -158,7 +161,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 29;
+pub const KINDS: u8 = 30;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.
@@ -166,7 +169,7 @@ pub const PART_KIND: u8 = 20;
 /// A kind whose head may be long: a whole window of receipts.
 pub const AUDIT_KIND: u8 = 14;
 /// The other one: the receipts of everybody who merges.
-pub const ADD_UP_KIND: u8 = 27;
+pub const ADD_UP_KIND: u8 = 28;
 
 /// Whether messages of this kind have a body; no other has one.
 pub fn has_body(kind: u8) -> bool {

@@ -54,6 +54,7 @@ pub fn config(run: Run) -> Config {
         validators: 1,
         timeouts: Timeouts {
             join_ms: 10_000,
+            reissue_ms: 100,
             absence_ms: 500,
             seat_grace_ms: 1_000,
             reveal_ms: 4_000,
