@@ -21,6 +21,9 @@ use wire::{Ask, Frame, Grant, Machine, Message, Verb};
 const OBJECTS: &str = "objects";
 /// How long a presigned request holds.
 const GRANT_VALID: Duration = Duration::from_secs(300);
+/// Silence after which a node counts as lost: a dead miner's work must be elsewhere within 2 s. One that lives calls
+/// again and goes on.
+const LOST_AFTER: Duration = Duration::from_millis(1400);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -38,6 +41,8 @@ pub struct Options {
     pub validators: u16,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace: Duration,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_within: Duration,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -124,7 +129,8 @@ pub async fn run(
         secret: audit,
         validators: options.validators,
         timeouts: Timeouts {
-            seat_grace_ms: u64::try_from(options.seat_grace.as_millis()).unwrap_or(u64::MAX),
+            seat_grace_ms: milliseconds(options.seat_grace),
+            reveal_ms: milliseconds(options.reveal_within),
             ..Timeouts::default()
         },
     })
@@ -150,7 +156,8 @@ pub async fn run(
     let store = open_store(options.store, objects, &run)
         .await
         .map_err(|source| OrchestratorError::Store { endpoint: endpoint.clone(), source })?;
-    let hub = Arc::new(Hub::listen(options.listen, &key, transport::Config::default())?);
+    let liveness = transport::Config { lost_after: LOST_AFTER, ..transport::Config::default() };
+    let hub = Arc::new(Hub::listen(options.listen, &key, liveness)?);
     let address = hub.local_addr();
     let invitation = Invitation {
         host: options.advertise.unwrap_or_else(|| address.ip().to_string()),
@@ -202,6 +209,10 @@ pub async fn run(
     let ending = shell.ending.clone();
     shell.notice(Notice::Ended { ending: ending.clone() });
     Ok(ending)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Connects to the store, makes the bucket and puts the initial objects.
