@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use credit::{ChainAdapter, Ledger, Line, Reason, Settlement, WEIGHTS_SUM, explain};
 use orchestrator::RunFolder;
-use spec::NodeId;
+use spec::{Digest, NodeId};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Subcommand)]
@@ -101,9 +101,13 @@ fn show(ledger: &Ledger) -> Result<()> {
     }
     println!("{:<18} {:>5} {:>16} {:>8} {:>7.2}%", "burned", "", "", entry.burned, percent(entry.burned));
     for strike in ledger.struck() {
-        println!("struck {}: evidence {}", strike.miner.short(), strike.evidence);
+        println!("struck {}: {}", strike.miner.short(), evidence(strike.evidence));
     }
     Ok(())
+}
+
+fn evidence(digest: Option<Digest>) -> String {
+    digest.map_or("it withheld what could be replayed".into(), |digest| format!("evidence {digest}"))
 }
 
 fn percent(weight: u16) -> f64 {
@@ -168,7 +172,7 @@ fn sentence(line: &Line) -> String {
         Reason::Score => format!("weight {weight} by its score"),
         Reason::Cap => format!("weight {weight}: it reached the cap"),
         Reason::Minimum => "weight 0: below the minimum of its stage".into(),
-        Reason::Struck { evidence } => format!("weight 0: convicted, evidence {evidence}"),
+        Reason::Struck { evidence: digest } => format!("weight 0: convicted, {}", evidence(digest)),
         Reason::Absent => "weight 0: nothing within the window".into(),
     };
     format!("{did}; {why}")

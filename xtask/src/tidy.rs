@@ -28,7 +28,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("orchestrator", &["orchestrator-core", "credit", "wire", "transport", "store", "butterfly"]),
     ("miner", &["miner-core", "wire", "transport", "store", "butterfly", "engine"]),
     ("validator", &["validator-core", "wire", "transport", "store", "butterfly", "engine"]),
-    ("sim", &["orchestrator-core", "miner-core", "validator-core", "plan", "butterfly", "store", "wire"]),
+    (
+        "sim",
+        &[
+            "orchestrator-core",
+            "miner-core",
+            "validator-core",
+            "plan",
+            "credit",
+            "butterfly",
+            "store",
+            "wire",
+        ],
+    ),
     ("benches", &["kernels", "engine", "butterfly", "transport"]),
     // The one place that puts the parts together.
     (
@@ -70,7 +82,14 @@ const WITHOUT_RUNTIME: &[&str] = &[
 /// arithmetic has its own f64 helpers.
 const BANNED: &[(&[&str], &[&str], &str)] = &[
     (
-        &["orchestrator/core", "miner/core", "validator/core", "transport/butterfly", "orchestrator/plan", "orchestrator/credit"],
+        &[
+            "orchestrator/core",
+            "miner/core",
+            "validator/core",
+            "transport/butterfly",
+            "orchestrator/plan",
+            "orchestrator/credit",
+        ],
         &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread::", "rand::"],
         "a pure core has no clock, no thread, no chance and no order but its own",
     ),

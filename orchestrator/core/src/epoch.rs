@@ -149,7 +149,7 @@ impl Orchestrator {
     pub(crate) fn open_epoch(&mut self) {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
-        let routes = self.state.seats.routes(number);
+        let routes = self.mixed(self.state.seats.routes(number));
         let lanes = routes.iter().enumerate();
         let miners: BTreeMap<NodeId, Progress> = lanes
             .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))

@@ -7,6 +7,7 @@
 //! beyond the quantile that, over all miners looked at (Bonferroni), honest ones pass with probability
 //! `false_positives` at most. Who stands out is audited more often and convicted by nothing but a replay.
 
+use serde::Serialize;
 use spec::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const ROUTES_MIN: usize = 30;
 
 /// One microbatch that went through every stage.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
     /// Inner steps count over the run, so that losses are compared within one.
     pub step: u64,

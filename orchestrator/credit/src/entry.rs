@@ -24,8 +24,8 @@ pub struct Share {
 pub struct Strike {
     /// Who.
     pub miner: NodeId,
-    /// Digest of the evidence.
-    pub evidence: Digest,
+    /// Digest of the evidence, where the lie can be replayed.
+    pub evidence: Option<Digest>,
 }
 
 /// A stable epoch: what was done, and what it is worth. Scores and weights follow from the rule, the work of the entries

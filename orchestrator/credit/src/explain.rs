@@ -12,8 +12,8 @@ pub enum Reason {
     Score,
     /// It was convicted, in this epoch or before.
     Struck {
-        /// Digest of the evidence.
-        evidence: Digest,
+        /// Digest of the evidence, where the lie can be replayed.
+        evidence: Option<Digest>,
     },
     /// It did less than the minimum.
     Minimum,
@@ -74,7 +74,7 @@ mod tests {
     fn each_reason_is_told() {
         let (mut ledger, key) = (Ledger::default(), Key::from_seed([5; 32]));
         let rule = Rule { cap: 1 << 15, ..Rule::default() };
-        let strike = Strike { miner: NodeId([3; 32]), evidence: Digest([9; 32]) };
+        let strike = Strike { miner: NodeId([3; 32]), evidence: Some(Digest([9; 32])) };
         for (epoch, struck) in [(0, vec![]), (1, vec![strike])] {
             let done = vec![work(1, 0, 1000), work(2, 0, 300), work(3, 0, 300), work(4, 0, 2)];
             let at = (Digest([1; 32]), epoch, Digest([2; 32]));

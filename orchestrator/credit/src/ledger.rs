@@ -203,7 +203,7 @@ mod tests {
         for epoch in 0..epochs {
             let at = (Digest([1; 32]), epoch, Digest([epoch as u8; 32]));
             let struck = if epoch == 1 {
-                vec![Strike { miner: NodeId([3; 32]), evidence: Digest([9; 32]) }]
+                vec![Strike { miner: NodeId([3; 32]), evidence: Some(Digest([9; 32])) }]
             } else {
                 vec![]
             };
