@@ -9,7 +9,7 @@ use serde::Serialize;
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Microbatches that attribution looks back on.
+/// Routes of epochs that attribution looks back on.
 const SAMPLES_MAX: usize = 4096;
 /// Probability that attribution points at any honest miner, an epoch.
 const FALSE_POSITIVES: f64 = 0.01;
@@ -23,10 +23,11 @@ pub(crate) struct Accounts {
     committed: BTreeMap<u32, Committed>,
     /// Convicted since the last stable epoch.
     struck: Vec<Strike>,
-    /// Losses and routes, oldest first.
+    /// Mean losses of whole epochs and their routes, oldest first: within an epoch the weights of a route's miners drift on
+    /// their own, so its microbatches are no independent samples.
     samples: VecDeque<Sample>,
-    /// Miners through which losses are higher: audited twice as much.
-    pub outliers: BTreeSet<NodeId>,
+    /// Miners through which losses are higher.
+    outliers: BTreeSet<NodeId>,
 }
 
 /// A committed epoch.
@@ -51,13 +52,22 @@ impl Orchestrator {
         });
         let (work, steps, losses) = (work.collect(), self.config.run.epoch.steps, epoch.losses);
         self.state.accounts.committed.insert(epoch.number, Committed { steps, losses, manifest, work });
+        for (route, losses) in &epoch.route_losses {
+            let loss = losses.sum / losses.count as f64;
+            self.state.accounts.samples.push_back(Sample {
+                step: epoch.number.into(),
+                loss,
+                route: route.clone(),
+            });
+        }
+        let beyond = self.state.accounts.samples.len().saturating_sub(SAMPLES_MAX);
+        self.state.accounts.samples.drain(..beyond);
         self.attribute();
     }
 
     /// Epochs from this one on are undone.
     pub(crate) fn undo_accounts(&mut self, epoch: u32) -> BTreeMap<u32, Committed> {
-        let first = u64::from(epoch) * u64::from(self.config.run.epoch.steps);
-        self.state.accounts.samples.retain(|sample| sample.step < first);
+        self.state.accounts.samples.retain(|sample| sample.step < u64::from(epoch));
         self.state.accounts.committed.split_off(&epoch)
     }
 
@@ -85,17 +95,6 @@ impl Orchestrator {
         }
     }
 
-    /// A microbatch's loss, and who computed it.
-    pub(crate) fn sample(&mut self, step: u32, loss: f64, route: Vec<NodeId>) {
-        let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
-        let step = u64::from(epoch) * u64::from(self.config.run.epoch.steps) + u64::from(step);
-        let samples = &mut self.state.accounts.samples;
-        samples.push_back(Sample { step, loss, route });
-        if samples.len() > SAMPLES_MAX {
-            samples.pop_front();
-        }
-    }
-
     /// Looks who stands out.
     fn attribute(&mut self) {
         if self.state.seats.lanes() < 2 {
@@ -107,7 +106,7 @@ impl Orchestrator {
             self.state.accounts.outliers.insert(effect.miner);
             if !before.contains(&effect.miner) {
                 let text = format!(
-                    "{} of {} routes through it lose {:.4} nats more than its stage's others (z = {:.1}): it is audited twice as much",
+                    "{}: the {} routes through it lose {:.4} nats more than those of its stage's others (z = {:.1})",
                     self.name(effect.miner),
                     effect.routes,
                     effect.nats,

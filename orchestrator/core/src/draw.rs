@@ -43,10 +43,7 @@ impl Orchestrator {
         hasher.update(miner.as_bytes());
         let mut stream = hasher.finalize_xof();
         let mut candidates = self.config.run.audit_candidates();
-        // Whose routes lose more is looked at twice as much.
-        let factor = if self.state.accounts.outliers.contains(&miner) { 2 } else { 1 };
-        let draws = (factor * self.config.run.audit_draws()).min(candidates.len());
-        let mut drawn: Vec<u32> = (0..draws)
+        let mut drawn: Vec<u32> = (0..self.config.run.audit_draws())
             .map(|_| {
                 let mut word = [0; 8];
                 stream.fill(&mut word);

@@ -27,6 +27,8 @@ pub(crate) struct Epoch {
     pub stepped: u32,
     loss_q32_sum: i128,
     pub losses: u64,
+    /// Losses of the microbatches that went one way.
+    pub route_losses: BTreeMap<Vec<NodeId>, Losses>,
     /// By stage, once the last step is taken.
     pub merges: Vec<StageMerge>,
 }
@@ -72,6 +74,13 @@ impl Leg {
         let Receipt { input_receipt, input, output, .. } = receipt.body;
         Self { receipt: receipt.digest(), input_receipt, input, output }
     }
+}
+
+/// Losses of some microbatches, in nats per token.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Losses {
+    pub sum: f64,
+    pub count: u64,
 }
 
 /// What one miner has done in the epoch.
@@ -170,6 +179,7 @@ impl Orchestrator {
             stepped: 0,
             loss_q32_sum: 0,
             losses: 0,
+            route_losses: BTreeMap::new(),
             merges: Vec::new(),
         });
         self.progressed();

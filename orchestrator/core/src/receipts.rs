@@ -120,8 +120,9 @@ impl Orchestrator {
         tracked.judged = true;
         let route = tracked.assignment.route.iter().map(|slot| slot.miner).collect();
         epoch.add_loss(loss_q32);
+        let of_route = epoch.route_losses.entry(route).or_default();
+        (of_route.sum, of_route.count) = (of_route.sum + nats, of_route.count + 1);
         let (step, microbatch) = (member.step, member.microbatch);
-        self.sample(step, nats, route);
         self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
     }
 }

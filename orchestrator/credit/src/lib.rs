@@ -3,8 +3,8 @@
 //! [`Work`] is what a miner's receipts of one stable epoch prove. [`Rule`] turns a window of epochs into scores and
 //! scores into a vector of u16 weights, in integers alone, so that whoever has the [`Ledger`] computes the same. The
 //! ledger is append-only, hash-chained and signed; [`explain`] answers from it why a key got what it got. A
-//! [`Settlement`] pays: into a file, or as the payload that a chain wants. [`clasp`] attributes losses to miners; it makes
-//! them audited more often, and convicts nobody.
+//! [`Settlement`] pays: into a file, or as the payload that a chain wants. [`clasp`] attributes losses to miners; it points at
+//! them, and convicts nobody.
 
 pub mod clasp;
 mod entry;
