@@ -26,6 +26,8 @@ enum Task {
     Tidy,
     /// Install NVRTC into target/nvrtc with pip, for machines without a CUDA toolkit
     Nvrtc,
+    /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
+    KernelsReport,
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             println!("NVRTC is in {}", place.display());
             true
         }),
+        Task::KernelsReport => cuda::run_kernel_test("report::is_written", &[("IOTA_KERNELS_REPORT", "1")]),
         Task::Peers => peers::run(),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),

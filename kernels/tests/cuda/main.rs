@@ -11,5 +11,6 @@ mod failures;
 mod faults;
 mod fused;
 mod ptx;
+mod report;
 mod support;
 mod traffic;

@@ -237,6 +237,8 @@ struct Counts {
     wavefronts: u64,
     conflict_free: u64,
     local_bytes: u64,
+    fused: u64,
+    instructions: u64,
 }
 
 impl Counts {
@@ -254,6 +256,11 @@ impl Counts {
                 counts.conflict_free += number(group, "ideal");
             }
             counts.local_bytes += line["local_bytes"].as_u64().unwrap();
+            for (class, count) in line["instructions"].as_object().unwrap() {
+                let count = count.as_u64().unwrap();
+                counts.fused += if class == "ffma" { count } else { 0 };
+                counts.instructions += if class == "move" { 0 } else { count };
+            }
         }
         counts
     }
@@ -299,8 +306,12 @@ fn measure(device: &CudaDevice, path: &std::path::Path) {
         let (asked, beyond_l1) = (over(counts.asked), over(counts.beyond_l1));
         let conflicts = counts.wavefronts - counts.conflict_free;
         println!(
-            "{MARK} {} | {shape} | {} | {asked:.3} | {beyond_l1:.3} | {conflicts} of {} | {} |",
-            kernel.name, kernel.ideal_bytes, counts.wavefronts, counts.local_bytes
+            "{MARK} {} | {shape} | {} | {asked:.3} | {beyond_l1:.3} | {conflicts} of {} | {} | {:.1} |",
+            kernel.name,
+            kernel.ideal_bytes,
+            counts.wavefronts,
+            counts.local_bytes,
+            100.0 * counts.fused as f64 / counts.instructions as f64
         );
         // Less than the ideal would be an ideal that is none.
         let sound =
