@@ -25,7 +25,11 @@ enum Task {
     /// Only the architecture: allowed imports, module docs, banned calls
     Tidy,
     /// Install NVRTC into target/nvrtc with pip, for machines without a CUDA toolkit
-    Nvrtc,
+    Nvrtc {
+        /// Compile the kernels anew into kernels/ptx, for machines with a driver but no NVRTC
+        #[arg(long)]
+        ptx: bool,
+    },
     /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
     KernelsReport,
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
@@ -44,7 +48,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test => test::run(),
         Task::Tidy => tidy::run().map(|()| true),
-        Task::Nvrtc => cuda::install_nvrtc().map(|place| {
+        Task::Nvrtc { ptx: true } => cuda::run_kernel_test(
+            "committed::the_committed_ptx_is_what_the_compiler_makes",
+            &[("IOTA_WRITE_PTX", "1")],
+        ),
+        Task::Nvrtc { ptx: false } => cuda::install_nvrtc().map(|place| {
             println!("NVRTC is in {}", place.display());
             true
         }),

@@ -18,7 +18,7 @@ use cudarc::nvrtc::Ptx;
 use super::cache::{Key, ModuleCache};
 use super::compile::{self, Image};
 use super::ptx::{self, Parameter};
-use super::{DeviceError, Launch, library};
+use super::{DeviceError, Launch, committed, library};
 
 /// Memory of a device, owned.
 #[derive(Debug)]
@@ -262,9 +262,13 @@ impl CudaDevice {
     }
 
     fn image(&self, source: &Source) -> Result<Image, DeviceError> {
+        let version = match compile::nvrtc_version() {
+            Ok(version) => version,
+            Err(missing) => return committed::image(source).ok_or(missing),
+        };
         let text = source.text();
         let target = compile::target_for(self.0.capability)?;
-        let key = Key::new(&text, &target, compile::nvrtc_version()?);
+        let key = Key::new(&text, &target, version);
         if let Some(image) = self.0.cache.get(&key) {
             return Ok(image);
         }

@@ -8,6 +8,7 @@
 //! | `library` | finding libcuda and libnvrtc |
 //! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
 //! | `cache` | compiled modules on disk |
+//! | `committed` | PTX that lies in the repository, for machines without NVRTC |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: buffers, modules, stream |
@@ -15,6 +16,7 @@
 //! | `trials` | the catalogue's ops on a CUDA device |
 
 pub mod cache;
+pub mod committed;
 pub mod compile;
 mod cuda;
 mod error;

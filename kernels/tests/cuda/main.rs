@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod committed;
 mod device;
 mod failures;
 mod faults;

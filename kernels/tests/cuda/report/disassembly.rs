@@ -61,7 +61,12 @@ fn main_loop(code: &str) -> Option<MainLoop> {
         inner != outer && outer.0 <= inner.0 && inner.1 <= outer.1
     };
     let innermost = loops.iter().copied().filter(|outer| !loops.iter().any(|inner| within(*inner, *outer)));
-    let main = innermost.max_by_key(|range| fused(*range)).filter(|range| fused(*range) > 8)?;
+    // A loop that is all arithmetic goes before one that only holds more of it.
+    let weight = |range: &(usize, usize)| {
+        let (fused, length) = (fused(*range), range.1 - range.0 + 1);
+        if fused >= 64 { (1, 1000 * fused / length) } else { (0, fused) }
+    };
+    let main = innermost.max_by_key(weight).filter(|range| fused(*range) > 8)?;
     let around =
         loops.iter().copied().filter(|outer| within(main, *outer)).min_by_key(|range| range.1 - range.0);
     let share = |range: (usize, usize)| 100.0 * fused(range) as f64 / (range.1 - range.0 + 1) as f64;
