@@ -7,7 +7,7 @@ use crate::{cargo, target_dir};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// The NVRTC that the project is tried with; covers sm_75 to sm_120.
 const NVRTC: &str = "nvidia-cuda-nvrtc-cu12==12.9.86";
@@ -116,4 +116,16 @@ pub fn run_emulated(command: &[String]) -> Result<bool> {
         .status()
         .with_context(|| format!("{program} cannot be started"))?;
     Ok(status.success())
+}
+
+/// Judges and times the CUDA device of this machine, or the emulated one to try the command; the exit code is the answer.
+pub fn run_gpu(emulated: bool) -> Result<ExitCode> {
+    let mut folders = vec![install_nvrtc()?];
+    if emulated {
+        folders.insert(0, lay_emulator()?);
+    }
+    let mut process = cargo(&["run", "--release", "--quiet", "--package", "benches", "--bin", "gpu", "--"]);
+    process.args(emulated.then_some("--emulated")).env("LD_LIBRARY_PATH", library_path(&folders)?);
+    let code = process.status()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
 }

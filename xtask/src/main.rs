@@ -32,6 +32,12 @@ enum Task {
     },
     /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
     KernelsReport,
+    /// Judge and time this machine's CUDA device: conformance, then every op's share of the peak, as a table to paste
+    Gpu {
+        /// Try the command on the emulated device; the times mean nothing
+        #[arg(long)]
+        emulated: bool,
+    },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
@@ -57,6 +63,10 @@ fn main() -> ExitCode {
             true
         }),
         Task::KernelsReport => cuda::run_kernel_test("report::is_written", &[("IOTA_KERNELS_REPORT", "1")]),
+        Task::Gpu { emulated } => match cuda::run_gpu(emulated) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Task::Peers => peers::run(),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),

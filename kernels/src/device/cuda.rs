@@ -10,8 +10,8 @@ use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_SOURCE, CUDA_ERROR_NO_BINARY_FOR_GPU,
 };
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr,
-    DeviceRepr, DriverError, result, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut,
+    DevicePtr, DeviceRepr, DriverError, result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -246,6 +246,17 @@ impl CudaDevice {
     /// As [`CudaDevice::launch`].
     pub fn prepare(&self, source: &Source) -> Result<(), DeviceError> {
         self.module(source).map(|_| ())
+    }
+
+    /// A point in the device's time, after all that was queued before.
+    pub(super) fn event(&self) -> Result<CudaEvent, DeviceError> {
+        let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        self.0.stream.record_event(flags).map_err(DeviceError::driver("to record an event"))
+    }
+
+    /// A number that the driver knows about the device.
+    pub(super) fn attribute(&self, attribute: CUdevice_attribute) -> Result<i32, DeviceError> {
+        self.0.context.attribute(attribute).map_err(DeviceError::driver("to describe the device"))
     }
 
     fn module(&self, source: &Source) -> Result<Arc<Module>, DeviceError> {
