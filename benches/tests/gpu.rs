@@ -13,7 +13,8 @@ fn without_a_real_device_there_is_nothing_to_measure() {
             return;
         }
         assert_eq!(output.status.code(), Some(2), "{said}");
-        let reasons = ["the CUDA driver was not found", "times mean nothing", "the CUDA driver failed to start"];
+        let reasons =
+            ["the CUDA driver was not found", "times mean nothing", "the CUDA driver failed to start"];
         assert!(said.starts_with("no device is measured: ") && said.trim().lines().count() == 1, "{said}");
         assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
         assert!(output.stdout.is_empty());

@@ -161,10 +161,12 @@ impl Orchestrator {
 
     /// Assignments on whose way another miner of the route was lost: a neighbour may have to send again what it folded.
     fn amended(&self, node: NodeId) -> Vec<Assignment> {
-        let live = self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
+        let live =
+            self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
         let others = |assignment: &&Assignment| {
             let mut route = assignment.route.iter();
-            route.any(|slot| slot.miner == node) && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
+            route.any(|slot| slot.miner == node)
+                && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
         };
         live.filter(others).cloned().collect()
     }

@@ -21,7 +21,9 @@ impl Orchestrator {
         let stage = self.state.seats.stage_of(gone)?;
         epoch.miners.get(&gone)?;
         let peers = epoch.miners.iter().filter(|(peer, _)| {
-            **peer != gone && self.state.seats.stage_of(**peer) == Some(stage) && !self.state.seats.is_lost(**peer)
+            **peer != gone
+                && self.state.seats.stage_of(**peer) == Some(stage)
+                && !self.state.seats.is_lost(**peer)
         });
         let lanes = |peer: &NodeId| epoch.routes.iter().filter(|route| route.contains(peer)).count();
         peers.map(|(peer, progress)| (lanes(peer), progress.lane, *peer)).min().map(|(_, _, peer)| peer)
@@ -30,7 +32,9 @@ impl Orchestrator {
     /// Gives a lost miner's work to another of its stage; `false` if there is none, or no order of the work that all could
     /// keep.
     pub(crate) fn reissue(&mut self, gone: NodeId, why: &str) -> bool {
-        let (Some(to), Some(stage)) = (self.stand_in(gone), self.state.seats.stage_of(gone)) else { return false };
+        let (Some(to), Some(stage)) = (self.stand_in(gone), self.state.seats.stage_of(gone)) else {
+            return false;
+        };
         let at = usize::from(stage);
         let last = self.config.run.epoch.steps;
         let Some(epoch) = &mut self.state.epoch else { return false };
@@ -71,7 +75,9 @@ impl Epoch {
         let mut shares: Vec<_> = self
             .live
             .keys()
-            .filter_map(|id| mine(id).filter(|slot| slot.miner == miner).map(|slot| (slot.step, slot.position, *id)))
+            .filter_map(|id| {
+                mine(id).filter(|slot| slot.miner == miner).map(|slot| (slot.step, slot.position, *id))
+            })
             .collect();
         shares.sort_unstable();
         shares.into_iter().map(|(_, _, id)| (id, stage)).collect()
