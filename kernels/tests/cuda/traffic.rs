@@ -231,6 +231,8 @@ fn attention() -> Vec<Subject> {
 /// What one kernel did, over all its launches.
 #[derive(Default)]
 struct Counts {
+    /// The kernel's own name.
+    name: String,
     launches: u64,
     asked: u64,
     beyond_l1: u64,
@@ -247,6 +249,7 @@ impl Counts {
         for line in lines.iter().filter(|line| line["kernel"].as_str().is_some_and(|k| k.starts_with(name))) {
             let number = |group: &str, what: &str| line[group][what].as_u64().unwrap();
             counts.launches += 1;
+            counts.name = line["kernel"].as_str().unwrap().to_owned();
             for group in ["load", "store", "atomic"] {
                 counts.asked += 32 * number(group, "sectors");
                 counts.beyond_l1 += 32 * number(group, "block_sectors");
@@ -307,7 +310,7 @@ fn measure(device: &CudaDevice, path: &std::path::Path) {
         let conflicts = counts.wavefronts - counts.conflict_free;
         println!(
             "{MARK} {} | {shape} | {} | {asked:.3} | {beyond_l1:.3} | {conflicts} of {} | {} | {:.1} |",
-            kernel.name,
+            counts.name,
             kernel.ideal_bytes,
             counts.wavefronts,
             counts.local_bytes,
