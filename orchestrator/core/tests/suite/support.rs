@@ -57,6 +57,7 @@ pub fn config(run: Run) -> Config {
             reissue_ms: 100,
             absence_ms: 500,
             seat_grace_ms: 1_000,
+            reveal_ms: 4_000,
             stall_ms: 5_000,
         },
     }
