@@ -79,7 +79,7 @@ fn an_adversary_is_banned_and_the_others_complete_the_run() {
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let runs_argument = runs.to_string_lossy().into_owned();
         let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--epochs", "2"];
-        let lie = ["--miners-per-stage", "2", "--reveal-within", "3", "--adversary", name];
+        let lie = ["--miners-per-stage", "2", "--reveal-within", "10", "--adversary", name];
         let (code, said) = outcome(iota(&[&arguments[..], &lie].concat()));
         assert_eq!(code, 0, "{name}: {said}");
         let run = only_run(&runs);

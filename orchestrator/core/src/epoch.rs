@@ -29,6 +29,8 @@ pub(crate) struct Epoch {
     pub losses: u64,
     /// By stage, once the last step is taken.
     pub merges: Vec<StageMerge>,
+    /// How often an owner of a shard showed the pieces that it added up.
+    pub disclosures: u32,
 }
 
 /// A microbatch on its way.
@@ -171,6 +173,7 @@ impl Orchestrator {
             loss_q32_sum: 0,
             losses: 0,
             merges: Vec::new(),
+            disclosures: 0,
         });
         self.progressed();
         self.hand_out();
