@@ -99,18 +99,30 @@ fn the_ledger_answers(run: &Path, place: &Path) {
 }
 
 #[test]
-fn a_perturbed_miner_is_found_unequal() {
-    for (victim, what) in [("1:forward", "output"), ("2:backward", "output"), ("0:step", "state")] {
+fn an_adversary_is_banned_and_the_others_complete_the_run() {
+    for (name, has_evidence) in [("free-rider", true), ("wrong-sum", true), ("withholder", false)] {
         let place = tempfile::tempdir().unwrap();
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let runs_argument = runs.to_string_lossy().into_owned();
-        let arguments =
-            ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--test-perturb", victim];
-        let (code, said) = outcome(iota(&arguments));
-        assert_eq!(code, 1, "{victim}: {said}");
-        assert!(said.contains("UNEQUAL") && said.contains(&format!(": {what} is ")), "{victim}: {said}");
+        let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--epochs", "2"];
+        let lie = ["--miners-per-stage", "2", "--reveal-within", "10", "--adversary", name];
+        let (code, said) = outcome(iota(&[&arguments[..], &lie].concat()));
+        assert_eq!(code, 0, "{name}: {said}");
         let run = only_run(&runs);
-        assert_eq!(run.join("evidence").read_dir().unwrap().count(), 1, "{victim}: {said}");
+        let summary = summary(&run);
+        assert!(summary["adversary"].is_string(), "{name}: {said}");
+        let convicts: Vec<_> = summary["convictions"].as_array().unwrap().iter().map(|c| &c[0]).collect();
+        assert_eq!(convicts, [&summary["adversary"]], "{name}: {said}");
+        assert_eq!(summary["commits"].as_array().unwrap().len(), 2, "{name}: {said}");
+        assert!(said.contains("BANNED   miner"), "{name}: {said}");
+        let mut evidence = run.join("evidence").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        match evidence.next() {
+            Some(file) => {
+                let (code, said) = outcome(iota(&["verify", "evidence", &file.to_string_lossy()]));
+                assert!(code == 0 && said.contains("CONVICTED  miner"), "{name}: {said}");
+            }
+            None => assert!(!has_evidence, "{name}: {said}"),
+        }
     }
 }
 

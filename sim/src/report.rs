@@ -41,8 +41,10 @@ pub struct Report {
     pub convicted: Vec<NodeId>,
     /// Whom it kept evidence against.
     pub evidence: Vec<NodeId>,
-    /// The miners whose output was perturbed.
+    /// The miners that cheat.
     pub cheats: Vec<NodeId>,
+    /// Stable epochs in which a miner lied that was not convicted by then.
+    pub escaped: u32,
     /// How each node ended, by its role and number; killed and unfinished ones are missing.
     pub exits: Vec<(String, Result<String, String>)>,
     /// What the checkers object to.

@@ -86,6 +86,30 @@ fn a_colluding_pair_is_caught_by_a_third_sum() {
 }
 
 #[test]
+fn lies_are_found_as_often_as_the_audit_rate_says() {
+    let options = Options { stages: 1, miners: 2, epochs: 4, steps: 12, members: 1, log: false };
+    let reports: Vec<_> = (0..120).map(|seed| run("sparse", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    let (rate, table) = crate::detection::detection(&reports, &options).unwrap();
+    assert_eq!((rate, table.len()), (0.2, 4));
+    for within in table {
+        // Three standard deviations of a share of 120 runs.
+        let deviation = (within.expected * (1.0 - within.expected) / 120.0).sqrt();
+        assert!((within.found - within.expected).abs() < 3.0 * deviation, "{within:?}");
+    }
+}
+
+#[test]
+fn a_stated_share_of_every_cheat_is_banned_and_nobody_else() {
+    for seed in 0..6 {
+        let report = run("mixed", seed, &Options { miners: 6, epochs: 3, ..SHORT }).unwrap();
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[test]
 fn a_lost_miner_ends_the_run_with_a_sentence_unless_it_has_a_peer() {
     passes("miner_lost", 0..30, &SHORT);
     passes("miner_lost", 0..30, &Options { miners: 2, ..SHORT });
@@ -147,7 +171,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

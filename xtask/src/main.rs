@@ -1,5 +1,6 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
+mod adversaries;
 mod cuda;
 mod peers;
 mod speed;
@@ -40,6 +41,8 @@ enum Task {
     },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Run every adversary as a real miner and print who was caught, when, and what it cost
+    Adversaries(adversaries::Arguments),
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Task::Peers => peers::run(),
+        Task::Adversaries(arguments) => adversaries::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };

@@ -14,6 +14,8 @@ use wire::{AuditOrder, Evidence, Finding, Manifest, Message, ObjectRef, Receipt,
 pub(crate) struct AuditedEpoch {
     /// The manifest it opened with.
     pub manifest: Signed<Manifest>,
+    /// Windows drawn.
+    pub drawn: usize,
     /// By miner and inner step.
     pub pending: BTreeMap<(NodeId, u32), Pending>,
 }
@@ -74,7 +76,10 @@ impl Orchestrator {
             }
         }
         if !pending.is_empty() {
-            self.state.audits.insert(epoch.number, AuditedEpoch { manifest: epoch.opened_with, pending });
+            self.state.audits.insert(
+                epoch.number,
+                AuditedEpoch { manifest: epoch.opened_with, drawn: pending.len(), pending },
+            );
         }
     }
 
@@ -100,6 +105,8 @@ impl Orchestrator {
         pending.standing = Standing::Revealed { state, inputs };
         pending.since_ms = now_ms;
         self.order_audits();
+        let reveal_ms = self.config.timeouts.reveal_ms;
+        self.convict_withholders(&|since_ms| now_ms >= since_ms.saturating_add(reveal_ms));
     }
 
     /// Gives every revealed window to the validator that has the fewest.

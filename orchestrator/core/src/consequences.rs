@@ -173,10 +173,15 @@ impl Orchestrator {
         true
     }
 
-    /// Miners that are there and have not revealed a drawn window in time are convicted.
+    /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
+    /// windows were revealed: where hardly anybody can, the store or the network is to blame.
     pub(crate) fn convict_withholders(&mut self, late: &dyn Fn(u64) -> bool) {
         let mut withheld: Vec<(NodeId, Window)> = Vec::new();
         for (&epoch, audited) in &self.state.audits {
+            let owed = audited.pending.values().filter(|pending| pending.standing == Standing::Drawn).count();
+            if 2 * owed > audited.drawn {
+                continue;
+            }
             for (&(miner, step), pending) in &audited.pending {
                 let owes = pending.standing == Standing::Drawn && late(pending.since_ms);
                 if owes && !self.state.seats.is_lost(miner) {

@@ -98,13 +98,16 @@ impl Orchestrator {
         let audits =
             self.state.audits.values().flat_map(|epoch| &epoch.pending).map(|(&(miner, _), pending)| {
                 let owes = pending.standing == Standing::Drawn && !seats.is_lost(miner);
-                pending.since_ms.saturating_add(if owes { timeouts.reveal_ms } else { timeouts.stall_ms })
+                let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
+                // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
+                let due_ms = Some(due_ms).filter(|&due_ms| owes && due_ms > self.now_ms);
+                due_ms.unwrap_or(pending.since_ms.saturating_add(timeouts.stall_ms))
             });
         let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
             .chain(vacant)
-            .chain(self.disclosure_due_ms())
+            .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()
     }
 

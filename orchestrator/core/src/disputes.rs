@@ -113,6 +113,9 @@ impl Orchestrator {
         dispute.named.insert(from, pieces);
         if stored {
             dispute.disclosed.insert(from);
+            if let Some(epoch) = &mut self.state.epoch {
+                epoch.disclosures += 1;
+            }
             self.progressed();
             self.order_sums();
         }
@@ -202,8 +205,12 @@ impl Orchestrator {
         }
     }
 
-    /// Owners that do not show what they added up are convicted, if nobody else shows it.
+    /// Owners that do not show what they added up are convicted, if nobody else shows it though others show theirs: where
+    /// nobody can, the store or the network is to blame.
     pub(crate) fn convict_concealers(&mut self, late: &dyn Fn(u64) -> bool) {
+        if self.state.epoch.as_ref().is_none_or(|epoch| epoch.disclosures == 0) {
+            return;
+        }
         let mut due: Vec<(u16, u32)> = Vec::new();
         for (stage, merge) in (0..).zip(self.state.epoch.iter().flat_map(|epoch| &epoch.merges)) {
             let overdue = |dispute: &&Dispute| dispute.disclosed.is_empty() && late(dispute.since_ms);

@@ -31,6 +31,8 @@ pub(crate) struct Epoch {
     pub route_losses: BTreeMap<Vec<NodeId>, Losses>,
     /// By stage, once the last step is taken.
     pub merges: Vec<StageMerge>,
+    /// How often an owner of a shard showed the pieces that it added up.
+    pub disclosures: u32,
 }
 
 /// A microbatch on its way.
@@ -181,6 +183,7 @@ impl Orchestrator {
             losses: 0,
             route_losses: BTreeMap::new(),
             merges: Vec::new(),
+            disclosures: 0,
         });
         self.progressed();
         self.hand_out();

@@ -26,10 +26,12 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 14] = [
+    pub const ALL: [&'static Self; 16] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
+        &SPARSE,
+        &MIXED,
         &REPLACED,
         &WITHHOLD,
         &WRONG_SUM,
@@ -89,6 +91,45 @@ static PERTURB_RESTARTED: Scenario = Scenario {
         (ORCHESTRATOR_RESTARTED.twist)(setup, chance);
     },
     expect: PERTURB_EXPECT,
+};
+
+static SPARSE: Scenario = Scenario {
+    name: "sparse",
+    about: "one miner changes one value in one inner step of each epoch, which an audit may draw or not",
+    // How often it gets away is what `detection` measures.
+    escapes: 0,
+    twist: |setup, chance| {
+        let candidates = setup.run.audit_candidates();
+        let step = candidates[chance.within(0..candidates.len() as u64) as usize];
+        let perturbation = Perturbation::drawn(chance, setup.run.inner.members).only_in(step);
+        setup.some_miner(chance).fate.perturbation = Some(perturbation);
+    },
+    expect: goes_on,
+};
+
+static MIXED: Scenario = Scenario {
+    name: "mixed",
+    about: "of all miners a tenth changes values, a tenth withholds, a tenth signs wrong sums: all that can be seen are banned, nobody else",
+    // Wrong sums of two that share a shard are seen where it is added up again.
+    escapes: 0,
+    twist: |setup, chance| {
+        let members = setup.run.inner.members;
+        let miners = setup.run.model.stage_count() * usize::from(setup.run.miners_per_stage);
+        for node in 1..=miners {
+            let perturbation = Perturbation::drawn(chance, members);
+            let fate = &mut setup.nodes[node].fate;
+            match chance.within(0..10) {
+                0 => fate.perturbation = Some(perturbation),
+                1 => fate.withholds = true,
+                2 => fate.wrong_sums = true,
+                _ => {}
+            }
+        }
+    },
+    expect: |report| match &report.ending {
+        Some(Ending::Complete) if report.commits == report.options.epochs => Ok(()),
+        other => Err(format!("expected the honest to complete the run, found {other:?}")),
+    },
 };
 
 static REPLACED: Scenario = Scenario {

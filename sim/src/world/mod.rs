@@ -23,7 +23,7 @@ use faults::Fate;
 use learner::Learner;
 use net::Net;
 use spec::{Digest, NodeId, Run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// A run that has not ended by then has stopped moving: longer than the longest wait of any core.
@@ -44,6 +44,8 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     hasher: blake3::Hasher,
     keep_log: bool,
+    /// Epochs that may be undone, in which somebody lied.
+    lied: BTreeSet<u32>,
     /// Losses reported before each epoch opened.
     losses_at_open: BTreeMap<u32, usize>,
     report: Report,
@@ -117,6 +119,7 @@ impl World {
             checkers: checkers::all(cheats.iter().copied().collect(), scenario.escapes, microbatch_tokens),
             hasher: blake3::Hasher::new(),
             keep_log: options.log,
+            lied: BTreeSet::new(),
             losses_at_open: BTreeMap::new(),
             report: Report {
                 scenario: scenario.name,
@@ -135,6 +138,7 @@ impl World {
                 convicted: Vec::new(),
                 evidence: Vec::new(),
                 cheats,
+                escaped: 0,
                 exits: Vec::new(),
                 violations: Vec::new(),
                 log: String::new(),

@@ -301,6 +301,9 @@ impl World {
             done.weights = Some(keep(learner.shard()));
             done.momentum = Some(keep(learner.momentum()));
         }
+        if lied.is_some() && !self.report.convicted.contains(&self.nodes[node].id) {
+            self.lied.insert(epoch);
+        }
         for seen in [seen, lied].into_iter().flatten() {
             self.observe(node, seen);
         }
@@ -357,8 +360,10 @@ impl World {
             }
             Said::RolledBack { epoch, epochs, .. } => {
                 self.drop_losses(epoch);
+                self.lied.split_off(&epoch);
                 self.report.commits -= epochs;
             }
+            Said::Stable { epoch } => self.report.escaped += u32::from(self.lied.remove(&epoch)),
             Said::Convicted { node, .. } => self.report.convicted.push(node),
             Said::Reissued { from, microbatches, tokens, .. } => {
                 let killed_us = self.report.killed_us.get(&from);

@@ -120,6 +120,17 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
 }
 
 #[test]
+fn where_nobody_can_reveal_nobody_is_convicted() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    let why = failure(&mut world);
+    assert!(why.contains("owes what its receipts bind of epoch 0 step 1"), "{why}");
+    assert!(!world.transcript.text().contains("convicted"), "{}", world.transcript.text());
+}
+
+#[test]
 fn a_store_that_fails_ends_the_run_with_what_to_do() {
     let mut world = World::opened(run());
     world.give(Event::StoreFailed { what: "put object 01".into(), why: "disk full".into() });
