@@ -32,6 +32,12 @@ pub struct Arguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    /// Seconds until a miner must have revealed what an audit drew from it
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    reveal_within: u64,
+    /// Let one miner lie in this way, to see it caught: NAME, or NAME@STAGE for the first miner of a stage
+    #[arg(long, hide = true, value_parser = parse_adversary)]
+    adversary: Option<(String, Option<usize>)>,
     /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
     #[arg(long, value_name = "ADDRESS", value_parser = checked_dashboard)]
     dashboard: Option<String>,
@@ -41,9 +47,6 @@ pub struct Arguments {
     /// Kill one process half-way through an epoch, to see the swarm recover
     #[arg(long, value_enum)]
     kill: Option<Victim>,
-    /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
-    #[arg(long, hide = true, value_parser = parse_perturb)]
-    test_perturb: Option<(usize, String)>,
 }
 
 /// Whom to kill.
@@ -58,10 +61,26 @@ fn checked_dashboard(text: &str) -> std::result::Result<String, String> {
     crate::roles::parse_dashboard(text).map(|_| text.into())
 }
 
-fn parse_perturb(text: &str) -> std::result::Result<(usize, String), String> {
-    let (stage, operation) = text.split_once(':').ok_or("expected STAGE:OPERATION, such as 1:forward")?;
-    crate::roles::parse_perturb(operation)?;
-    Ok((stage.parse().map_err(|_| format!("expected a stage number, found {stage:?}"))?, operation.into()))
+fn parse_adversary(text: &str) -> std::result::Result<(String, Option<usize>), String> {
+    let (name, stage) = match text.split_once('@') {
+        Some((name, stage)) => {
+            let stage = stage.parse().map_err(|_| format!("expected a stage number, found {stage:?}"))?;
+            (name, Some(stage))
+        }
+        None => (text, None),
+    };
+    name.parse::<miner::Adversary>()?;
+    Ok((name.into(), stage))
+}
+
+/// The miner that lies, and how. Where no stage is named it is one in the middle, or the tail, which reads labels.
+fn liar(arguments: &Arguments, stages: usize) -> Result<Option<(usize, &str)>> {
+    let Some((name, stage)) = &arguments.adversary else { return Ok(None) };
+    let usual = if name == "label-tamperer" { stages - 1 } else { stages / 2 };
+    match stage.unwrap_or(usual) {
+        stage if stage < stages => Ok(Some((stage, name))),
+        stage => Err(Failure::input(format!("--adversary: stage {stage}, but the run has {stages} stages"))),
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -70,11 +89,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let root = fresh_folder(&arguments.runs)?;
     let new = new::make(&root, &arguments.recipe)?;
     let stages = new.run.model.stage_count();
-    if let Some((stage, _)) = arguments.test_perturb.as_ref().filter(|(stage, _)| *stage >= stages) {
-        return Err(Failure::input(format!(
-            "--test-perturb: stage {stage}, but the run has {stages} stages"
-        )));
-    }
+    liar(&arguments, stages)?;
     eprintln!(
         "run {} in {}: Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
         new.run.id().short(),
@@ -92,8 +107,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     harvest::conclude(&new, &root, &view, began, Some(predicted), fates, outcome)
 }
 
-/// Processes that were started again and how often, and what became of the one that was killed on purpose.
-type Fates = (BTreeMap<String, u32>, Option<Recovery>);
+/// What became of the processes.
+#[derive(Default)]
+struct Fates {
+    /// Those that were started again, and how often.
+    restarts: BTreeMap<String, u32>,
+    /// The one that was killed on purpose.
+    recovery: Option<Recovery>,
+    /// Key of the one that was told to lie.
+    adversary: Option<String>,
+}
 
 /// Starts every process, follows the run to its end, and ends every process.
 async fn live(
@@ -105,9 +128,9 @@ async fn live(
 ) -> Result<()> {
     let (exits, mut exited) = mpsc::channel(16);
     let run = root.to_string_lossy().into_owned();
-    let seat_grace = arguments.seat_grace.to_string();
-    let mut options =
-        vec!["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--seat-grace", &seat_grace];
+    let (seat_grace, reveal_within) = (arguments.seat_grace.to_string(), arguments.reveal_within.to_string());
+    let mut options = vec!["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--mix-routes"];
+    options.extend(["--seat-grace", &seat_grace, "--reveal-within", &reveal_within]);
     if let Some(address) = &arguments.dashboard {
         options.extend(["--dashboard", address]);
     }
@@ -119,7 +142,8 @@ async fn live(
             tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
                 .await
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
-        let mut crew = Crew::new(arguments, new, invitation, exits);
+        let liar = liar(arguments, new.run.model.stage_count())?;
+        let mut crew = Crew::new(arguments, new, liar, invitation, exits);
         let outcome = async {
             for index in 0..crew.miners() {
                 crew.start(&format!("miner-{index}"))?;
@@ -131,7 +155,8 @@ async fn live(
             follow(&mut notices, &mut exited, view, &mut crew, &new.folder).await
         }
         .await;
-        *fates = (crew.restarts(), crew.recovery.clone());
+        *fates =
+            Fates { restarts: crew.restarts(), recovery: crew.recovery.clone(), adversary: crew.adversary() };
         crew.end().await;
         outcome
     }

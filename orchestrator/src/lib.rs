@@ -6,6 +6,7 @@
 mod dashboard;
 mod folder;
 mod journal;
+mod ledger;
 mod notice;
 pub mod page;
 mod prometheus;
@@ -15,6 +16,7 @@ mod view;
 pub use dashboard::Place;
 pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
+pub use ledger::{LedgerFile, LedgerFileError};
 pub use notice::Notice;
 pub use orchestrator_core::{Ending, Report};
 pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};

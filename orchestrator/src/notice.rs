@@ -82,6 +82,11 @@ fn sentence_of(report: &Report) -> Option<String> {
         Report::Rewound { epoch, steps, tokens, why } => {
             format!("epoch {epoch} begins again, {steps} steps and {tokens} tokens are lost: {why}")
         }
+        Report::Reissued { epoch, stage, from, to, microbatches, tokens, why } => format!(
+            "{microbatches} microbatches of {} (stage {stage}) go to {}, {tokens} tokens that it had folded in epoch {epoch} are lost: {why}",
+            from.short(),
+            to.short()
+        ),
         Report::Loss { .. } | Report::Stepped { .. } => return None,
         Report::Committed { epoch, manifest, nats } => {
             format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())
@@ -97,6 +102,17 @@ fn sentence_of(report: &Report) -> Option<String> {
             format!("nothing heard from {}: suspected", node.short())
         }
         Report::Suspected { node, suspected: false } => format!("{} is heard again", node.short()),
+        Report::AddedUp { epoch, stage, shard, liars } => {
+            let found = if liars.is_empty() { "as its owners said" } else { "not as its owners said" };
+            format!("epoch {epoch}: shard {shard} of stage {stage} was added up again: {found}")
+        }
+        Report::Convicted { why, .. } => why.clone(),
+        Report::RolledBack { epoch, epochs, steps, tokens, why } => format!(
+            "back to the opening of epoch {epoch}: {epochs} epochs, {steps} steps and {tokens} tokens are lost: {why}"
+        ),
+        Report::Stable { epoch } => {
+            format!("epoch {epoch} is stable: every window drawn from it was found equal")
+        }
         Report::Note { text } => text.clone(),
     })
 }

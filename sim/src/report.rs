@@ -4,6 +4,7 @@ use crate::Options;
 use orchestrator_core::Ending;
 use serde::Serialize;
 use spec::{Digest, NodeId};
+use std::collections::BTreeMap;
 use std::fmt;
 use wire::Finding;
 
@@ -30,16 +31,37 @@ pub struct Report {
     pub commits: u32,
     /// What replays found, by whose work.
     pub findings: Vec<(NodeId, Finding)>,
-    /// Whom the orchestrator kept evidence against.
+    /// When nodes were killed for the last time, in virtual microseconds.
+    pub killed_us: BTreeMap<NodeId, u64>,
+    /// How lost miners' work went to others.
+    pub reissues: Vec<Reissue>,
+    /// How often an epoch began again.
+    pub rewinds: u32,
+    /// Whom the orchestrator convicted and banned.
     pub convicted: Vec<NodeId>,
-    /// The miners whose output was perturbed.
+    /// Whom it kept evidence against.
+    pub evidence: Vec<NodeId>,
+    /// The miners that cheat.
     pub cheats: Vec<NodeId>,
+    /// Stable epochs in which a miner lied that was not convicted by then.
+    pub escaped: u32,
     /// How each node ended, by its role and number; killed and unfinished ones are missing.
     pub exits: Vec<(String, Result<String, String>)>,
     /// What the checkers object to.
     pub violations: Vec<Violation>,
     /// Every event and effect as text, if it was asked for.
     pub log: String,
+}
+
+/// A lost miner's work given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Reissue {
+    /// How long after it was killed, in virtual microseconds; `None` where it lives and was lost from sight.
+    pub after_us: Option<u64>,
+    /// Microbatches in work.
+    pub microbatches: u64,
+    /// Tokens that it had folded and nobody folds again.
+    pub tokens: u64,
 }
 
 /// What a checker objects to.

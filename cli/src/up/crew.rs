@@ -16,6 +16,8 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// The miners and the validator, and what became of them.
 pub struct Crew<'a> {
     arguments: &'a Arguments,
+    /// Number of the miner that lies, and how.
+    liar: Option<(usize, &'a str)>,
     folder: RunFolder,
     invitation: String,
     miners: usize,
@@ -54,12 +56,14 @@ impl<'a> Crew<'a> {
     pub fn new(
         arguments: &'a Arguments,
         new: &NewRun,
+        liar: Option<(usize, &'a str)>,
         invitation: String,
         exits: mpsc::Sender<Exited>,
     ) -> Self {
         let miners = new.run.model.stage_count() * usize::from(new.run.miners_per_stage);
         Self {
             arguments,
+            liar,
             folder: new.folder.clone(),
             invitation,
             miners,
@@ -80,9 +84,8 @@ impl<'a> Crew<'a> {
         let role = name.split('-').next().unwrap_or(name);
         let key = self.folder.key_path(name).to_string_lossy().into_owned();
         let mut options = vec![role, "--join", &self.invitation, "--key", &key, "--until-stdin-closes"];
-        let perturb = self.arguments.test_perturb.as_ref();
-        if let Some((_, operation)) = perturb.filter(|(victim, _)| name == format!("miner-{victim}")) {
-            options.extend(["--test-perturb", operation]);
+        if let Some((_, lie)) = self.liar.filter(|(liar, _)| name == format!("miner-{liar}")) {
+            options.extend(["--adversary", lie]);
         }
         let log = self.folder.path(&format!("logs/{name}.log"));
         // The miners share the machine.
@@ -109,6 +112,13 @@ impl<'a> Crew<'a> {
             Ok(()) => format!("{exit}; started again with its key"),
             Err(error) => format!("{exit}; {error}"),
         }
+    }
+
+    /// Key of the miner that was told to lie, once it has one.
+    pub fn adversary(&self) -> Option<String> {
+        let (liar, _) = self.liar?;
+        let key = transport::identity::load(&self.folder.key_path(&format!("miner-{liar}"))).ok()?;
+        Some(key.id().to_string())
     }
 
     /// Processes that were started more than once, and how often again.

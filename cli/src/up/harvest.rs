@@ -1,6 +1,7 @@
 //! What a swarm's run leaves behind, made from its folder and the objects in its store: a judgement, a sample, a Hugging
 //! Face directory, a report, a summary.
 
+use super::Fates;
 use super::crew::Recovery;
 use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
@@ -33,6 +34,8 @@ pub struct Summary<'a> {
     pub restarts: BTreeMap<String, u32>,
     /// What became of the process that was killed on purpose.
     pub recovery: Option<Recovery>,
+    /// Key of the miner that was told to lie.
+    pub adversary: Option<String>,
     /// The committed weights on held-out documents.
     pub held_out: Option<Judgement>,
     /// What they write.
@@ -115,6 +118,9 @@ fn result(folder: &RunFolder, summary: &Summary) -> Result<String> {
     for (name, times) in &summary.restarts {
         rows.push(("started again", format!("{name}, {times} times")));
     }
+    for (_, why) in &view.convictions {
+        rows.push(("banned", why.clone()));
+    }
     for path in evidence_files(folder)? {
         rows.push(("evidence", format!("iota verify evidence {}", path.display())));
     }
@@ -161,9 +167,15 @@ pub fn print(new: &NewRun, root: &Path, summary: &Summary) -> Result<()> {
             "  commits  {count}; the last, epoch {epoch}: manifest {manifest} in the store, the pointer names it"
         );
     }
-    println!("  audits   {} windows replayed, every digest equal", view.audits_equal);
+    println!(
+        "  audits   {} windows replayed, every digest equal; {} epochs stable; {} sums of merges added up again",
+        view.audits_equal, view.stable, view.sums_checked
+    );
     for finding in &view.audits_unequal {
         println!("  UNEQUAL  {finding}");
+    }
+    for (_, why) in &view.convictions {
+        println!("  BANNED   {why}");
     }
     for path in evidence_files(&new.folder)? {
         let path = path.display();
@@ -176,7 +188,7 @@ pub fn print(new: &NewRun, root: &Path, summary: &Summary) -> Result<()> {
         new.run.boundary,
         view.wire_bytes_sent as f64 / 1e6
     );
-    if view.rewinds > 0 {
+    if view.tokens_lost > 0 {
         println!("  lost     {} epochs began again, {} tokens in vain", view.rewinds, view.tokens_lost);
     }
     if let Some(recovery) = &summary.recovery {
@@ -203,7 +215,7 @@ pub fn conclude(
     view: &View,
     began: Instant,
     predicted: Option<f64>,
-    (restarts, recovery): (BTreeMap<String, u32>, Option<Recovery>),
+    Fates { restarts, recovery, adversary }: Fates,
     outcome: Result<()>,
 ) -> Result<()> {
     // A run that was broken off is told as it stood; `iota export` and `iota eval` take what was committed.
@@ -222,6 +234,7 @@ pub fn conclude(
         predicted,
         restarts,
         recovery,
+        adversary,
         held_out: harvest.as_ref().map(|harvest| harvest.held_out),
         sample: harvest.as_ref().map(|harvest| harvest.sample.clone()),
         hugging_face: harvest.map(|harvest| harvest.hugging_face),

@@ -17,7 +17,7 @@ impl Orchestrator {
         self.progressed();
         for node in self.state.seats.connected() {
             let why = "the orchestrator was started again".into();
-            self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why }));
+            self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why, with_all: true }));
             self.orphan_audits(node);
         }
         self.audits_begin_anew();
@@ -42,6 +42,9 @@ impl Orchestrator {
             for assignment in self.unfolded(node) {
                 self.send(node, Message::Assign(assignment));
             }
+            for assignment in self.amended(node) {
+                self.send(node, Message::Amend(assignment));
+            }
             self.merge_again(node);
             let others: Vec<NodeId> =
                 self.state.epoch.iter().flat_map(|epoch| epoch.miners.keys().copied()).collect();
@@ -59,11 +62,55 @@ impl Orchestrator {
         if let Some(seat) = self.state.seats.seat_mut(node) {
             seat.ready = None;
         }
-        self.forgive_windows(node);
+        if self.forgive_windows(node, true) {
+            return;
+        }
         let name = self.name(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} was started again"));
         }
+    }
+
+    /// Whoever has been lost for too long is waited for no longer, where its stage has others.
+    pub(crate) fn go_on_without_the_late(&mut self) {
+        for (node, at_ms) in self.patience_ends_ms() {
+            if self.now_ms >= at_ms {
+                self.go_on_without(node);
+            }
+        }
+    }
+
+    /// Nobody waits for what was drawn from a miner that has been away for long. That is its fault, unless the
+    /// orchestrator was away itself.
+    pub(crate) fn forgive_the_absent(&mut self) {
+        for (node, at_ms, with_all) in self.windows_end_ms() {
+            if self.now_ms >= at_ms {
+                self.forgive_windows(node, !with_all);
+            }
+        }
+    }
+
+    /// Lost miners with drawn windows, until when they may return to reveal them, and whether all were lost at once.
+    pub(crate) fn windows_end_ms(&self) -> Vec<(NodeId, u64, bool)> {
+        let absence_ms = self.config.timeouts.absence_ms;
+        let lost = self.state.seats.lost().filter(|(node, _)| !self.drawn_windows(*node).is_empty());
+        // Where nobody stands in, the run itself waits.
+        let away = lost.filter(|(node, _)| self.state.seats.seat(*node).is_some_and(|seat| seat.away));
+        away.map(|(node, lost)| (node, lost.since_ms.saturating_add(absence_ms), lost.with_all)).collect()
+    }
+
+    /// Lost nodes that are waited for, and until when before the others of their stage go on. Where another can do the
+    /// work of the epoch that is not long, but after the orchestrator itself was away.
+    pub(crate) fn patience_ends_ms(&self) -> Vec<(NodeId, u64)> {
+        let timeouts = self.config.timeouts;
+        let waited_for = |node: &NodeId| self.state.seats.seat(*node).is_some_and(|seat| !seat.away);
+        let lost = self.state.seats.lost().filter(|(node, _)| waited_for(node));
+        lost.map(|(node, lost)| {
+            let soon = !lost.with_all && self.stand_in(node).is_some();
+            let patience_ms = if soon { timeouts.reissue_ms } else { timeouts.absence_ms };
+            (node, lost.since_ms.saturating_add(patience_ms))
+        })
+        .collect()
     }
 
     /// A lost miner is waited for no longer, because its stage has others.
@@ -73,16 +120,22 @@ impl Orchestrator {
         }
         let name = self.name(node);
         self.report(Report::Note { text: format!("{name} is away: its stage goes on without it") });
-        self.forgive_windows(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} went away"));
         }
     }
 
-    /// What a miner did in the epoch is gone: the others merge without it where they can, else the epoch begins again.
-    fn lose_work(&mut self, node: NodeId, why: &str) {
+    /// What a miner did in the epoch is gone: others of its stage do its work or merge without it where they can, else
+    /// the epoch begins again.
+    pub(crate) fn lose_work(&mut self, node: NodeId, why: &str) {
         let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
-        if self.state.phase == Phase::Working || merging && !self.leave_merge(node) {
+        if self.state.phase == Phase::Working {
+            if !self.reissue(node, why) {
+                self.rewind(why);
+            }
+            return;
+        }
+        if merging && !self.leave_merge(node) {
             return self.rewind(why);
         }
         // The windows of what it did went with it, so none of them is drawn.
@@ -94,7 +147,7 @@ impl Orchestrator {
     }
 
     /// Everybody goes back to where the epoch began.
-    fn rewind(&mut self, why: &str) {
+    pub(crate) fn rewind(&mut self, why: &str) {
         let Some(epoch) = self.state.epoch.take() else { return };
         let tokens = epoch.losses * self.config.run.microbatch_tokens();
         let (number, steps, why) = (epoch.number, epoch.stepped, why.to_owned());
@@ -126,28 +179,50 @@ impl Orchestrator {
         due.map(|tracked| tracked.assignment.clone()).collect()
     }
 
+    /// Assignments on whose way another miner of the route was lost: a neighbour may have to send again what it folded.
+    fn amended(&self, node: NodeId) -> Vec<Assignment> {
+        let live =
+            self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
+        let others = |assignment: &&Assignment| {
+            let mut route = assignment.route.iter();
+            route.any(|slot| slot.miner == node)
+                && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
+        };
+        live.filter(others).cloned().collect()
+    }
+
     fn draw_again(&mut self, node: NodeId) {
+        let now_ms = self.now_ms;
         for window in self.drawn_windows(node) {
+            // Once, so that nobody puts it off by coming and going.
+            if let Some(pending) = self.pending(node, window).filter(|pending| !pending.extended) {
+                (pending.since_ms, pending.extended) = (now_ms, true);
+            }
             self.send(node, Message::Draw(window));
         }
     }
 
-    /// What a drawn window binds went with its miner's process: nobody can judge it any more.
-    fn forgive_windows(&mut self, node: NodeId) {
+    /// What a drawn window binds went with its miner's process: nobody can judge it any more. `true` if that happened
+    /// once too often, and the miner is convicted.
+    fn forgive_windows(&mut self, node: NodeId, is_lapse: bool) -> bool {
         let windows = self.drawn_windows(node);
         if windows.is_empty() {
-            return;
+            return false;
+        }
+        if is_lapse && self.lapsed(node) {
+            return true;
         }
         for window in &windows {
             if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
                 audited.pending.remove(&(node, window.step));
             }
         }
-        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
         let name = self.name(node);
         let text =
             format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
         self.report(Report::Note { text });
+        self.settle();
+        false
     }
 
     fn drawn_windows(&self, node: NodeId) -> Vec<spec::Window> {
@@ -165,10 +240,5 @@ impl Orchestrator {
         for pending in self.state.audits.values_mut().flat_map(|audited| audited.pending.values_mut()) {
             pending.since_ms = now_ms;
         }
-    }
-
-    /// Nodes whose connection is gone, and since when.
-    pub(crate) fn lost_nodes(&self) -> Vec<(NodeId, u64)> {
-        self.state.seats.lost().map(|(node, lost)| (node, lost.since_ms)).collect()
     }
 }

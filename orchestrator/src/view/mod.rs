@@ -46,6 +46,12 @@ pub struct View {
     pub audits_equal: u32,
     /// What other audits found.
     pub audits_unequal: Vec<String>,
+    /// Shards of merges that were added up again.
+    pub sums_checked: u32,
+    /// Who was convicted and banned: key, and why.
+    pub convictions: Vec<(String, String)>,
+    /// Epochs whose windows were all found equal.
+    pub stable: u32,
     /// Payload frames that the relay passed on.
     pub wire_frames: u64,
     /// Bytes of their blocks, before lossless packing.
@@ -88,8 +94,6 @@ pub struct View {
     rate_now: f64,
     #[serde(skip)]
     seen: u64,
-    #[serde(skip)]
-    seen_before_epoch: u64,
     #[serde(skip)]
     wire_before: (u64, u64, u64),
 }
@@ -176,6 +180,8 @@ pub struct EpochLine {
     pub committed_ms: Option<u64>,
     /// How often it began again.
     pub rewinds: u32,
+    /// Tokens whose loss was told before it.
+    pub seen_before: u64,
     /// Mean training loss in nats per token.
     pub nats: Option<f64>,
 }
@@ -269,11 +275,16 @@ impl View {
             Report::Opened { epoch } => {
                 self.recent.clear();
                 self.phase = Phase::Working(*epoch);
-                self.seen_before_epoch = self.seen;
                 match self.epochs.last_mut().filter(|line| line.epoch == *epoch) {
                     Some(line) => line.worked_ms = None,
                     None => {
-                        self.epochs.push(EpochLine { epoch: *epoch, opened_ms: ms, ..Default::default() })
+                        let (opened_ms, seen_before) = (ms, self.seen);
+                        self.epochs.push(EpochLine {
+                            epoch: *epoch,
+                            opened_ms,
+                            seen_before,
+                            ..Default::default()
+                        });
                     }
                 }
             }
@@ -299,22 +310,37 @@ impl View {
                 }
             }
             Report::Rewound { epoch, steps, tokens, .. } => {
-                let per_step = self.tokens.checked_div(self.steps).unwrap_or_default();
-                self.steps -= u64::from(*steps).min(self.steps);
-                self.tokens -= (u64::from(*steps) * per_step).min(self.tokens);
-                self.tokens_lost += tokens;
-                self.rewinds += 1;
-                self.recent.clear();
-                self.seen = self.seen_before_epoch;
-                self.loss.cut_after(self.seen as f64);
-                self.phase = Phase::Again(*epoch);
-                if let Some(line) = self.epochs.last_mut() {
-                    line.rewinds += 1;
-                }
+                self.undo(*epoch, u64::from(*steps), *tokens);
             }
+            Report::RolledBack { epoch, steps, tokens, .. } => {
+                self.commits.retain(|(of, _)| of < epoch);
+                self.undo(*epoch, *steps, *tokens);
+            }
+            Report::Reissued { tokens, .. } => self.tokens_lost += tokens,
+            Report::AddedUp { .. } => self.sums_checked += 1,
+            Report::Convicted { node, why, .. } => self.convictions.push((node.to_string(), why.clone())),
+            Report::Stable { epoch } => self.stable = epoch + 1,
             // Only words.
             _ => {}
         }
+    }
+
+    /// Everything from the opening of an epoch on begins again: steps that count no longer, and tokens computed in vain.
+    fn undo(&mut self, epoch: u32, steps: u64, tokens: u64) {
+        let per_step = self.tokens.checked_div(self.steps).unwrap_or_default();
+        self.steps -= steps.min(self.steps);
+        self.tokens -= (steps * per_step).min(self.tokens);
+        self.tokens_lost += tokens;
+        self.rewinds += 1;
+        self.recent.clear();
+        self.epochs.retain(|line| line.epoch <= epoch);
+        if let Some(line) = self.epochs.last_mut() {
+            line.rewinds += 1;
+            (line.worked_ms, line.committed_ms, line.nats) = (None, None, None);
+            self.seen = line.seen_before;
+        }
+        self.loss.cut_after(self.seen as f64);
+        self.phase = Phase::Again(epoch);
     }
 
     fn presence(&mut self, node: &NodeId, presence: Presence) {

@@ -2,35 +2,79 @@
 
 use super::chance::Chance;
 use spec::Operation;
+use std::collections::VecDeque;
 
 /// After how long a silent node is suspected, in microseconds.
 pub const SUSPECTED_US: u64 = 900_000;
 /// After how long the connection of a silent node counts as gone, in microseconds.
-pub const LOST_US: u64 = 5_000_000;
+pub const LOST_US: u64 = 1_400_000;
+/// A miner's work of an epoch must be elsewhere so soon after it was killed, where its stage has others, in microseconds.
+pub const ELSEWHERE_US: u64 = 2_000_000;
 
 /// What befalls one node. The default is nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Fate {
-    /// The node stops without a word instead of taking in the event after so many.
-    pub killed_after_events: Option<usize>,
-    /// After being killed the node is started again so much later, in microseconds.
-    pub restarted_after_us: Option<u64>,
+    /// What happens to it, one after the other.
+    pub mishaps: VecDeque<Mishap>,
+    /// The node comes only then, in microseconds.
+    pub comes_after_us: Option<u64>,
+    /// The node does not say that it revealed a drawn window.
+    pub withholds: bool,
+    /// The node signs wrong sums of merges.
+    pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
 }
 
-/// One value changed in one microbatch of every inner step but the first.
+impl Fate {
+    /// Whether the node owes something to somebody.
+    pub fn cheats(&self) -> bool {
+        self.perturbation.is_some() || self.withholds || self.wrong_sums
+    }
+}
+
+/// Something that happens instead of the event after so many that the node took in since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mishap {
+    /// After how many.
+    pub after_events: usize,
+    /// What happens.
+    pub what: What,
+}
+
+/// What can happen to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It stops without a word, and is started again so much later, if at all, in microseconds.
+    Killed {
+        /// Microseconds.
+        restarted_after_us: Option<u64>,
+    },
+    /// Its connection breaks, and no other comes up for so long.
+    Cut {
+        /// Microseconds.
+        for_us: u64,
+    },
+}
+
+/// One value changed in one microbatch of every inner step but the first, or of one step alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Perturbation {
     position: u16,
     backward: bool,
+    step: Option<u32>,
 }
 
 impl Perturbation {
     /// Draws which microbatch of a step of `members`, and which pass.
     pub fn drawn(chance: &mut Chance, members: u16) -> Self {
         let position = chance.within(0..u64::from(members)) as u16;
-        Self { position, backward: chance.within(0..2) == 1 }
+        Self { position, backward: chance.within(0..2) == 1, step: None }
+    }
+
+    /// The same, but only in inner step `step` of each epoch.
+    pub fn only_in(self, step: u32) -> Self {
+        Self { step: Some(step), ..self }
     }
 
     /// Whether the result of `operation` in stage `stage` is changed. A head's backward gives nothing away that
@@ -41,6 +85,7 @@ impl Perturbation {
             Operation::Backward(member) => (member, true),
             _ => return false,
         };
-        member.step > 0 && member.position == self.position && backward == (self.backward && stage > 0)
+        let due = self.step.map_or(member.step > 0, |step| member.step == step);
+        due && member.position == self.position && backward == (self.backward && stage > 0)
     }
 }

@@ -1,8 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt, Role, Round,
-    Verb,
+    Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt,
+    Role, Round, Slot, SumVerdict, Verb,
 };
 use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;
@@ -29,16 +29,8 @@ impl fmt::Display for Message {
             },
             Self::Ready { epoch } => write!(f, "ready for epoch {epoch}"),
             Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
-            Self::Assign(a) => {
-                write!(
-                    f,
-                    "assign {} attempt {}: epoch {} microbatch {}",
-                    a.id, a.attempt, a.epoch, a.microbatch
-                )?;
-                a.route.iter().try_for_each(|slot| {
-                    write!(f, " > {} step {} position {}", slot.miner.short(), slot.step, slot.position)
-                })
-            }
+            Self::Assign(assignment) => write!(f, "assign {assignment}"),
+            Self::Amend(assignment) => write!(f, "amend {assignment}"),
             Self::Payload(head) => head.fmt(f),
             Self::Receipt(receipt) => write!(f, "receipt {}", receipt.body),
             Self::Merge(merge) => {
@@ -84,6 +76,26 @@ impl fmt::Display for Message {
             Self::Kept(object) => write!(f, "kept {object} in the store"),
             Self::Adopt(manifest) => write!(f, "adopt the manifest of epoch {}", manifest.body.epoch),
             Self::Returned(node) => write!(f, "{} is back", node.short()),
+            Self::Disclose { epoch, shard } => {
+                write!(f, "disclose the pieces of shard {shard} of epoch {epoch}")
+            }
+            Self::Disclosed { epoch, shard, pieces, stored } => {
+                let place = if *stored { "in the store" } else { "to come" };
+                write!(f, "{} pieces of shard {shard} of epoch {epoch} are {place}", pieces.len())
+            }
+            Self::AddUp(order) => write!(
+                f,
+                "add up {} pieces of shard {} of stage {} in epoch {}",
+                order.pieces.len(),
+                order.shard,
+                order.stage,
+                order.epoch
+            ),
+            Self::AddedUp(verdict) => {
+                let SumVerdict { stage, epoch, shard, sum, .. } = &verdict.body;
+                let sum = sum.map_or("nothing".into(), |sum| sum.short());
+                write!(f, "shard {shard} of stage {stage} in epoch {epoch} adds up to {sum}")
+            }
         }
     }
 }
@@ -110,6 +122,17 @@ impl fmt::Display for Ask {
             Verb::Put => "put",
         };
         write!(f, "{verb} {}", self.object)
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: epoch {} microbatch {}", self.id, self.epoch, self.microbatch)?;
+        self.route.iter().try_for_each(|slot| {
+            let Slot { step, position, members, attempt, .. } = slot;
+            write!(f, " > {} step {step} position {position} of {members}", slot.miner.short())?;
+            if *attempt == 0 { Ok(()) } else { write!(f, " attempt {attempt}") }
+        })
     }
 }
 
@@ -154,6 +177,7 @@ impl fmt::Display for Call {
             }
             Self::Lost(node) => write!(f, "{} is lost", node.short()),
             Self::Abandoned => write!(f, "nobody is left"),
+            Self::Settled { shard, sum } => write!(f, "the sum of shard {shard} is {}", sum.short()),
         }
     }
 }
