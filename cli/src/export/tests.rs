@@ -14,7 +14,9 @@ struct Line {
 fn weights(place: &Path) -> Weights {
     let text = place.join("text.txt");
     std::fs::write(&text, "all work and no play; ".repeat(4000)).unwrap();
-    let line = Line::parse_from(["new", "--text", &text.to_string_lossy(), "--seed", "7"]);
+    let small = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml");
+    let what = ["new", "--text", &text.to_string_lossy(), "--seed", "7"];
+    let line = Line::parse_from(what.iter().chain(&["--config", small, "--tokenizer", "bytes"]));
     let root = place.join("run");
     new::make(&root, &line.recipe).unwrap();
     weights_of(&root).unwrap()
