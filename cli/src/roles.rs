@@ -37,6 +37,9 @@ pub struct OrchestratorArguments {
     /// Seconds until a miner must have revealed what an audit drew from it
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     reveal_within: u64,
+    /// Make other routes of the miners in every epoch, so that losses tell them apart
+    #[arg(long)]
+    mix_routes: bool,
     /// One JSON object a line instead of sentences
     #[arg(long)]
     json: bool,
@@ -121,6 +124,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             validators: arguments.validators,
             seat_grace: Duration::from_secs(arguments.seat_grace),
             reveal_within: Duration::from_secs(arguments.reveal_within),
+            mixes_routes: arguments.mix_routes,
         };
         // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.
         let (kept, mut cases) = tokio::sync::mpsc::unbounded_channel();

@@ -103,6 +103,7 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
             &seat_grace,
             "--reveal-within",
             &reveal_within,
+            "--mix-routes",
         ],
         1,
         &new.folder.path("logs/orchestrator.log"),

@@ -70,6 +70,32 @@ fn a_swarm_trains_commits_and_is_audited() {
         outcome(iota(&["export", "--to", "hf", "--run", &from, "--out", &out.to_string_lossy()]));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains(digest) && out.join("model.safetensors.index.json").is_file(), "{said}");
+    the_ledger_answers(&run, place.path());
+}
+
+/// Who was paid what after two epochs of three equal miners, and why; and what becomes of an edited ledger.
+fn the_ledger_answers(run: &Path, place: &Path) {
+    let folder = run.to_string_lossy().into_owned();
+    let (code, said) = outcome(iota(&["ledger", "show", "--run", &folder]));
+    assert!(code == 0 && said.contains("2 entries: every signature, link, score and weight holds"), "{said}");
+    let key = said.lines().find(|line| line.contains('%')).unwrap().split(' ').next().unwrap().to_owned();
+    let (code, said) = outcome(iota(&["ledger", "explain", &key, "--run", &folder]));
+    assert!(code == 0 && said.contains("epoch 1: 48 microbatches folded in 12 steps"), "{said}");
+    assert!(said.contains("1 audited windows equal; weight "), "{said}");
+    let miner = said.lines().next().unwrap().strip_prefix("miner ").unwrap();
+    let uids = place.join("uids");
+    std::fs::write(&uids, format!("{miner} 7\n")).unwrap();
+    let settle = ["ledger", "settle", "--run", &folder, "--netuid", "9", "--uids", &uids.to_string_lossy()];
+    let (code, said) = outcome(iota(&settle));
+    assert!(code == 2 && said.contains("no uid on the chain"), "{said}");
+    let (code, said) = outcome(iota(&["ledger", "explain", "zz", "--run", &folder]));
+    assert!(code == 2 && said.contains("no key of the ledger begins with"), "{said}");
+    let path = run.join("ledger");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (code, said) = outcome(iota(&["ledger", "show", "--run", &folder]));
+    assert!(code == 2 && said.contains("ledger: entry 0"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use crate::checkers::{
-    CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold,
-    NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
+    CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, LedgerFollowsTheRecord,
+    NoDoubleFold, NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
 };
 use crate::cores::Recipe;
 use crate::scenarios::{Scenario, Setup};
@@ -287,6 +287,44 @@ fn cheat_is_caught_within_n_objects() {
     assert_eq!(objection(&mut CheatIsCaughtWithinN::new(3), &log), None);
     assert!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(3), lied(3), stable(3)]).is_some());
     assert_eq!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(1), back(1), stable(1)]), None);
+}
+
+#[test]
+fn ledger_follows_the_record_objects() {
+    let miner = NodeId([7; 32]);
+    let credit = |epoch, folded, struck| {
+        let (manifest, head) = (Digest([2; 32]), Digest([3; 32]));
+        let (forwards, steps, flops, first, last) = (4, 2, 10 * folded, 0, 9);
+        let done = credit::Work {
+            miner,
+            stage: 0,
+            forwards,
+            folded,
+            steps,
+            flops,
+            first,
+            last,
+            head,
+            audits_equal: 1,
+        };
+        let work = vec![done];
+        effect(Effect::Orchestrator(orchestrator_core::Effect::Credit { epoch, manifest, work, struck }))
+    };
+    let committed = |epoch| said(Report::Committed { epoch, manifest: Digest([2; 32]), nats: 4.0 });
+    let convicted =
+        || said(Report::Convicted { node: miner, stage: None, evidence: None, why: String::new() });
+    let checker = LedgerFollowsTheRecord::default;
+    let mut good = checker();
+    assert_eq!(objection(&mut good, &[committed(0), credit(0, 4, vec![]), committed(1)]), None);
+    assert!(good.finish(&END).unwrap_err().contains("epoch 1 is committed and was never entered"));
+    assert!(objection(&mut checker(), &[credit(0, 4, vec![])]).unwrap().contains("not committed"));
+    let twice = [committed(0), credit(0, 4, vec![]), credit(0, 4, vec![])];
+    assert!(objection(&mut checker(), &twice).unwrap().contains("stands there already"));
+    assert!(objection(&mut checker(), &[committed(0), credit(0, 0, vec![])]).unwrap().contains("nobody did"));
+    let paid = [convicted(), committed(0), credit(0, 4, vec![])];
+    assert!(objection(&mut checker(), &paid).unwrap().contains("was convicted and is paid"));
+    let struck = vec![credit::Strike { miner, evidence: None }];
+    assert_eq!(objection(&mut checker(), &[convicted(), committed(0), credit(0, 4, struck)]), None);
 }
 
 #[test]

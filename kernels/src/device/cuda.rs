@@ -10,15 +10,15 @@ use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_SOURCE, CUDA_ERROR_NO_BINARY_FOR_GPU,
 };
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr,
-    DeviceRepr, DriverError, result, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut,
+    DevicePtr, DeviceRepr, DriverError, result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
 use super::cache::{Key, ModuleCache};
 use super::compile::{self, Image};
 use super::ptx::{self, Parameter};
-use super::{DeviceError, Launch, library};
+use super::{DeviceError, Launch, committed, library};
 
 /// Memory of a device, owned.
 #[derive(Debug)]
@@ -248,6 +248,17 @@ impl CudaDevice {
         self.module(source).map(|_| ())
     }
 
+    /// A point in the device's time, after all that was queued before.
+    pub(super) fn event(&self) -> Result<CudaEvent, DeviceError> {
+        let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        self.0.stream.record_event(flags).map_err(DeviceError::driver("to record an event"))
+    }
+
+    /// A number that the driver knows about the device.
+    pub(super) fn attribute(&self, attribute: CUdevice_attribute) -> Result<i32, DeviceError> {
+        self.0.context.attribute(attribute).map_err(DeviceError::driver("to describe the device"))
+    }
+
     fn module(&self, source: &Source) -> Result<Arc<Module>, DeviceError> {
         if let Some(module) = locked(&self.0.modules).get(source.name) {
             return Ok(module.clone());
@@ -262,9 +273,13 @@ impl CudaDevice {
     }
 
     fn image(&self, source: &Source) -> Result<Image, DeviceError> {
+        let version = match compile::nvrtc_version() {
+            Ok(version) => version,
+            Err(missing) => return committed::image(source).ok_or(missing),
+        };
         let text = source.text();
         let target = compile::target_for(self.0.capability)?;
-        let key = Key::new(&text, &target, compile::nvrtc_version()?);
+        let key = Key::new(&text, &target, version);
         if let Some(image) = self.0.cache.get(&key) {
             return Ok(image);
         }

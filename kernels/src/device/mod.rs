@@ -8,18 +8,22 @@
 //! | `library` | finding libcuda and libnvrtc |
 //! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
 //! | `cache` | compiled modules on disk |
+//! | `committed` | PTX that lies in the repository, for machines without NVRTC |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: buffers, modules, stream |
+//! | `measure` | events, and the peaks that clocks allow |
 //! | `launch` | one launch: arguments, grid, block |
 //! | `trials` | the catalogue's ops on a CUDA device |
 
 pub mod cache;
+pub mod committed;
 pub mod compile;
 mod cuda;
 mod error;
 mod launch;
 pub mod library;
+mod measure;
 pub mod ptx;
 mod resources;
 pub mod trials;
@@ -27,6 +31,7 @@ pub mod trials;
 pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
 pub use error::DeviceError;
 pub use launch::{Base, Grid, Launch, count32};
+pub use measure::Peaks;
 pub use resources::Resources;
 
 use crate::{

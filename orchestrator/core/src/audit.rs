@@ -188,6 +188,9 @@ impl Orchestrator {
         if let Finding::Equal { .. } = finding {
             self.forget_judged(miner, window, undone);
             self.window_passed(miner);
+            if !undone {
+                self.count_equal(miner, window.epoch);
+            }
             return self.settle();
         }
         if undone {

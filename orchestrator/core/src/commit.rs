@@ -105,7 +105,7 @@ impl Orchestrator {
                 seat.ready = Some(next);
             }
         }
-        self.note_trained(epoch.number, epoch.losses);
+        self.account(&epoch, digest);
         self.draw_audits(epoch);
         self.state.phase = Phase::Settling;
         self.progressed();

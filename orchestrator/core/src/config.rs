@@ -18,6 +18,9 @@ pub struct Config {
     pub secret: [u8; 32],
     /// Validators that must be there before the start; no more are let in.
     pub validators: u16,
+    /// Whether the miners of a route are others in every epoch. Where they never are, attribution cannot tell the miners of
+    /// one route apart.
+    pub mixes_routes: bool,
     /// How long it waits for what.
     pub timeouts: Timeouts,
 }

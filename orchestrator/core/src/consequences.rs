@@ -23,8 +23,6 @@ pub(crate) struct Consequences {
     pub banned: BTreeMap<NodeId, String>,
     /// Epochs from the first whose audits all passed.
     pub stable: u32,
-    /// What the committed epochs that are not stable were: steps, and microbatches with a loss.
-    trained: BTreeMap<u32, (u32, u64)>,
     /// The manifest to go back to, while the pointer is on its way elsewhere.
     rollback: Option<Signed<Manifest>>,
     /// Windows of epochs that were undone while a validator replayed them, by miner, epoch and step.
@@ -57,6 +55,7 @@ impl Orchestrator {
             }
             self.state.consequences.banned.insert(miner, sentence.clone());
             self.report(Report::Convicted { node: miner, stage, evidence: digest, why: sentence });
+            self.strike(miner, digest);
             self.turn_away(miner, "is banned");
         }
         self.drop_windows(miner);
@@ -95,11 +94,11 @@ impl Orchestrator {
                 }
             }
         }
-        let trained = self.state.consequences.trained.split_off(&epoch);
-        let (mut steps, mut losses) = trained
+        let undone = self.undo_accounts(epoch);
+        let (mut steps, mut losses) = undone
             .values()
-            .fold((0, 0), |(steps, losses), (of, with)| (steps + u64::from(*of), losses + with));
-        let epochs = u32::try_from(trained.len()).unwrap_or(u32::MAX);
+            .fold((0, 0), |(steps, losses), of| (steps + u64::from(of.steps), losses + of.losses));
+        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX);
         if let Some(open) = self.state.epoch.take() {
             (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
         }
@@ -134,12 +133,6 @@ impl Orchestrator {
         self.settle();
     }
 
-    /// An epoch is committed: what it will cost if it has to be undone.
-    pub(crate) fn note_trained(&mut self, epoch: u32, losses: u64) {
-        let steps = self.config.run.epoch.steps;
-        self.state.consequences.trained.insert(epoch, (steps, losses));
-    }
-
     /// Epochs whose windows, and those of all before, are judged can no longer be undone.
     pub(crate) fn settle(&mut self) {
         self.state.audits.retain(|_, audited| !audited.pending.is_empty());
@@ -151,7 +144,7 @@ impl Orchestrator {
         while self.state.consequences.stable < stable {
             let epoch = self.state.consequences.stable;
             self.state.consequences.stable += 1;
-            self.state.consequences.trained.remove(&epoch);
+            self.enter(epoch);
             if self.config.run.audit.windows > 0 {
                 self.report(Report::Stable { epoch });
             }

@@ -35,6 +35,9 @@ impl fmt::Display for Effect {
             Self::KeepEvidence { miner, bytes } => {
                 write!(f, "keep {} bytes of evidence against {}", bytes.len(), miner.short())
             }
+            Self::Credit { epoch, work, struck, .. } => {
+                write!(f, "enter epoch {epoch}: work of {} miners, {} struck", work.len(), struck.len())
+            }
             Self::Disconnect { peer, why } => write!(f, "disconnect {}: {why}", peer.short()),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Report(report) => write!(f, "report: {report}"),

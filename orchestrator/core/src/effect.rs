@@ -1,5 +1,6 @@
 //! What an orchestrator wants done.
 
+use credit::{Strike, Work};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 use wire::{Ask, Finding, Message, ObjectRef, Role};
@@ -43,6 +44,17 @@ pub enum Effect {
         miner: NodeId,
         /// Canonical bytes of [`wire::Evidence`].
         bytes: Vec<u8>,
+    },
+    /// Enter a stable epoch into the ledger; an epoch that stands there already is not entered again.
+    Credit {
+        /// The epoch.
+        epoch: u32,
+        /// Digest of the manifest that it committed.
+        manifest: Digest,
+        /// What was done in it, in key order.
+        work: Vec<Work>,
+        /// Who was convicted since the stable epoch before.
+        struck: Vec<Strike>,
     },
     /// Close the connection to a node.
     Disconnect {

@@ -27,6 +27,8 @@ pub(crate) struct Epoch {
     pub stepped: u32,
     loss_q32_sum: i128,
     pub losses: u64,
+    /// Losses of the microbatches that went one way.
+    pub route_losses: BTreeMap<Vec<NodeId>, Losses>,
     /// By stage, once the last step is taken.
     pub merges: Vec<StageMerge>,
     /// How often an owner of a shard showed the pieces that it added up.
@@ -74,6 +76,13 @@ impl Leg {
         let Receipt { input_receipt, input, output, .. } = receipt.body;
         Self { receipt: receipt.digest(), input_receipt, input, output }
     }
+}
+
+/// Losses of some microbatches, in nats per token.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Losses {
+    pub sum: f64,
+    pub count: u64,
 }
 
 /// What one miner has done in the epoch.
@@ -151,7 +160,7 @@ impl Orchestrator {
     pub(crate) fn open_epoch(&mut self) {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
-        let routes = self.state.seats.routes(number);
+        let routes = self.mixed(self.state.seats.routes(number));
         let lanes = routes.iter().enumerate();
         let miners: BTreeMap<NodeId, Progress> = lanes
             .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))
@@ -172,6 +181,7 @@ impl Orchestrator {
             stepped: 0,
             loss_q32_sum: 0,
             losses: 0,
+            route_losses: BTreeMap::new(),
             merges: Vec::new(),
             disclosures: 0,
         });

@@ -5,6 +5,7 @@
 //! from the start they give the same state and the same effects. The conversation is told in
 //! `docs/protocol.md`.
 
+mod account;
 mod audit;
 mod commit;
 mod config;

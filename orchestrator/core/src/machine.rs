@@ -1,5 +1,6 @@
 //! The orchestrator's state and who takes in which event.
 
+use crate::account::Accounts;
 use crate::audit::AuditedEpoch;
 use crate::commit::Publishing;
 use crate::config::{Config, ConfigError};
@@ -61,6 +62,7 @@ pub(crate) struct State {
     pub epoch: Option<Epoch>,
     pub audits: BTreeMap<u32, AuditedEpoch>,
     pub consequences: Consequences,
+    pub accounts: Accounts,
     /// What was noted of whom, so that it is said once.
     pub noted: BTreeSet<(NodeId, &'static str)>,
 }
@@ -85,6 +87,7 @@ impl Orchestrator {
             epoch: None,
             audits: BTreeMap::new(),
             consequences: Consequences::default(),
+            accounts: Accounts::default(),
             noted: BTreeSet::new(),
         };
         Ok(Self { config, run_id, now_ms: 0, state, effects: Vec::new() })

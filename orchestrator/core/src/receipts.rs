@@ -116,10 +116,12 @@ impl Orchestrator {
         let Some(epoch) = &mut self.state.epoch else { return };
         // Who stands in for a lost tail computes a loss once more.
         let tracked = epoch.live.get_mut(&member.assignment);
-        if tracked.is_none_or(|tracked| std::mem::replace(&mut tracked.judged, true)) {
-            return;
-        }
+        let Some(tracked) = tracked.filter(|tracked| !tracked.judged) else { return };
+        tracked.judged = true;
+        let route = tracked.assignment.route.iter().map(|slot| slot.miner).collect();
         epoch.add_loss(loss_q32);
+        let of_route = epoch.route_losses.entry(route).or_default();
+        (of_route.sum, of_route.count) = (of_route.sum + nats, of_route.count + 1);
         let (step, microbatch) = (member.step, member.microbatch);
         self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
     }

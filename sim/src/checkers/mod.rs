@@ -3,6 +3,7 @@
 mod cheat_is_caught_within_n;
 mod honest_never_slashed;
 mod journal_replays_equal;
+mod ledger_follows_the_record;
 mod no_double_fold;
 mod no_microbatch_unfinished;
 mod sum_is_exact;
@@ -11,6 +12,7 @@ mod weights_agree_after_merge;
 pub use cheat_is_caught_within_n::CheatIsCaughtWithinN;
 pub use honest_never_slashed::HonestNeverSlashed;
 pub use journal_replays_equal::JournalReplaysEqual;
+pub use ledger_follows_the_record::LedgerFollowsTheRecord;
 pub use no_double_fold::NoDoubleFold;
 pub use no_microbatch_unfinished::NoMicrobatchUnfinished;
 pub use sum_is_exact::SumIsExact;
@@ -75,5 +77,6 @@ pub fn all(cheats: BTreeSet<NodeId>, escapes: u32, microbatch_tokens: u64) -> Ve
         Box::new(CheatIsCaughtWithinN::new(escapes)),
         Box::new(WeightsAgreeAfterMerge::default()),
         Box::new(SumIsExact::default()),
+        Box::new(LedgerFollowsTheRecord::default()),
     ]
 }

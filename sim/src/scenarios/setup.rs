@@ -75,6 +75,7 @@ impl Setup {
             token: token.clone(),
             secret: chance.bytes(),
             validators: 1,
+            mixes_routes: true,
             timeouts: Timeouts::default(),
         };
         let orchestrator = key.id();

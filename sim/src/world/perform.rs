@@ -45,6 +45,8 @@ impl World {
                 self.store.objects.put(bytes);
                 self.report.evidence.push(miner);
             }
+            // The checkers see it in the trace.
+            Effect::Credit { .. } => {}
             Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
             Effect::WakeAt(at_ms) => self.wake_at(0, at_ms),
             Effect::Report(said) => self.note(said),
