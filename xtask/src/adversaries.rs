@@ -1,6 +1,6 @@
 //! Every adversary as a real miner in a swarm of 3 x 2 on this machine: caught or not, when, and what it cost.
 
-use crate::{cargo, target_dir};
+use crate::{cargo, root, target_dir};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,7 @@ const NAMES: [&str; 12] = [
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Text to train on; the corpus of `iota up` when left out
+    /// Text to train on; our own documents when left out
     #[arg(long)]
     text: Option<PathBuf>,
     /// Inner steps of each miner in an epoch
@@ -54,7 +54,12 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     if place.exists() {
         std::fs::remove_dir_all(&place).context("the last runs cannot be removed")?;
     }
-    let honest = up(&program, &place, arguments, None)?;
+    std::fs::create_dir_all(&place).context("target/adversaries cannot be made")?;
+    let text = match &arguments.text {
+        Some(text) => text.clone(),
+        None => own_documents(&place)?,
+    };
+    let honest = up(&program, &place, &text, arguments, None)?;
     let nats = honest.summary["last_nats"].as_f64().context("the honest run has no loss")?;
     println!(
         "| adversary | caught | in epoch | honest miners banned | evidence that `iota verify` agrees with | loss at the end (honest {nats:.4}) | tokens lost | time, s (honest {:.0}) |",
@@ -63,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     println!("|---|---|---|---|---|---|---|---|");
     let mut all_well = true;
     for name in NAMES {
-        let outcome = up(&program, &place, arguments, Some(name))?;
+        let outcome = up(&program, &place, &text, arguments, Some(name))?;
         let summary = &outcome.summary;
         let convictions: Vec<&serde_json::Value> =
             summary["convictions"].as_array().map(|all| all.iter().collect()).unwrap_or_default();
@@ -87,14 +92,35 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     Ok(all_well)
 }
 
-fn up(program: &Path, place: &Path, arguments: &Arguments, adversary: Option<&str>) -> Result<Outcome> {
+/// README, ARCHITECTURE and docs as one file: English that is on every checkout.
+fn own_documents(place: &Path) -> Result<PathBuf> {
+    let mut paths = vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("kernels/ARITHMETIC.md")];
+    for entry in root().join("docs").read_dir()? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.sort();
+    let mut text = String::new();
+    for path in paths {
+        text += &std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    }
+    let path = place.join("text.txt");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn up(
+    program: &Path,
+    place: &Path,
+    text: &Path,
+    arguments: &Arguments,
+    adversary: Option<&str>,
+) -> Result<Outcome> {
     let runs = place.join(adversary.unwrap_or("honest"));
     let mut command = Command::new(program);
-    command.arg("up").arg("--runs").arg(&runs).args(["--miners-per-stage", "2", "--reveal-within", "5"]);
+    command.arg("up").arg("--runs").arg(&runs).args(["--miners-per-stage", "2", "--reveal-within", "10"]);
     command.args(["--steps", &arguments.steps.to_string(), "--epochs", &arguments.epochs.to_string()]);
-    if let Some(text) = &arguments.text {
-        command.arg("--text").arg(text);
-    }
+    command.arg("--text").arg(text);
     if let Some(adversary) = adversary {
         command.args(["--adversary", adversary]);
     }
