@@ -11,6 +11,6 @@ mod shell;
 pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
 pub use notice::Notice;
-pub use orchestrator_core::{Ending, Report};
+pub use orchestrator_core::{Ending, Event, Report};
 pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};
 pub use wire::Finding;
