@@ -77,8 +77,11 @@ impl Miner {
 
     pub(crate) fn adopt_when_loaded(&mut self, fetched: Digest) {
         let Some(seat) = &mut self.state.seat else { return };
-        let was_missing = seat.missing.remove(&fetched);
-        if !was_missing || !seat.missing.is_empty() {
+        if !seat.missing.remove(&fetched) {
+            // Of a manifest that is not the last one any more.
+            return self.release(fetched);
+        }
+        if !seat.missing.is_empty() {
             return;
         }
         let Some(record) = seat.record() else { return };
@@ -114,6 +117,9 @@ impl Miner {
             return self
                 .note(format!("a manifest of epoch {epoch} to adopt is older than the one held, ignored"));
         }
+        // What an older manifest wanted is not granted any more.
+        let stale: BTreeSet<Digest> = seat.record().into_iter().flat_map(objects).map(|object| object.digest).collect();
+        seat.missing.retain(|missing| !stale.contains(missing));
         seat.manifest = manifest;
         let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();
         let held = seat.weights == seat.record().map(|record| record.weights.digest);
