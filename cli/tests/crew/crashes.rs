@@ -44,7 +44,10 @@ fn a_killed_orchestrator_goes_on_where_it_was_and_nothing_is_lost() {
         crew.wait_for(|notices| stepped(notices, epoch as u32, step as u32));
         let steps = |notices: &[Notice]| {
             let stepped = |notice: &&Notice| {
-                matches!(notice, Notice::Report { report: Report::Stepped { .. } | Report::Committed { .. }, .. })
+                matches!(
+                    notice,
+                    Notice::Report { report: Report::Stepped { .. } | Report::Committed { .. }, .. }
+                )
             };
             notices.iter().filter(stepped).count()
         };
@@ -115,7 +118,8 @@ fn an_orchestrator_killed_as_it_commits_goes_on_from_there() {
     crew.wait_for(|notices| stepped(notices, 0, STEPS as u32 - 1));
     crew.kill("orchestrator");
     crew.lead_again();
-    let committed = |notice: &Notice| matches!(notice, Notice::Report { report: Report::Committed { .. }, .. });
+    let committed =
+        |notice: &Notice| matches!(notice, Notice::Report { report: Report::Committed { .. }, .. });
     crew.wait_for(|notices| notices.iter().any(committed) || stepped(notices, 1, 0));
     crew.kill("orchestrator");
     crew.lead_again();

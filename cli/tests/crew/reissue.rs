@@ -54,9 +54,13 @@ fn kill_one_of_two(victim: &str, stage: u16) {
     let is = |notices: &[Notice], wanted: &dyn Fn(&Report) -> bool| {
         notices.iter().any(|notice| matches!(notice, Notice::Report { report, .. } if wanted(report)))
     };
-    crew.wait_for(|notices| is(notices, &|report| matches!(report, Report::Suspected { node, .. } if *node == id)));
+    crew.wait_for(|notices| {
+        is(notices, &|report| matches!(report, Report::Suspected { node, .. } if *node == id))
+    });
     let suspected = killed.elapsed();
-    crew.wait_for(|notices| is(notices, &|report| matches!(report, Report::Reissued { from, .. } if *from == id)));
+    crew.wait_for(|notices| {
+        is(notices, &|report| matches!(report, Report::Reissued { from, .. } if *from == id))
+    });
     let elsewhere = killed.elapsed();
     let manifests = crew.wait_for_the_end();
 
@@ -101,7 +105,11 @@ fn kill_one_of_two(victim: &str, stage: u16) {
             }
         }
     }
-    assert_eq!(tokens_lost, lost * MICROBATCH_TOKENS, "what nobody living has folded is what was said to be lost");
+    assert_eq!(
+        tokens_lost,
+        lost * MICROBATCH_TOKENS,
+        "what nobody living has folded is what was said to be lost"
+    );
 }
 
 /// What was folded, by the receipts in the orchestrator's journal: by those who live, and by the victim.

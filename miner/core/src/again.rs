@@ -71,7 +71,9 @@ impl Miner {
     pub(crate) fn send_payload(&mut self, to: NodeId, head: PayloadHead, block: Digest, step: u32) {
         self.state.table.hold(block);
         let key = (head.assignment, head.kind);
-        if let Some(before) = self.state.sent.insert(key, Sent { to, head: head.clone(), block, step, used: false }) {
+        if let Some(before) =
+            self.state.sent.insert(key, Sent { to, head: head.clone(), block, step, used: false })
+        {
             self.release(before.block);
         }
         self.emit(Effect::SendPayload { to, head, block });
@@ -90,7 +92,9 @@ impl Miner {
         for job in self.state.jobs.values_mut() {
             job.redirect(assignment, kind, to);
         }
-        let Some(sent) = self.state.sent.get_mut(&(assignment, kind)).filter(|sent| sent.to != to) else { return };
+        let Some(sent) = self.state.sent.get_mut(&(assignment, kind)).filter(|sent| sent.to != to) else {
+            return;
+        };
         (sent.to, sent.used) = (to, false);
         let (head, block) = (sent.head.clone(), sent.block);
         self.emit(Effect::SendPayload { to, head, block });

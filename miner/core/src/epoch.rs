@@ -258,17 +258,19 @@ impl Miner {
     pub(crate) fn take_amendment(&mut self, assignment: Assignment) {
         let me = self.config.key.id();
         let (Some(seat), Some(epoch)) = (&self.state.seat, &mut self.state.epoch) else {
-            return self.note(format!("assignment {} was amended while no epoch is open, ignored", assignment.id));
+            return self
+                .note(format!("assignment {} was amended while no epoch is open, ignored", assignment.id));
         };
         if assignment.epoch != epoch.number || own(seat, me, &assignment).is_none() {
-            return self.note(format!("assignment {} was amended, which is not this miner's, ignored", assignment.id));
+            return self.note(format!(
+                "assignment {} was amended, which is not this miner's, ignored",
+                assignment.id
+            ));
         }
         let (id, stage) = (assignment.id, usize::from(seat.stage));
         let known = epoch.amend(seat, me, &assignment) || epoch.is_past(id);
-        let neighbours = [
-            (PayloadKind::Gradient, stage.checked_sub(1)),
-            (PayloadKind::Activation, stage.checked_add(1)),
-        ];
+        let neighbours =
+            [(PayloadKind::Gradient, stage.checked_sub(1)), (PayloadKind::Activation, stage.checked_add(1))];
         for (kind, stage) in neighbours {
             if let Some(slot) = stage.and_then(|stage| assignment.route.get(stage)) {
                 self.send_instead(id, kind, slot.miner);

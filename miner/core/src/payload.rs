@@ -56,7 +56,8 @@ impl Miner {
     fn place(&mut self, head: &PayloadHead, arrived: Arrived) {
         let (id, kind, signer) = (head.assignment, head.kind, arrived.signer);
         let epoch = self.state.epoch.as_ref();
-        if let (Some(seat), Some(assignment)) = (&self.state.seat, epoch.and_then(|epoch| epoch.assignment(id)))
+        if let (Some(seat), Some(assignment)) =
+            (&self.state.seat, epoch.and_then(|epoch| epoch.assignment(id)))
             && !is_ahead(seat, assignment, kind, &arrived)
         {
             return self.deliver(id, kind, arrived);
@@ -64,9 +65,10 @@ impl Miner {
         let number = arrived.epoch;
         let opened = self.state.seat.as_ref().map_or(0, |seat| seat.manifest.body.epoch);
         let past = number < opened || epoch.is_some_and(|epoch| number == epoch.number && epoch.is_past(id));
-        let members = self.state.seat.as_ref().map_or(0, |seat| {
-            usize::from(seat.run.inner.members) * usize::from(seat.run.miners_per_stage)
-        });
+        let members =
+            self.state.seat.as_ref().map_or(0, |seat| {
+                usize::from(seat.run.inner.members) * usize::from(seat.run.miners_per_stage)
+            });
         if past && arrived.member.is_some_and(|member| member.attempt > 0) {
             // What the miner before this one sent was used.
             self.release(arrived.block.digest);

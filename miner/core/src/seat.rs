@@ -118,7 +118,8 @@ impl Miner {
                 .note(format!("a manifest of epoch {epoch} to adopt is older than the one held, ignored"));
         }
         // What an older manifest wanted is not granted any more.
-        let stale: BTreeSet<Digest> = seat.record().into_iter().flat_map(objects).map(|object| object.digest).collect();
+        let stale: BTreeSet<Digest> =
+            seat.record().into_iter().flat_map(objects).map(|object| object.digest).collect();
         seat.missing.retain(|missing| !stale.contains(missing));
         seat.manifest = manifest;
         let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();

@@ -39,7 +39,13 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { join_ms: 120_000, reissue_ms: 200, absence_ms: 3_000, seat_grace_ms: 60_000, stall_ms: 120_000 }
+        Self {
+            join_ms: 120_000,
+            reissue_ms: 200,
+            absence_ms: 3_000,
+            seat_grace_ms: 60_000,
+            stall_ms: 120_000,
+        }
     }
 }
 

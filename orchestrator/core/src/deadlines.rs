@@ -76,7 +76,8 @@ impl Orchestrator {
         let seats = &self.state.seats;
         let needed = seats.lost().filter(|(node, _)| seats.seat(*node).is_none_or(|seat| !seat.away));
         let grace = needed.map(|(_, lost)| lost.since_ms.saturating_add(timeouts.seat_grace_ms));
-        let patience = self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
+        let patience =
+            self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
         let lost = patience.chain(grace);
         let moving = self.is_moving().then_some(self.state.progress_ms);
         let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);

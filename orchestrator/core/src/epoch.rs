@@ -137,8 +137,9 @@ impl Orchestrator {
         let number = manifest.body.epoch;
         let routes = self.state.seats.routes(number);
         let lanes = routes.iter().enumerate();
-        let miners: BTreeMap<NodeId, Progress> =
-            lanes.flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane)))).collect();
+        let miners: BTreeMap<NodeId, Progress> = lanes
+            .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))
+            .collect();
         for &miner in miners.keys() {
             self.send(miner, Message::Open(manifest.clone()));
         }

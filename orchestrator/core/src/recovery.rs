@@ -85,7 +85,7 @@ impl Orchestrator {
         let waited_for = |node: &NodeId| self.state.seats.seat(*node).is_some_and(|seat| !seat.away);
         let lost = self.state.seats.lost().filter(|(node, _)| waited_for(node));
         lost.map(|(node, lost)| {
-            let soon = !lost.with_all && self.stand_in(node).is_some();
+            let soon = !lost.with_all && !self.stand_ins(node).is_empty();
             let patience_ms = if soon { timeouts.reissue_ms } else { timeouts.absence_ms };
             (node, lost.since_ms.saturating_add(patience_ms))
         })
@@ -161,10 +161,12 @@ impl Orchestrator {
 
     /// Assignments on whose way another miner of the route was lost: a neighbour may have to send again what it folded.
     fn amended(&self, node: NodeId) -> Vec<Assignment> {
-        let live = self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
+        let live =
+            self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
         let others = |assignment: &&Assignment| {
             let mut route = assignment.route.iter();
-            route.any(|slot| slot.miner == node) && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
+            route.any(|slot| slot.miner == node)
+                && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
         };
         live.filter(others).cloned().collect()
     }

@@ -249,7 +249,11 @@ impl Orchestrator {
     /// A connection is gone. Before the first epoch its seat is free at once; later it is kept for a while.
     pub(crate) fn lose(&mut self, node: NodeId, why: &str) {
         let why = shorten(why);
-        if !self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why: why.clone(), with_all: false })) {
+        if !self
+            .state
+            .seats
+            .mark(node, Some(Lost { since_ms: self.now_ms, why: why.clone(), with_all: false }))
+        {
             return;
         }
         self.report(Report::Gone { node, why });

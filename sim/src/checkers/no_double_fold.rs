@@ -134,7 +134,9 @@ impl NoDoubleFold {
         }
         match self.lost_tokens.get(&epoch).copied().unwrap_or_default() {
             said if said == lost => Ok(()),
-            said => Err(format!("{lost} tokens of epoch {epoch} were lost with miners, {said} were said to be")),
+            said => {
+                Err(format!("{lost} tokens of epoch {epoch} were lost with miners, {said} were said to be"))
+            }
         }
     }
 }

@@ -175,9 +175,16 @@ fn killed(after_events: usize, restarted_after_us: Option<u64>) -> Mishap {
 /// One miner was lost at most, and its stage had others: its work was soon elsewhere, and no other is lost.
 fn nothing_began_again(report: &Report) -> Result<(), String> {
     if report.rewinds > 0 {
-        return Err(format!("an epoch began again {} times, though one miner alone was lost", report.rewinds));
+        return Err(format!(
+            "an epoch began again {} times, though one miner alone was lost",
+            report.rewinds
+        ));
     }
-    match report.reissues.iter().find(|reissue| reissue.after_us.is_none_or(|after_us| after_us > ELSEWHERE_US)) {
+    match report
+        .reissues
+        .iter()
+        .find(|reissue| reissue.after_us.is_none_or(|after_us| after_us > ELSEWHERE_US))
+    {
         Some(late) => Err(format!("expected the work elsewhere in {ELSEWHERE_US} us, found {late:?}")),
         None => Ok(()),
     }

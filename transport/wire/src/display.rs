@@ -1,9 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt, Role,
-    Round, Slot,
-    Verb,
+    Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt,
+    Role, Round, Slot, Verb,
 };
 use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;

@@ -66,7 +66,9 @@ fn a_lost_neighbours_stand_in_gets_what_was_sent_and_is_heard_instead() {
         world.give(from_other);
     }
     assert_eq!(operations(&world)[2..], ["backward 0", "backward 1", "step 0"]);
-    world.transcript.title("it stands in itself, in a step larger than its own; the payload overtakes the word of it");
+    world
+        .transcript
+        .title("it stands in itself, in a step larger than its own; the payload overtakes the word of it");
     let mut own = world.assignment(9, 0, 0);
     own.route[1] = Slot { step: 1, position: 1, members: 2, attempt: 1, ..own.route[1] };
     let early = world.payload(Activation, &own, |_, _| {});
