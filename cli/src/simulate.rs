@@ -5,7 +5,7 @@ use sim::Options;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What happens: honest, perturb, miner_lost, bad_token
+    /// What happens: honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky
     #[arg(long, default_value = "honest")]
     scenario: String,
     /// First seed

@@ -2,6 +2,7 @@
 
 mod cuda;
 mod peers;
+mod soak;
 mod speed;
 mod test;
 mod tidy;
@@ -30,6 +31,8 @@ enum Task {
     Peers,
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
+    /// Simulate many seeds of every loss, and kill the orchestrator of one run many times: hours, unless told less
+    Soak(soak::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
     Emulated {
         /// The command and its arguments
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
             true
         }),
         Task::Peers => peers::run(),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };

@@ -22,9 +22,13 @@ fn some_step() -> (u32, u32) {
 }
 
 fn crew(miners_per_stage: usize) -> (tempfile::TempDir, Crew) {
+    crew_for(miners_per_stage, EPOCHS)
+}
+
+fn crew_for(miners_per_stage: usize, epochs: u64) -> (tempfile::TempDir, Crew) {
     let place = tempfile::tempdir().unwrap();
     let folder: PathBuf = place.path().join("run");
-    let (steps, epochs, miners) = (STEPS.to_string(), EPOCHS.to_string(), miners_per_stage.to_string());
+    let (steps, epochs, miners) = (STEPS.to_string(), epochs.to_string(), miners_per_stage.to_string());
     new_run(&folder, &["--steps", &steps, "--epochs", &epochs, "--miners-per-stage", &miners]);
     make_keys(&folder, 3 * miners_per_stage);
     let mut crew = Crew::lead(&folder);
@@ -34,14 +38,15 @@ fn crew(miners_per_stage: usize) -> (tempfile::TempDir, Crew) {
 
 #[test]
 fn a_killed_orchestrator_goes_on_where_it_was_and_nothing_is_lost() {
-    let (_place, mut crew) = crew(1);
+    let kills = std::env::var("IOTA_SOAK_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let steps_between = EPOCHS * STEPS / KILLS;
+    let epochs = (kills * steps_between + 1).div_ceil(STEPS);
+    let (_place, mut crew) = crew_for(1, epochs);
     let mut resumed_ms = Vec::new();
-    for round in 0..KILLS {
-        // A moment in each fifth of the run.
-        let (_, drawn) = some_step();
-        let step = round * (EPOCHS * STEPS) / KILLS + u64::from(drawn) % (EPOCHS * STEPS / KILLS);
-        let (epoch, step) = (step / STEPS, step % STEPS);
-        crew.wait_for(|notices| stepped(notices, epoch as u32, step as u32));
+    for round in 0..kills {
+        // A moment in each part of the run.
+        let step = round * steps_between + u64::from(some_step().1) % steps_between;
+        crew.wait_for(|notices| stepped(notices, (step / STEPS) as u32, (step % STEPS) as u32));
         let steps = |notices: &[Notice]| {
             let stepped = |notice: &&Notice| {
                 matches!(
@@ -58,7 +63,7 @@ fn a_killed_orchestrator_goes_on_where_it_was_and_nothing_is_lost() {
         crew.wait_for(|notices| steps(notices) > before);
         resumed_ms.push(killed.elapsed().as_millis());
     }
-    println!("killed {KILLS} times; from each kill to the next step or commit: {resumed_ms:?} ms");
+    println!("killed {kills} times; from each kill to the next step or commit: {resumed_ms:?} ms");
     // What it said just before it was killed may not have been heard; the last manifest was.
     let (found, expected) = (crew.wait_for_the_end(), in_one_process(&crew.folder));
     assert_eq!(found.last(), expected.last(), "every microbatch counts, once");
