@@ -4,6 +4,8 @@ use super::TrainError;
 use crate::data::TokenShard;
 use crate::state::StageState;
 use crate::work::{Done, perform};
+use kernels::reduce;
+use rayon::prelude::*;
 use spec::{Member, Operation, Outcome};
 
 /// Stages that hand payloads to one another, head first.
@@ -30,6 +32,23 @@ impl Lane<'_> {
     /// An operation without inputs, in every stage.
     pub fn everywhere(&mut self, operation: &Operation) -> Result<(), TrainError> {
         (0..self.stages.len()).try_for_each(|stage| self.perform(stage, operation, None).map(drop))
+    }
+
+    /// Of what is folded, over all stages; for people, no step depends on it.
+    pub fn gradient_norm(&self) -> f64 {
+        let squares: f64 = self
+            .stages
+            .iter()
+            .map(|state| {
+                let entries = state.stage.layout().entries();
+                let of_tensor: Vec<f64> = entries
+                    .par_iter()
+                    .map(|entry| reduce::sum_squares(&state.flight.gradients[entry.range.clone()]))
+                    .collect();
+                of_tensor.iter().sum::<f64>()
+            })
+            .sum();
+        squares.sqrt()
     }
 
     fn perform(

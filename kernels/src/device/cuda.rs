@@ -255,10 +255,8 @@ impl CudaDevice {
         // The lock is not held here, so that several rooms may be compiled at once. If two threads bring the same one,
         // the second finds the first one's.
         let image = self.image(source)?;
-        let module = load(&self.0.context, &image).map_err(DeviceError::driver(format!(
-            "to load the kernels of {} (a driver older than the compiler refuses its PTX: update the driver)",
-            source.name
-        )))?;
+        let module = load(&self.0.context, &image)
+            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
         let module = Arc::new(Module { module, ptx: image.ptx, kernels: Mutex::default() });
         Ok(locked(&self.0.modules).entry(source.name).or_insert(module).clone())
     }

@@ -1,6 +1,6 @@
 //! What can go wrong between a launcher and a CUDA device.
 
-use cudarc::driver::DriverError;
+use cudarc::driver::{DriverError, sys::CUresult};
 
 /// A failure of the device layer: what was tried, on what, and what to do about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum DeviceError {
         count: usize,
     },
     /// A driver call failed.
-    #[error("the CUDA driver failed {doing}: {source}")]
+    #[error("the CUDA driver failed {doing}: {source}; {}", advice(source.0))]
     Driver {
         /// What was being done.
         doing: String,
@@ -71,6 +71,34 @@ pub enum DeviceError {
         /// The most that kernels take.
         most: usize,
     },
+}
+
+/// What a user can do about a driver's error.
+fn advice(code: CUresult) -> &'static str {
+    use CUresult::*;
+    match code {
+        CUDA_ERROR_OUT_OF_MEMORY => {
+            "the device's memory is full: end other programs that use it, or make the work smaller"
+        }
+        CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | CUDA_ERROR_INVALID_PTX
+        | CUDA_ERROR_NO_BINARY_FOR_GPU
+        | CUDA_ERROR_INVALID_IMAGE => {
+            "the driver is older than the compiler of the kernels: update the driver to one for CUDA 12.9"
+        }
+        CUDA_ERROR_ILLEGAL_ADDRESS
+        | CUDA_ERROR_MISALIGNED_ADDRESS
+        | CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUDA_ERROR_LAUNCH_FAILED => {
+            "a kernel went wrong, and this process cannot use the device any more: start it again, and if that does \
+             not help, run `iota doctor`"
+        }
+        CUDA_ERROR_DEVICE_UNAVAILABLE | CUDA_ERROR_ECC_UNCORRECTABLE | CUDA_ERROR_UNKNOWN => {
+            "the device does not answer any more: look at it with `nvidia-smi`, restart the machine, or run on the CPU"
+        }
+        _ => "run `iota doctor`",
+    }
 }
 
 impl DeviceError {
