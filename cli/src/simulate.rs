@@ -5,7 +5,7 @@ use sim::Options;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What happens: honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky
+    /// What happens: honest, perturb, withhold, miner_lost, ... (an unknown one lists all)
     #[arg(long, default_value = "honest")]
     scenario: String,
     /// First seed

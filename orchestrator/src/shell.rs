@@ -41,6 +41,8 @@ pub struct Options {
     pub validators: u16,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace: Duration,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_within: Duration,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -127,7 +129,8 @@ pub async fn run(
         secret: audit,
         validators: options.validators,
         timeouts: Timeouts {
-            seat_grace_ms: u64::try_from(options.seat_grace.as_millis()).unwrap_or(u64::MAX),
+            seat_grace_ms: milliseconds(options.seat_grace),
+            reveal_ms: milliseconds(options.reveal_within),
             ..Timeouts::default()
         },
     })
@@ -206,6 +209,10 @@ pub async fn run(
     let ending = shell.ending.clone();
     shell.notice(Notice::Ended { ending: ending.clone() });
     Ok(ending)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Connects to the store, makes the bucket and puts the initial objects.

@@ -37,8 +37,10 @@ pub struct Report {
     pub reissues: Vec<Reissue>,
     /// How often an epoch began again.
     pub rewinds: u32,
-    /// Whom the orchestrator kept evidence against.
+    /// Whom the orchestrator convicted and banned.
     pub convicted: Vec<NodeId>,
+    /// Whom it kept evidence against.
+    pub evidence: Vec<NodeId>,
     /// The miners whose output was perturbed.
     pub cheats: Vec<NodeId>,
     /// How each node ended, by its role and number; killed and unfinished ones are missing.

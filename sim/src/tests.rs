@@ -1,6 +1,6 @@
 use crate::checkers::{
-    Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold, NoMicrobatchUnfinished, Record,
-    SumIsExact, WeightsAgreeAfterMerge,
+    CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold,
+    NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
 };
 use crate::cores::Recipe;
 use crate::scenarios::{Scenario, Setup};
@@ -45,6 +45,44 @@ fn several_miners_a_stage_merge() {
 #[test]
 fn a_perturbed_value_is_found() {
     passes("perturb", 0..50, &SHORT);
+    passes("perturb", 0..20, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb", 0..10, &Options { miners: 3, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn a_conviction_survives_the_orchestrator() {
+    passes("perturb_restarted", 0..30, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb_restarted", 0..10, &SHORT);
+}
+
+#[test]
+fn a_newcomer_takes_the_seat_of_a_convict() {
+    passes("replaced", 0..15, &SHORT);
+    passes("replaced", 0..5, &Options { miners: 2, ..SHORT });
+}
+
+#[test]
+fn who_withholds_is_banned() {
+    passes("withhold", 0..10, &SHORT);
+    passes("withhold", 0..15, &Options { miners: 2, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn wrong_sums_are_found_and_the_merge_goes_on() {
+    passes("wrong_sum", 0..10, &Options { miners: 2, ..SHORT });
+    passes("wrong_sum", 0..20, &Options { miners: 4, ..SHORT });
+}
+
+#[test]
+fn a_colluding_pair_is_caught_by_a_third_sum() {
+    let options = Options { miners: 3, epochs: 3, ..SHORT };
+    let reports: Vec<_> = (0..20).map(|seed| run("colluding_pair", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    // Both of a pair are convicted in one breath.
+    let pairs = reports.iter().filter(|report| report.convicted.len() > 1).count();
+    assert!(pairs > 5, "{pairs}");
 }
 
 #[test]
@@ -69,9 +107,9 @@ fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
 fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
     for miners in [2, 3] {
         let options = Options { miners, ..SHORT };
-        passes("churn", 0..60, &options);
-        passes("turmoil", 0..60, &options);
-        passes("flaky", 0..60, &options);
+        passes("churn", 0..15, &options);
+        passes("turmoil", 0..15, &options);
+        passes("flaky", 0..15, &options);
     }
 }
 
@@ -109,7 +147,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
@@ -212,6 +250,19 @@ fn honest_never_slashed_objects() {
         None
     );
     assert_eq!(objection(&mut HonestNeverSlashed { cheats: [miner].into() }, &[evidence()]), None);
+}
+
+#[test]
+fn cheat_is_caught_within_n_objects() {
+    let lied = |epoch| Entry { at_us: 1, node: NodeId([7; 32]), what: What::Lied { epoch } };
+    let stable = |epoch| said(Report::Stable { epoch });
+    let back = |epoch| said(Report::RolledBack { epoch, epochs: 1, steps: 1, tokens: 1, why: String::new() });
+    let log = [lied(0), lied(1), stable(0), stable(1)];
+    let sentence = objection(&mut CheatIsCaughtWithinN::new(2), &log).unwrap();
+    assert!(sentence.contains("lied in 2 epochs that are stable, the last is epoch 1"), "{sentence}");
+    assert_eq!(objection(&mut CheatIsCaughtWithinN::new(3), &log), None);
+    assert!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(3), lied(3), stable(3)]).is_some());
+    assert_eq!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(1), back(1), stable(1)]), None);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Timeouts {
     pub absence_ms: u64,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
 }
@@ -44,6 +46,7 @@ impl Default for Timeouts {
             reissue_ms: 200,
             absence_ms: 3_000,
             seat_grace_ms: 60_000,
+            reveal_ms: 60_000,
             stall_ms: 120_000,
         }
     }

@@ -90,6 +90,19 @@ impl fmt::Display for Report {
             Self::Rewound { epoch, steps, tokens, why } => {
                 write!(f, "epoch {epoch} begins again, {steps} steps and {tokens} tokens lost: {why}")
             }
+            Self::AddedUp { epoch, stage, shard, liars } => {
+                write!(f, "epoch {epoch}: shard {shard} of stage {stage} added up again, wrong by")?;
+                if liars.is_empty() {
+                    return write!(f, " nobody");
+                }
+                liars.iter().try_for_each(|liar| write!(f, " {}", liar.short()))
+            }
+            Self::Convicted { why, .. } => write!(f, "convicted: {why}"),
+            Self::RolledBack { epoch, epochs, steps, tokens, why } => write!(
+                f,
+                "back to the opening of epoch {epoch}, {epochs} epochs, {steps} steps and {tokens} tokens lost: {why}"
+            ),
+            Self::Stable { epoch } => write!(f, "epoch {epoch} is stable"),
             Self::Note { text } => write!(f, "note: {text}"),
         }
     }

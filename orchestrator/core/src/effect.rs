@@ -157,6 +157,46 @@ pub enum Report {
         /// Who, and why.
         why: String,
     },
+    /// A third party added up a shard of a merge.
+    AddedUp {
+        /// The epoch that ends.
+        epoch: u32,
+        /// The stage that merges.
+        stage: u16,
+        /// Which shard.
+        shard: u32,
+        /// Owners that signed another sum.
+        liars: Vec<NodeId>,
+    },
+    /// A miner was convicted and is banned.
+    Convicted {
+        /// Who.
+        node: NodeId,
+        /// The stage it held.
+        stage: Option<u16>,
+        /// BLAKE3 of the evidence, where the lie can be replayed.
+        evidence: Option<Digest>,
+        /// Of what, in one sentence.
+        why: String,
+    },
+    /// Everybody goes back to the manifest with which an epoch opened.
+    RolledBack {
+        /// The epoch that begins again.
+        epoch: u32,
+        /// Committed epochs that are undone.
+        epochs: u32,
+        /// Inner steps of every miner that are undone, those of the epoch in hand included.
+        steps: u64,
+        /// Tokens whose loss was reported in vain.
+        tokens: u64,
+        /// Why.
+        why: String,
+    },
+    /// Every window drawn from an epoch, and from all before it, was found equal: it is never undone.
+    Stable {
+        /// The epoch.
+        epoch: u32,
+    },
     /// A lost miner's work goes to another of its stage, and the epoch goes on.
     Reissued {
         /// The epoch.

@@ -108,6 +108,18 @@ impl Epoch {
         self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, object))
     }
 
+    /// Whether an owner named this object as a piece of a shard that is added up again.
+    pub fn may_disclose(&self, miner: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.names(miner, object))
+    }
+
+    /// Whether a validator was asked to add this object up.
+    pub fn may_add_up(&self, validator: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.ordered_to(validator, object))
+    }
+
     /// Mean loss in 2^-32 nats per token.
     pub fn loss_q32(&self) -> Option<i64> {
         let mean = self.loss_q32_sum.checked_div(i128::from(self.losses))?;
@@ -125,7 +137,9 @@ impl Orchestrator {
     /// and the validators are there.
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
-        let taken = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
+        // Once the run has begun, only a conviction frees a seat, and the others go on.
+        let full = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
+        let taken = full || !matches!(self.state.phase, Phase::Gathering { .. });
         let ready = seats.miners().all(|seat| seat.away || seat.lost.is_none() && seat.ready == Some(due));
         let validators = seats.validators_present().count();
         let enough = validators >= usize::from(self.config.validators);

@@ -8,8 +8,10 @@
 mod audit;
 mod commit;
 mod config;
+mod consequences;
 mod deadlines;
 mod display;
+mod disputes;
 mod draw;
 mod effect;
 mod epoch;

@@ -12,6 +12,8 @@ pub(crate) enum Fault {
     Ignored(&'static str, String),
     /// The signer contradicts itself, its neighbours or the run.
     Lie(String),
+    /// It signed two receipts with one number, and both are here.
+    Twice(u64),
 }
 
 impl Orchestrator {
@@ -21,6 +23,13 @@ impl Orchestrator {
             Ok(()) => self.progressed(),
             Err(Fault::Ignored(kind, why)) => {
                 self.note(from, kind, &format!("receipt {sequence} {why}; ignored"));
+            }
+            Err(Fault::Twice(sequence)) => {
+                self.convict(
+                    from,
+                    &format!(" of equivocation: it signed two receipts with number {sequence}"),
+                    None,
+                );
             }
             Err(Fault::Lie(why)) => self.turn_away(from, &format!("gave receipt {sequence}, which {why}")),
         }
@@ -43,6 +52,10 @@ impl Orchestrator {
             && known.is_some_and(|progress| progress.receipts.iter().any(|known| known.body == body));
         if repeated {
             return Err(Fault::Ignored("repeated", "was given before".into()));
+        }
+        let same = |known: &Signed<Receipt>| known.body.sequence == sequence;
+        if known.is_some_and(|progress| progress.receipts.iter().any(same)) {
+            return Err(Fault::Twice(sequence));
         }
         seat.chain.follow(&body).map_err(|error| match error {
             ChainError::Sequence { expected, found } if found < expected => {

@@ -16,8 +16,21 @@ pub const ELSEWHERE_US: u64 = 2_000_000;
 pub struct Fate {
     /// What happens to it, one after the other.
     pub mishaps: VecDeque<Mishap>,
+    /// The node comes only then, in microseconds.
+    pub comes_after_us: Option<u64>,
+    /// The node does not say that it revealed a drawn window.
+    pub withholds: bool,
+    /// The node signs wrong sums of merges.
+    pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
+}
+
+impl Fate {
+    /// Whether the node owes something to somebody.
+    pub fn cheats(&self) -> bool {
+        self.perturbation.is_some() || self.withholds || self.wrong_sums
+    }
 }
 
 /// Something that happens instead of the event after so many that the node took in since it was started.

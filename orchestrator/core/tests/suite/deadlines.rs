@@ -105,7 +105,10 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
     world.say(tail, revealed);
     world.verdict(1, Finding::Equal { operations: 5 });
     let why = failure(&mut world);
-    assert!(why.contains("(head) owes what its receipts bind of epoch 0 step 1"), "{why}");
+    assert!(why.contains("stage 0 (head) lost its last miner to a conviction"), "{why}");
+    assert!(
+        world.transcript.text().contains("(head) was convicted of withholding (epoch 0, window of step 1)")
+    );
 
     let mut world = World::opened(run());
     world.inner_step(0);
