@@ -18,7 +18,7 @@ pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
 pub use ledger::{LedgerFile, LedgerFileError};
 pub use notice::Notice;
-pub use orchestrator_core::{Ending, Report};
+pub use orchestrator_core::{Ending, Event, Report};
 pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};
 pub use view::{Curve, EpochLine, Facts, Node, Phase, Presence, View};
 pub use wire::Finding;

@@ -131,9 +131,9 @@ fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
 fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
     for miners in [2, 3] {
         let options = Options { miners, ..SHORT };
-        passes("churn", 0..60, &options);
-        passes("turmoil", 0..60, &options);
-        passes("flaky", 0..60, &options);
+        passes("churn", 0..15, &options);
+        passes("turmoil", 0..15, &options);
+        passes("flaky", 0..15, &options);
     }
 }
 

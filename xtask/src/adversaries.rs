@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 
 /// README, ARCHITECTURE and docs as one file: English that is on every checkout.
 fn own_documents(place: &Path) -> Result<PathBuf> {
-    let mut paths = vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("kernels/ARITHMETIC.md")];
+    let mut paths =
+        vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("kernels/ARITHMETIC.md")];
     for entry in root().join("docs").read_dir()? {
         paths.push(entry?.path());
     }

@@ -4,6 +4,7 @@ mod adversaries;
 mod cuda;
 mod merges;
 mod peers;
+mod soak;
 mod speed;
 mod swarm;
 mod test;
@@ -51,6 +52,8 @@ enum Task {
     Swarm(swarm::Arguments),
     /// Train replicas that merge now and then, beside plain training on as many tokens, and print what it costs in loss
     Merges(merges::Arguments),
+    /// Simulate many seeds of every loss, and kill the orchestrator of one run many times: hours, unless told less
+    Soak(soak::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
     Emulated {
         /// The command and its arguments
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         },
         Task::Peers => peers::run(),
         Task::Adversaries(arguments) => adversaries::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Swarm(arguments) => swarm::run(&arguments),
         Task::Merges(arguments) => merges::run(&arguments),

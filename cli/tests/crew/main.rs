@@ -4,4 +4,5 @@
 mod crashes;
 mod dashboard;
 mod harness;
+mod reissue;
 mod replicas;

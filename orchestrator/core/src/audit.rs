@@ -1,5 +1,6 @@
 //! Audits: draw windows, collect what the receipts bind, order replays, take in verdicts.
 
+use crate::config::MEMBERS_MAX;
 use crate::consequences::conviction_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
@@ -263,6 +264,9 @@ impl Orchestrator {
     }
 }
 
+/// Receipts that fit one order. Only the step of a miner that stands in for others can have more, and is not drawn then.
+const RECEIPTS_MAX: usize = 2 * MEMBERS_MAX as usize + 1;
+
 /// The receipt that binds the state before inner step `step`, and the receipts of that step.
 fn window_of(receipts: &[Signed<Receipt>], step: u32) -> Option<(Signed<Receipt>, Vec<Signed<Receipt>>)> {
     let ends = |wanted: u32| {
@@ -271,5 +275,8 @@ fn window_of(receipts: &[Signed<Receipt>], step: u32) -> Option<(Signed<Receipt>
         )
     };
     let (start, end) = (ends(step.checked_sub(1)?)?, ends(step)?);
+    if end - start > RECEIPTS_MAX {
+        return None;
+    }
     Some((receipts.get(start)?.clone(), receipts.get(start + 1..=end)?.to_vec()))
 }

@@ -105,7 +105,7 @@ pub enum ConfigError {
 }
 
 /// Members of an inner step whose receipts fit one audit order.
-const MEMBERS_MAX: u16 = 1024;
+pub(crate) const MEMBERS_MAX: u16 = 1024;
 
 impl Config {
     /// Checks that the parts belong together and that this version can run them.

@@ -17,9 +17,12 @@ const STEPS_AHEAD: u32 = 2;
 /// A microbatch at a stage.
 pub(crate) type Share = (u64, usize);
 
-/// Inner steps that are put together, by miner. A step that has its lane's number holds microbatches of the miner's own lane.
+/// Inner steps that are put together, by miner. One with a number holds microbatches of the miner's own lane.
 #[derive(Debug, Default)]
-struct Steps(BTreeMap<NodeId, Vec<(Option<u32>, Vec<Share>)>>);
+struct Steps(BTreeMap<NodeId, Vec<Step>>);
+
+/// An inner step: its number in the miner's own lane, if it holds something of that, and what it is made of.
+type Step = (Option<u32>, Vec<Share>);
 
 impl Steps {
     /// Appends a share; `own` is the step where it is of the miner's own lane. What is not goes into the step before,

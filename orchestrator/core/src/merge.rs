@@ -88,6 +88,12 @@ impl StageMerge {
         self.living().filter(move |_| !self.kept).filter(move |member| owes(&member))
     }
 
+    /// Whether both owners of a shard are gone while somebody may still need its sum.
+    fn lacks_owners(&self) -> bool {
+        let orphaned = |shard: &Shard| shard.owners.iter().all(|owner| self.gone.contains(owner));
+        self.living().any(|member| !self.merged.contains_key(&member)) && self.shards.iter().any(orphaned)
+    }
+
     fn living(&self) -> impl Iterator<Item = NodeId> {
         self.members.iter().filter(|member| !self.gone.contains(member)).copied()
     }
@@ -285,6 +291,9 @@ impl Orchestrator {
             return false;
         }
         merge.gone.insert(node);
+        if merge.lacks_owners() {
+            return false;
+        }
         if merge.keeper == Some(node) {
             merge.keeper = None;
         }

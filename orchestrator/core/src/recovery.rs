@@ -106,7 +106,7 @@ impl Orchestrator {
         let waited_for = |node: &NodeId| self.state.seats.seat(*node).is_some_and(|seat| !seat.away);
         let lost = self.state.seats.lost().filter(|(node, _)| waited_for(node));
         lost.map(|(node, lost)| {
-            let soon = !lost.with_all && self.stand_in(node).is_some();
+            let soon = !lost.with_all && !self.stand_ins(node).is_empty();
             let patience_ms = if soon { timeouts.reissue_ms } else { timeouts.absence_ms };
             (node, lost.since_ms.saturating_add(patience_ms))
         })

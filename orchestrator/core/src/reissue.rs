@@ -10,39 +10,37 @@ use crate::handout::Share;
 use crate::machine::{Orchestrator, Phase};
 use spec::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Inner steps that a stand-in may be given after the last of its own.
-const STEPS_MORE_MAX: u32 = wire::limits::STEPS_MORE_MAX;
+use wire::limits::STEPS_MORE_MAX;
 
 impl Orchestrator {
-    /// Who could do a lost miner's work in the epoch: of its stage, there, and in as few lanes as possible.
-    pub(crate) fn stand_in(&self, gone: NodeId) -> Option<NodeId> {
-        let epoch = self.state.epoch.as_ref().filter(|_| self.state.phase == Phase::Working)?;
-        let stage = self.state.seats.stage_of(gone)?;
-        epoch.miners.get(&gone)?;
+    /// Who could do a lost miner's work in the epoch: of its stage, there, and those in few lanes first.
+    pub(crate) fn stand_ins(&self, gone: NodeId) -> Vec<NodeId> {
+        let working = self.state.epoch.as_ref().filter(|_| self.state.phase == Phase::Working);
+        let Some(epoch) = working.filter(|epoch| epoch.miners.contains_key(&gone)) else { return Vec::new() };
+        let seats = &self.state.seats;
         let peers = epoch.miners.iter().filter(|(peer, _)| {
-            **peer != gone
-                && self.state.seats.stage_of(**peer) == Some(stage)
-                && !self.state.seats.is_lost(**peer)
+            **peer != gone && seats.stage_of(**peer) == seats.stage_of(gone) && !seats.is_lost(**peer)
         });
         let lanes = |peer: &NodeId| epoch.routes.iter().filter(|route| route.contains(peer)).count();
-        peers.map(|(peer, progress)| (lanes(peer), progress.lane, *peer)).min().map(|(_, _, peer)| peer)
+        let mut peers: Vec<_> = peers.map(|(peer, progress)| (lanes(peer), progress.lane, *peer)).collect();
+        peers.sort_unstable();
+        peers.into_iter().map(|(_, _, peer)| peer).collect()
     }
 
     /// Gives a lost miner's work to another of its stage; `false` if there is none, or no order of the work that all could
     /// keep.
     pub(crate) fn reissue(&mut self, gone: NodeId, why: &str) -> bool {
-        let (Some(to), Some(stage)) = (self.stand_in(gone), self.state.seats.stage_of(gone)) else {
-            return false;
-        };
+        let stand_ins = self.stand_ins(gone);
+        let Some(stage) = self.state.seats.stage_of(gone) else { return false };
         let at = usize::from(stage);
-        let last = self.config.run.epoch.steps;
+        let steps_max = self.config.run.epoch.steps.saturating_add(STEPS_MORE_MAX);
         let Some(epoch) = &mut self.state.epoch else { return false };
         let moved = epoch.shares_of(gone, at);
-        let crowded = |host: &Progress| host.handed_out() >= last.saturating_add(STEPS_MORE_MAX);
-        if epoch.miners.get(&to).is_none_or(crowded) || !epoch.can_be_done(&moved, to) {
-            return false;
-        }
+        let can = |host: &&NodeId| {
+            epoch.miners.get(*host).is_some_and(|host| host.handed_out() < steps_max)
+                && epoch.can_be_done(&moved, **host)
+        };
+        let Some(&to) = stand_ins.iter().find(can) else { return false };
         let folds = epoch.miners.remove(&gone).map_or(0, |progress| progress.folds);
         let again = epoch.hand_over(&moved, gone, to, at);
         let groups = epoch.groups();

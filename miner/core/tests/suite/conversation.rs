@@ -1,10 +1,10 @@
 //! The whole of a small epoch, as text that a person can read, and the law of the journal.
 
-use crate::support::{World, asks, object, orchestrator, run};
+use crate::support::{World, asks, notes, object, orchestrator, run};
 use miner_core::{Effect, Miner, Task};
 use spec::{Digest, Operation, Window};
 use wire::PayloadKind::{Activation, Gradient};
-use wire::{Chain, Machine, Manifest, Merge, Message, Signed, StageRecord, Verb};
+use wire::{Chain, Key, Machine, Manifest, Merge, Message, Signed, Slot, StageRecord, Verb};
 
 #[test]
 fn an_epoch_from_the_hello_to_the_last_draw() {
@@ -33,6 +33,70 @@ fn an_epoch_from_the_hello_to_the_last_draw() {
         world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
     assert_eq!(effects, world.effects);
     assert_eq!(again.digest(), world.core.digest());
+}
+
+#[test]
+fn a_lost_neighbours_stand_in_gets_what_was_sent_and_is_heard_instead() {
+    let mut world = World::opened(run());
+    let other = Key::from_seed([13; 32]);
+    world.transcript.name(other.id(), "other tail");
+    for id in [0, 1] {
+        world.assign(id, 0, id as u16);
+        world.deliver(Activation, id, 0, id as u16);
+    }
+    world.transcript.title("the tail was lost, another does its share in its step 3");
+    let amended = |world: &World, id: u64| {
+        let mut assignment = world.assignment(id, 0, id as u16);
+        assignment.route[2] =
+            Slot { miner: other.id(), step: 3, position: id as u16, members: 4, attempt: 1, settled: 3 };
+        assignment
+    };
+    for id in [0, 1] {
+        let effects = world.say(Message::Amend(amended(&world, id)));
+        let sent = |effect: &Effect| matches!(effect, Effect::SendPayload { to, .. } if *to == other.id());
+        assert_eq!(effects.iter().filter(|effect| sent(effect)).count(), 1, "{effects:?}");
+    }
+    world.transcript.title("both send gradients");
+    let late = world.payload(Gradient, &world.assignment(0, 0, 0), |_, _| {});
+    assert_eq!(notes(&world.give(late)), "", "it was the neighbour once");
+    assert_eq!(operations(&world).len(), 2, "but is not heard any more");
+    for id in [0, 1] {
+        let assignment = amended(&world, id);
+        let from_other = world.payload(Gradient, &assignment, |_, edit| edit.signer = other.clone());
+        world.give(from_other);
+    }
+    assert_eq!(operations(&world)[2..], ["backward 0", "backward 1", "step 0"]);
+    world
+        .transcript
+        .title("it stands in itself, in a step larger than its own; the payload overtakes the word of it");
+    let mut own = world.assignment(9, 0, 0);
+    own.route[1] = Slot { step: 1, position: 1, members: 2, attempt: 1, ..own.route[1] };
+    let early = world.payload(Activation, &own, |_, _| {});
+    world.give(early);
+    world.say(Message::Amend(own));
+    let mut second = world.assignment(2, 1, 0);
+    second.route[1].members = 2;
+    world.say(Message::Assign(second));
+    assert_eq!(operations(&world)[5..], ["forward 1"]);
+    let text = world.transcript.text();
+    let at = text.find("# the tail was lost").unwrap();
+    insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("reissue", &text[at..]);
+    });
+}
+
+#[test]
+fn a_payload_of_a_stand_in_may_overtake_the_word_of_it() {
+    let mut world = World::opened(run());
+    let other = Key::from_seed([13; 32]);
+    world.assign(0, 0, 0);
+    let mut amended = world.assignment(0, 0, 0);
+    amended.route[0] = Slot { miner: other.id(), step: 1, position: 0, members: 1, attempt: 1, settled: 0 };
+    let early = world.payload(Activation, &amended, |_, edit| edit.signer = other.clone());
+    assert_eq!(notes(&world.give(early)), "");
+    assert!(operations(&world).is_empty());
+    world.say(Message::Amend(amended));
+    assert_eq!(operations(&world), ["forward 0"]);
 }
 
 #[test]

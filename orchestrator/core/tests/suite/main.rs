@@ -5,4 +5,5 @@
 mod conversation;
 mod deadlines;
 mod refusals;
+mod reissue;
 mod support;

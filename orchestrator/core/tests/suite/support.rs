@@ -99,14 +99,18 @@ impl World {
     pub fn new(run: Run) -> Self {
         let config = config(run);
         let mut transcript = Transcript::default();
-        let puppet = |stage| {
-            let key = Key::from_seed([10 + stage as u8; 32]);
-            Puppet { key, stage, chain: Chain::default(), last: None }
+        // The first lane's come first, so that there a puppet's number is its stage.
+        let stages = config.run.model.stage_count();
+        let puppet = |number| {
+            let key = Key::from_seed([10 + number as u8; 32]);
+            Puppet { key, stage: number % stages, chain: Chain::default(), last: None }
         };
-        let puppets: Vec<Puppet> = (0..config.run.model.stage_count()).map(puppet).collect();
-        for puppet in &puppets {
-            let kind = config.run.model.stage(puppet.stage).unwrap().kind;
-            transcript.name(puppet.key.id(), kind.name());
+        let puppets: Vec<Puppet> =
+            (0..stages * usize::from(config.run.miners_per_stage)).map(puppet).collect();
+        for (number, puppet) in puppets.iter().enumerate() {
+            let kind = config.run.model.stage(puppet.stage).unwrap().kind.name();
+            let name = if number < stages { kind.to_owned() } else { format!("other {kind}") };
+            transcript.name(puppet.key.id(), &name);
         }
         let validator = Key::from_seed([50; 32]);
         transcript.name(validator.id(), "validator");
