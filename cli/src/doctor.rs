@@ -2,12 +2,10 @@
 
 use crate::failure::{Failure, Result};
 use crate::peak;
-use blake3::Hash;
 use kernels::SimdPath;
-use kernels::catalogue::{conformance, find};
+use kernels::catalogue::conformance::{self, Deviation};
 use kernels::device::{CudaDevice, library, trials};
 use kernels::matmul::{self, Matmul};
-use std::cell::Cell;
 use std::process::Command;
 
 pub fn run() -> Result<()> {
@@ -74,7 +72,8 @@ fn disk() -> Option<String> {
 
 /// 1 if this CPU deviates.
 fn cpu_conformance() -> usize {
-    verdict("CPU", &conformance::conformance())
+    let hashes = conformance::conformance();
+    verdict("CPU", hashes.len(), &conformance::deviations(&hashes))
 }
 
 /// Number of CUDA devices that deviate or cannot compute.
@@ -110,8 +109,8 @@ fn device(ordinal: usize) -> usize {
             report.nvrtc.map_or("none".into(), |(major, minor)| format!("{major}.{minor}")),
         ),
     );
-    match device_hashes(&device) {
-        Ok(hashes) => verdict(&name, &hashes),
+    match device.prepare_all().map_err(|e| e.to_string()).and_then(|()| trials::deviations(&device)) {
+        Ok(deviations) => verdict(&name, trials::TRIALS.len(), &deviations),
         Err(error) => {
             line(&name, &format!("cannot compute: {error}"));
             1
@@ -119,33 +118,12 @@ fn device(ordinal: usize) -> usize {
     }
 }
 
-/// The conformance hashes of every op that has kernels.
-fn device_hashes(device: &CudaDevice) -> std::result::Result<Vec<(&'static str, Hash)>, String> {
-    let mut hashes = vec![];
-    for trial in trials::TRIALS {
-        let Some(op) = find(trial.op) else { continue };
-        let trouble = Cell::new(None);
-        let hash = conformance::hash(op, |case, inputs, outputs| {
-            match trial.run(device, 0, 0, case, inputs, outputs) {
-                Ok(found) => *outputs = found,
-                Err(error) => trouble.set(Some(error)),
-            }
-        });
-        match trouble.take() {
-            None => hashes.push((op.name(), hash)),
-            Some(error) => return Err(error),
-        }
-    }
-    Ok(hashes)
-}
-
-fn verdict(device: &str, hashes: &[(&'static str, Hash)]) -> usize {
-    let deviations = conformance::deviations(hashes);
-    for deviation in &deviations {
+fn verdict(device: &str, ops: usize, deviations: &[Deviation]) -> usize {
+    for deviation in deviations {
         line(device, &deviation.to_string());
     }
     if deviations.is_empty() {
-        line(device, &format!("keeps the arithmetic: {} ops, every hash as committed", hashes.len()));
+        line(device, &format!("keeps the arithmetic: {ops} ops, every hash as committed"));
     }
     usize::from(!deviations.is_empty())
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod data;
+mod device;
 mod doctor;
 mod eval;
 mod evidence;

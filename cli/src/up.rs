@@ -2,6 +2,7 @@
 
 mod process;
 
+use crate::device::OfSwarm;
 use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    #[command(flatten)]
+    devices: OfSwarm,
     /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
     #[arg(long, hide = true, value_parser = parse_perturb)]
     test_perturb: Option<(usize, String)>,
@@ -47,6 +50,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 async fn swarm(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
+    arguments.devices.check()?;
     eprintln!("making a run: text, token shards, initial weights");
     let root = fresh_folder(&arguments.runs)?;
     let new = new::make(&root, &arguments.recipe)?;
@@ -93,21 +97,20 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
         let (stages, lanes) = (new.run.model.stage_count(), usize::from(new.run.miners_per_stage));
         for index in 0..stages * lanes {
             let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == index);
-            let perturb = perturb.map(|(_, operation)| operation.as_str());
-            processes.push(start_node(
-                &new.folder,
-                "miner",
-                index,
-                stages * lanes,
-                &invitation,
-                perturb,
-                &exits,
-            )?);
+            let device = arguments.devices.of_miner(index / stages).to_string();
+            let mut more = vec!["--device", &*device];
+            if let Some((_, operation)) = perturb {
+                more.extend(["--test-perturb", operation]);
+            }
+            let peers = stages * lanes;
+            processes.push(start_node(&new.folder, "miner", index, peers, &invitation, &more, &exits)?);
             // Seats are given in the order of arrival; one after another, miner k holds stage k of the first lane, then
             // of the second.
             await_seats(&mut notices, summary, index, &new.folder).await?;
         }
-        processes.push(start_node(&new.folder, "validator", 0, 1, &invitation, None, &exits)?);
+        let device = arguments.devices.of_validator().to_string();
+        let more = ["--device", &*device];
+        processes.push(start_node(&new.folder, "validator", 0, 1, &invitation, &more, &exits)?);
         follow(&mut notices, &mut exited, summary, &new.folder).await
     }
     .await;
@@ -197,15 +200,13 @@ fn start_node(
     index: usize,
     peers: usize,
     invitation: &str,
-    perturb: Option<&str>,
+    more: &[&str],
     exits: &mpsc::Sender<Exited>,
 ) -> Result<Process> {
     let name = if role == "miner" { format!("miner-{index}") } else { role.to_owned() };
     let key = folder.key_path(&name).to_string_lossy().into_owned();
     let mut arguments = vec![role, "--join", invitation, "--key", &key, "--until-stdin-closes"];
-    if let Some(operation) = perturb {
-        arguments.extend(["--test-perturb", operation]);
-    }
+    arguments.extend(more);
     let log = folder.path(&format!("logs/{name}.log"));
     // The miners share the machine.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -19,6 +19,8 @@ pub struct Options {
     pub key: Key,
     /// Where the state at the start of an epoch is kept, so that it outlives the process.
     pub state: PathBuf,
+    /// Where the engine computes.
+    pub device: engine::Device,
     /// A deliberate error, for trials.
     pub perturb: Option<Perturb>,
 }
@@ -47,14 +49,14 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let Options { invitation, key, state, perturb } = options;
+    let Options { invitation, key, state, device, perturb } = options;
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("engine".into())
         .spawn({
             let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
-            move || worker::work(todo, objects, events, who, state, perturb)
+            move || worker::work(todo, objects, events, who, state, perturb, device)
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));

@@ -44,13 +44,14 @@ pub fn in_one_process(folder: &Path) -> Vec<String> {
     let mut manifests = vec![];
     while let Some(report) = replicas.epoch().unwrap() {
         let stages = report.stages.iter().enumerate().map(|(stage, record)| {
-            let bytes = replicas.lanes()[0][stage].weights_bytes();
+            let bytes = replicas.lanes()[0][stage].weights_bytes().unwrap();
             assert_eq!(ObjectRef::of(&bytes).digest, record.weights);
             let lanes = 0..usize::from(run.miners_per_stage);
             let seat = |lane| key(&format!("miner-{}", lane * report.stages.len() + stage)).id();
             let mut miners: Vec<_> = lanes.map(seat).collect();
             miners.sort_unstable();
-            let momentum = replicas.lanes()[0][stage].momentum_bytes().map(|bytes| ObjectRef::of(&bytes));
+            let momentum =
+                replicas.lanes()[0][stage].momentum_bytes().unwrap().map(|bytes| ObjectRef::of(&bytes));
             assert_eq!(momentum.map(|momentum| momentum.digest), Some(record.momentum));
             StageRecord { weights: ObjectRef::of(&bytes), momentum, miners }
         });

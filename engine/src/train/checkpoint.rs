@@ -112,23 +112,23 @@ impl Checkpoint {
         stages.iter().enumerate().flat_map(of_stage).flatten().collect()
     }
 
-    pub(super) fn of(run: &Run, stages: &[StageState], progress: Progress) -> Self {
+    pub(super) fn of(run: &Run, stages: &[StageState], progress: Progress) -> Result<Self, TrainError> {
         let (mut records, mut files) = (Vec::new(), Vec::new());
         for (stage, state) in stages.iter().enumerate() {
-            let bytes = state.state_bytes();
+            let bytes = state.state_bytes()?;
             let record = StageRecord {
                 state: Digest::of(&bytes),
-                weights: state.weights_digest(),
-                momentum: state.momentum_digest(),
+                weights: state.weights_digest()?,
+                momentum: state.momentum_digest()?,
                 anchor: state.anchor(),
             };
             files.push(CheckpointFile { name: Self::state_name(stage), bytes });
-            if let Some(bytes) = state.anchor_bytes().filter(|_| record.needs_anchor()) {
+            if let Some(bytes) = state.anchor_bytes()?.filter(|_| record.needs_anchor()) {
                 files.push(CheckpointFile { name: Self::anchor_name(stage), bytes });
             }
             records.push(record);
         }
-        Self { run: run.id(), progress, stages: records, files }
+        Ok(Self { run: run.id(), progress, stages: records, files })
     }
 
     /// Every file against its record, and every state against the run.

@@ -26,12 +26,12 @@ pub use checkpoint::{Checkpoint, CheckpointFile, RecordError, StageRecord};
 
 use crate::checkpoint::CheckpointError;
 use crate::data::TokenShard;
+use crate::ops;
 use crate::optim::learning_rate;
 use crate::state::StageState;
 use crate::work::WorkError;
-use kernels::reduce;
+use kernels::device::{Device, DeviceError};
 use lane::Lane;
-use rayon::prelude::*;
 use spec::{Digest, Member, Operation, Run};
 
 /// How far a run is: `step` inner steps of epoch `epoch` are done. At an epoch's end it is merged at once, so `step` is
@@ -84,6 +84,9 @@ pub enum TrainError {
     /// An operation was impossible.
     #[error(transparent)]
     Work(#[from] WorkError),
+    /// The device has no memory left, or is lost.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Another shard than the run's.
     #[error("the token shard is {found}, this run trains on {expected}")]
     WrongShard {
@@ -147,6 +150,16 @@ impl Trainer {
         &self.run
     }
 
+    /// Goes on on `device`; what follows is the same to the bit.
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    pub fn to_device(mut self, device: &Device) -> Result<Self, TrainError> {
+        let stages = self.stages.into_iter().map(|state| state.to_device(device));
+        self.stages = stages.collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         self.progress
@@ -163,7 +176,10 @@ impl Trainer {
     }
 
     /// The state between two steps, as files.
-    pub fn checkpoint(&self) -> Checkpoint {
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn checkpoint(&self) -> Result<Checkpoint, TrainError> {
         Checkpoint::of(&self.run, &self.stages, self.progress)
     }
 
@@ -208,7 +224,7 @@ impl Trainer {
             loss_sum += i128::from(lane.member(member)?);
             members.push(member);
         }
-        let gradient_norm = self.gradient_norm();
+        let gradient_norm = self.gradient_norm()?;
         let mut lane = Lane { stages: &mut self.stages, shard: &self.shard, epoch };
         lane.everywhere(&Operation::Step { step, members })?;
         let merged = step + 1 == self.run.epoch.steps;
@@ -233,20 +249,13 @@ impl Trainer {
     }
 
     /// Of what is folded, over all stages; for people, no step depends on it.
-    fn gradient_norm(&self) -> f64 {
-        let squares: f64 = self
-            .stages
-            .iter()
-            .map(|state| {
-                let entries = state.stage.layout().entries();
-                let of_tensor: Vec<f64> = entries
-                    .par_iter()
-                    .map(|entry| reduce::sum_squares(&state.flight.gradients[entry.range.clone()]))
-                    .collect();
-                of_tensor.iter().sum::<f64>()
-            })
-            .sum();
-        squares.sqrt() / f64::from(self.run.inner.members)
+    fn gradient_norm(&self) -> Result<f64, TrainError> {
+        let mut sum = 0.0;
+        for state in &self.stages {
+            let squares = ops::squares(state.stage.layout(), state.flight.gradients.all())?;
+            sum += squares.iter().sum::<f64>();
+        }
+        Ok(sum.sqrt() / f64::from(self.run.inner.members))
     }
 }
 

@@ -81,15 +81,18 @@ impl Replicas {
             merge(&mut replicas, stage, epoch)?;
         }
         self.epoch += 1;
-        let record = |state: &StageState| StageRecord {
-            state: state.state_digest(),
-            weights: state.weights_digest(),
-            momentum: state.momentum_digest(),
-            anchor: state.anchor(),
+        let record = |state: &StageState| -> Result<StageRecord, TrainError> {
+            Ok(StageRecord {
+                state: state.state_digest()?,
+                weights: state.weights_digest()?,
+                momentum: state.momentum_digest()?,
+                anchor: state.anchor(),
+            })
         };
         // A mean of i64 values is one.
         let loss_q32 = (loss_sum / losses.max(1)) as i64;
-        Ok(Some(EpochReport { epoch, loss_q32, stages: self.lanes[0].iter().map(record).collect() }))
+        let stages = self.lanes[0].iter().map(record).collect::<Result<_, _>>()?;
+        Ok(Some(EpochReport { epoch, loss_q32, stages }))
     }
 }
 
@@ -104,7 +107,7 @@ pub(super) fn merge(replicas: &mut [&mut StageState], stage: usize, epoch: u32) 
         let contributors: Vec<NodeId> = (0..replicas.len()).map(|i| NodeId([i as u8; 32])).collect();
         let mut pieces = Vec::new();
         for (bytes, &who) in contributions.iter().zip(&contributors) {
-            let count = replicas[0].weights.len();
+            let count = replicas[0].parameters();
             let contribution = Contribution::from_bytes(bits, count, bytes).map_err(WorkError::from)?;
             let whole = Committed::new(contribution, who);
             pieces.extend(whole.piece(&(0..whole.leaves())));

@@ -10,23 +10,31 @@
 //! | `cache` | compiled modules on disk |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
-//! | `cuda` | the device: buffers, modules, stream |
+//! | `cuda` | the device: modules, stream, copies |
+//! | `memory` | what launchers see of its memory |
+//! | `arena` | which blocks of it are in use |
+//! | `staging` | pinned host memory that copies go through |
 //! | `launch` | one launch: arguments, grid, block |
 //! | `trials` | the catalogue's ops on a CUDA device |
 
+mod arena;
 pub mod cache;
 pub mod compile;
 mod cuda;
 mod error;
 mod launch;
 pub mod library;
+mod memory;
 pub mod ptx;
 mod resources;
+mod staging;
 pub mod trials;
 
-pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
+pub use arena::Usage;
+pub use cuda::{CudaDevice, Report, Source};
 pub use error::DeviceError;
 pub use launch::{Base, Grid, Launch, count32};
+pub use memory::{Buffer, Placed, View, ViewMut};
 pub use resources::Resources;
 
 use crate::{
