@@ -2,16 +2,31 @@
 
 use crate::failure::{Failure, Result};
 use crate::peak;
+use engine::memory::{DRIVER_BYTES, StageMemory};
+use engine::model::Stage;
 use kernels::SimdPath;
 use kernels::catalogue::conformance::{self, Deviation};
 use kernels::device::{CudaDevice, library, trials};
 use kernels::matmul::{self, Matmul};
+use spec::Run;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A run's folder or its run.toml: say what memory its stages take, and whether the CUDA devices have it
+    #[arg(long, value_name = "RUN")]
+    run: Option<PathBuf>,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let run = arguments.run.as_deref().map(read_run).transpose()?;
     machine();
     let mut broken = cpu_conformance();
     broken += cuda();
+    if let Some(run) = run {
+        stages(&run)?;
+    }
     match broken {
         0 => Ok(()),
         1 => Err(Failure::run("one device does not keep the arithmetic: do not train on it")),
@@ -126,6 +141,52 @@ fn verdict(device: &str, ops: usize, deviations: &[Deviation]) -> usize {
         line(device, &format!("keeps the arithmetic: {ops} ops, every hash as committed"));
     }
     usize::from(!deviations.is_empty())
+}
+
+fn read_run(path: &Path) -> Result<Run> {
+    let path = if path.is_dir() { path.join("run.toml") } else { path.to_owned() };
+    let wrong = |e: &dyn std::fmt::Display| Failure::input(format!("--run {}: {e}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+    Run::from_toml(&text).map_err(|e| wrong(&e))
+}
+
+/// What each stage takes, as the engine's account of imagined steps has it.
+fn stages(run: &Run) -> Result<()> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let devices = (0..CudaDevice::count().unwrap_or(0)).filter_map(|n| Some((n, CudaDevice::open(n).ok()?)));
+    let devices: Vec<_> = devices.collect();
+    for index in 0..run.model.stage_count() {
+        let name = format!("stage {index}");
+        let Some(memory) = StageMemory::of(run, index, 0) else { continue };
+        let least = (memory.reserved_bytes + DRIVER_BYTES) as f64 / GIB;
+        line(
+            &name,
+            &format!(
+                "{} parameters: a card of {least:.1} GiB at least (state {:.1}, work {:.1}, driver {:.1}), {:.1} GiB of the host",
+                memory.parameters,
+                memory.state_bytes as f64 / GIB,
+                (memory.reserved_bytes - memory.state_bytes) as f64 / GIB,
+                DRIVER_BYTES as f64 / GIB,
+                memory.host_bytes as f64 / GIB,
+            ),
+        );
+        let stage = Stage::new(&run.model, index);
+        for (ordinal, device) in &devices {
+            let Some(fits) = stage.as_ref().map(|stage| StageMemory::fitting(run, stage, device)) else {
+                continue;
+            };
+            let says = match fits {
+                Ok(fits) => format!(
+                    "fits CUDA {ordinal} and keeps the activations of {} microbatches there ({:.1} GiB)",
+                    fits.kept,
+                    fits.reserved_bytes as f64 / GIB
+                ),
+                Err(error) => format!("does not fit CUDA {ordinal}: {error}"),
+            };
+            line(&name, &says);
+        }
+    }
+    Ok(())
 }
 
 fn line(what: &str, says: &str) {

@@ -48,7 +48,7 @@ enum Command {
     /// Text from a model
     Generate(eval::GenerateArguments),
     /// What this machine has, and whether its arithmetic keeps the contract
-    Doctor,
+    Doctor(doctor::Arguments),
     /// A whole swarm on this machine: orchestrator with embedded S3, one miner a stage, one validator
     Up(up::Arguments),
     /// Make a run: text to token shards, initial weights, keys, run.toml
@@ -98,7 +98,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Train(arguments) => train::run(*arguments),
         Command::Eval(arguments) => eval::eval(arguments),
         Command::Generate(arguments) => eval::write(arguments),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Up(arguments) => up::run(arguments),
         Command::Run(RunCommand::New(arguments)) => new::run(arguments),
         Command::Data(command) => data::run(command),

@@ -152,6 +152,46 @@ mod tests {
         assert_eq!(StageMemory::of(&run, 3, 0), None);
     }
 
+    /// The full size: 27 blocks of width 2048 in three stages, 1.52 B parameters, 2 sequences of 2048 tokens a
+    /// microbatch. Open weights, residual and momentum are the host's.
+    #[test]
+    fn three_stages_of_1_5_b_fit_16_gb() {
+        let mut run = run(&[9, 9, 9]);
+        run.model = spec::Model {
+            dim: 2048,
+            heads: 16,
+            kv_heads: 16,
+            ffn: 5632,
+            vocab: 32_000,
+            context: 2048,
+            ..run.model
+        };
+        run.inner.members = 4;
+        run.boundary = spec::BoundaryCodec::Int8;
+        assert!(run.model.parameters() > 1_500_000_000);
+        let card = CudaDevice::imagined(16_000_000_000);
+        for index in 0..3 {
+            let stage = Stage::new(&run.model, index).unwrap();
+            let memory = StageMemory::fitting(&run, &stage, &card).unwrap();
+            let gb = |bytes: u64| bytes as f64 / 1e9;
+            println!(
+                "stage {index}: {} parameters, {} microbatches kept; state {:.2}, peak {:.2}, reserved {:.2}, driver {:.2} of \
+                 16 GB; host {:.2} GB",
+                memory.parameters,
+                memory.kept,
+                gb(memory.state_bytes),
+                gb(memory.peak_bytes),
+                gb(memory.reserved_bytes),
+                gb(DRIVER_BYTES),
+                gb(memory.host_bytes),
+            );
+            assert_eq!(memory.host_bytes, 12 * memory.parameters);
+            // Weights, moments, gradients and one version stashed: not two.
+            assert_eq!(memory.state_bytes, 20 * memory.parameters);
+            assert!(memory.reserved_bytes + DRIVER_BYTES < 16_000_000_000, "stage {index}: {memory:?}");
+        }
+    }
+
     #[test]
     fn a_small_card_keeps_fewer_activations_and_a_smaller_one_refuses() {
         let run = run(&[2]);

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used)] // a trial that cannot go on has failed
 
 mod crashes;
+mod devices;
 mod harness;
 mod replicas;
+#[path = "../support/mod.rs"]
+mod support;

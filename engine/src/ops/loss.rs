@@ -13,19 +13,18 @@ pub fn cross_entropy(mut logits: Tensor, targets: &[u32], loss: &mut Tensor) -> 
     let weight = (1.0 / rows as f64) as f32;
     match logits.values() {
         Slice::Host(_) => {
-            // The gradient stands where the logits stood.
             softmax::forward_in_place(vocab, targets, weight, loss.data_mut(), logits.data_mut());
-            Ok(logits)
         }
-        Slice::Cuda(device, values) => {
+        Slice::Cuda(device, _) => {
+            let device = device.clone();
             let targets = Ids::copy_of(&Device::Cuda(device.clone()), targets)?;
-            let mut gradient = Tensor::unwritten(&logits.values().device(), logits.shape())?;
-            let (targets, mut dlogits) = (targets.cuda(), gradient.cuda_mut());
-            let args = softmax::cuda::Forward { rows, vocab, logits: &values, targets: &targets, weight };
-            softmax::cuda::forward(device, &args, &mut loss.cuda_mut(), &mut dlogits)?;
-            Ok(gradient)
+            let targets = targets.cuda();
+            let args = softmax::cuda::Rows { rows, vocab, targets: &targets, weight };
+            softmax::cuda::forward_in_place(&device, &args, &mut loss.cuda_mut(), &mut logits.cuda_mut())?;
         }
     }
+    // The gradient stands where the logits stood.
+    Ok(logits)
 }
 
 /// The mean of losses, in units of 2^-32 nats; none if one is no number.
