@@ -127,6 +127,7 @@ impl Summary {
                 self.recent.clear();
                 self.phase = format!("epoch {epoch}: beginning again");
             }
+            Report::Reissued { tokens, .. } => self.tokens_lost += tokens,
             Report::Suspected { .. } | Report::Note { .. } => {}
         }
     }

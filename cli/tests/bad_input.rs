@@ -13,7 +13,6 @@ fn input_that_cannot_be_used_gets_one_sentence() {
     write("unknown.toml", b"[model]\ndimm = 8\n");
     write("typed.toml", b"[inner]\nlr = \"fast\"\n");
     write("shape.toml", b"[model]\nheads = 3\n");
-    write("many.toml", b"miners_per_stage = 2\n");
     write("broken.toml", b"[model\n");
     write("binary.txt", b"abc\xff");
     write("short.txt", b"too short");
@@ -27,9 +26,20 @@ fn input_that_cannot_be_used_gets_one_sentence() {
         &["typed.toml: inner.lr is \"fast\"", "expected a value of type float"],
     );
     place.refused(&with("shape.toml"), &["shape.toml: model.heads is 3, expected a divisor of model.dim"]);
-    place.refused(&with("many.toml"), &["many.toml: miners_per_stage is 2, expected 1"]);
-    place.refused(&with("broken.toml"), &["broken.toml: line 1"]);
     place.refused(&with("none.toml"), &["--config none.toml: cannot be read"]);
+    place.refused(
+        &[&with("c.toml")[..], &["--replicas", "0"]].concat(),
+        &["c.toml: miners_per_stage is 0, expected 1 to 256"],
+    );
+    place.refused(
+        &[&with("c.toml")[..], &["--replicas", "2", "--outer-momentum", "1"]].concat(),
+        &["outer.nesterov.momentum is 1, expected in [0, 1)"],
+    );
+    place.refused(
+        &[&with("c.toml")[..], &["--steps", "10", "--steps-per-merge", "4"]].concat(),
+        &["--steps is 10, expected a positive multiple of --steps-per-merge, which is 4"],
+    );
+    place.refused(&with("broken.toml"), &["broken.toml: line 1"]);
     place.refused(&["train", "--text", "binary.txt"], &["binary.txt: not UTF-8 text (byte 3)"]);
     place.refused(&["train", "--text", "short.txt"], &["9 bytes of text in 1 files, expected at least"]);
     place.refused(&["train", "--resume", "none"], &["none/run.toml: cannot be read"]);

@@ -60,6 +60,22 @@ fn every_simd_path(place: &Place, source: &[&str], said: &str) {
 }
 
 /// The bytes of every file below a folder.
+#[test]
+fn replicas_stop_and_go_on_to_the_same_merged_weights() {
+    let place = Place::new(TINY);
+    let more = ["--replicas", "2", "--steps", "6", "--steps-per-merge", "3", "--outer-momentum", "0.5"];
+    let through = place.train("a", &more);
+    let stopped = place.train("b", &[&more[..], &["--stop-at", "4"]].concat());
+    assert_eq!(place.resume(&stopped, &[]).0, 0);
+    let end = manifest(&through, 6);
+    assert_eq!(end, manifest(&stopped, 6));
+    let weights: Vec<_> = end["stages"].as_array().unwrap().iter().map(|stage| &stage["weights"]).collect();
+    assert_eq!(weights.len(), 4, "two stages of two replicas");
+    assert_eq!(weights[..2], weights[2..], "both have the merged weights");
+    let alone = place.train("c", &["--steps", "6"]);
+    assert_ne!(manifest(&alone, 6)["stages"][0]["weights"], *weights[0]);
+}
+
 fn files(folder: &Path) -> Vec<Vec<u8>> {
     let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
     let inside =

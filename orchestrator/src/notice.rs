@@ -76,6 +76,11 @@ fn sentence_of(report: &Report) -> Option<String> {
         Report::Rewound { epoch, steps, tokens, why } => {
             format!("epoch {epoch} begins again, {steps} steps and {tokens} tokens are lost: {why}")
         }
+        Report::Reissued { epoch, stage, from, to, microbatches, tokens, why } => format!(
+            "{microbatches} microbatches of {} (stage {stage}) go to {}, {tokens} tokens that it had folded in epoch {epoch} are lost: {why}",
+            from.short(),
+            to.short()
+        ),
         Report::Loss { .. } | Report::Stepped { .. } => return None,
         Report::Committed { epoch, manifest, nats } => {
             format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())

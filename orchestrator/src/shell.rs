@@ -21,6 +21,9 @@ use wire::{Ask, Frame, Grant, Machine, Message, Verb};
 const OBJECTS: &str = "objects";
 /// How long a presigned request holds.
 const GRANT_VALID: Duration = Duration::from_secs(300);
+/// Silence after which a node counts as lost: a dead miner's work must be elsewhere within 2 s. One that lives calls
+/// again and goes on.
+const LOST_AFTER: Duration = Duration::from_millis(1400);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -150,7 +153,8 @@ pub async fn run(
     let store = open_store(options.store, objects, &run)
         .await
         .map_err(|source| OrchestratorError::Store { endpoint: endpoint.clone(), source })?;
-    let hub = Arc::new(Hub::listen(options.listen, &key, transport::Config::default())?);
+    let liveness = transport::Config { lost_after: LOST_AFTER, ..transport::Config::default() };
+    let hub = Arc::new(Hub::listen(options.listen, &key, liveness)?);
     let address = hub.local_addr();
     let invitation = Invitation {
         host: options.advertise.unwrap_or_else(|| address.ip().to_string()),

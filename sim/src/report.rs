@@ -4,6 +4,7 @@ use crate::Options;
 use orchestrator_core::Ending;
 use serde::Serialize;
 use spec::{Digest, NodeId};
+use std::collections::BTreeMap;
 use std::fmt;
 use wire::Finding;
 
@@ -30,6 +31,12 @@ pub struct Report {
     pub commits: u32,
     /// What replays found, by whose work.
     pub findings: Vec<(NodeId, Finding)>,
+    /// When nodes were killed for the last time, in virtual microseconds.
+    pub killed_us: BTreeMap<NodeId, u64>,
+    /// How lost miners' work went to others.
+    pub reissues: Vec<Reissue>,
+    /// How often an epoch began again.
+    pub rewinds: u32,
     /// Whom the orchestrator kept evidence against.
     pub convicted: Vec<NodeId>,
     /// The miners whose output was perturbed.
@@ -40,6 +47,17 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// Every event and effect as text, if it was asked for.
     pub log: String,
+}
+
+/// A lost miner's work given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Reissue {
+    /// How long after it was killed, in virtual microseconds; `None` where it lives and was lost from sight.
+    pub after_us: Option<u64>,
+    /// Microbatches in work.
+    pub microbatches: u64,
+    /// Tokens that it had folded and nobody folds again.
+    pub tokens: u64,
 }
 
 /// What a checker objects to.

@@ -66,6 +66,16 @@ fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
 }
 
 #[test]
+fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
+    for miners in [2, 3] {
+        let options = Options { miners, ..SHORT };
+        passes("churn", 0..60, &options);
+        passes("turmoil", 0..60, &options);
+        passes("flaky", 0..60, &options);
+    }
+}
+
+#[test]
 fn a_wrong_token_is_turned_away() {
     passes("bad_token", 0..10, &SHORT);
 }
@@ -99,7 +109,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token"
+        "no scenario \"honset\": there are honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
@@ -118,8 +128,8 @@ fn said(report: Report) -> Entry {
 }
 
 fn assigned(epoch: u32, microbatch: u64) -> Entry {
-    let slot = Slot { miner: NodeId([1; 32]), step: 0, position: 0 };
-    let assignment = Assignment { id: microbatch, attempt: 0, epoch, microbatch, route: vec![slot; 2] };
+    let slot = Slot { miner: NodeId([1; 32]), step: 0, position: 0, members: 1, attempt: 0, settled: 0 };
+    let assignment = Assignment { id: microbatch, epoch, microbatch, route: vec![slot; 2] };
     let message = Message::Assign(assignment);
     effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: NodeId([1; 32]), message }))
 }

@@ -12,6 +12,9 @@ use toml::{Table, Value};
 /// Keys whose value may be a word or a table, so that their inside is left to `spec`.
 const CHOICES: [&str; 3] = ["outer", "admission", "data.tokenizer"];
 
+/// The outer step of several replicas that are told no other: the merged change as it is.
+pub const OUTER: Outer = Outer::Nesterov { lr: 1.0, momentum: 0.0, bits: 8 };
+
 /// A configuration over the default, still without its text.
 pub struct Config {
     given: Table,
@@ -44,12 +47,6 @@ impl Config {
 
     /// Checks a run made of this.
     pub fn check(&self, run: &Run) -> Result<()> {
-        if run.miners_per_stage != 1 {
-            let (file, found) = (&self.name, run.miners_per_stage);
-            return Err(Failure::input(format!(
-                "{file}: miners_per_stage is {found}, expected 1: one process trains one replica of every stage; several make a swarm, see `iota run new`"
-            )));
-        }
         run.check().map_err(|e| match e {
             SpecError::Value { key, found, expected } => {
                 Failure::input(format!("{}: {key} is {found}, expected {expected}", self.name))

@@ -176,7 +176,7 @@ impl TrainFolder {
             )));
         }
         let mut checkpoint = manifest.checkpoint();
-        for name in Checkpoint::names(&checkpoint.stages) {
+        for name in Checkpoint::names(&checkpoint.stages, self.run.model.stage_count()) {
             // One that is missing is named by whoever resumes.
             if let Ok(bytes) = std::fs::read(path.join(&name)) {
                 checkpoint.files.push(CheckpointFile { name, bytes });

@@ -17,11 +17,11 @@ use engine::cost::StageCost;
 use engine::data::{TextTokenizer, TokenShard};
 use engine::generate::{Sampling, generate};
 use engine::train::{TrainError, Trainer};
-use engine::{Device, DeviceError, WorkError};
+use engine::{Device, WorkError};
 use folder::TrainFolder;
 use kernels::SimdPath;
 use metrics::Metrics;
-use spec::Run;
+use spec::{Outer, Run};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,19 @@ pub struct Arguments {
     /// Cut the model into this many stages
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     stages: Option<u32>,
-    /// Length of the run in steps [default: 400]
+    /// Train this many replicas of every stage, each on its own microbatches, merged after every epoch
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    replicas: Option<u16>,
+    /// Steps of each replica between two merges; the run has as many epochs as that gives
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    steps_per_merge: Option<u32>,
+    /// Rate of the outer step, which a merge ends with [default: 1]
+    #[arg(long, value_name = "RATE", conflicts_with = "resume", allow_negative_numbers = true)]
+    outer_lr: Option<f32>,
+    /// Nesterov momentum of the outer step [default: 0]
+    #[arg(long, value_name = "SHARE", conflicts_with = "resume", allow_negative_numbers = true)]
+    outer_momentum: Option<f32>,
+    /// Length of the run in steps of each replica [default: 400]
     #[arg(long, value_name = "N", conflicts_with_all = ["resume", "minutes"])]
     steps: Option<u32>,
     /// Length of the run in minutes on this machine, instead of in steps
@@ -90,13 +102,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let run = folder.run().clone();
     eprintln!(
-        "run {} in {}: Llama of {} parameters in {} stages, {} steps of {} tokens on {} threads",
+        "run {} in {}: Llama of {} parameters in {} stages of {} replicas, {} steps of {} tokens in {} epochs on {} threads",
         run.id().short(),
         folder.root().display(),
         run.model.parameters(),
         run.model.stage_count(),
+        run.miners_per_stage,
         run.total_steps(),
-        run.microbatch_tokens() * u64::from(run.inner.members),
+        run.microbatch_tokens() * u64::from(run.inner.members) * u64::from(run.miners_per_stage),
+        run.epoch.count,
         rayon::current_num_threads(),
     );
     let held_out = HeldOut { shard: folder.shard(run.data.validation)?, tokenizer: folder.tokenizer()? };
@@ -135,9 +149,13 @@ fn begin(arguments: &Arguments, device: &Device) -> Result<(TrainFolder, Trainer
     if let Some(seed) = arguments.seed {
         run.seed = seed;
     }
+    if let Some(replicas) = arguments.replicas {
+        run.miners_per_stage = replicas;
+    }
+    set_outer(&mut run, arguments);
     config.check(&run)?;
     if let Some(steps) = steps_of(arguments, &config, &run, &shards, device)? {
-        set_length(&mut run, &config, steps)?;
+        set_length(&mut run, &config, steps, arguments.steps_per_merge)?;
     }
     config.check(&run)?;
     let trainer = trainer(&run, &shards, device)?;
@@ -162,7 +180,8 @@ fn steps_of(
     }
     let Some(minutes) = arguments.minutes else {
         // The default's, or the file's.
-        return Ok((!config.sets("epoch", "steps")).then(|| run.epoch.steps * run.epoch.count));
+        let chosen = config.sets("epoch", "steps") && arguments.steps_per_merge.is_none();
+        return Ok((!chosen).then(|| run.epoch.steps * run.epoch.count));
     };
     if !(minutes.is_finite() && minutes > 0.0) {
         return Err(Failure::input(format!("--minutes is {minutes}, expected a positive number")));
@@ -175,20 +194,40 @@ fn steps_of(
         steps += 1;
     }
     let seconds_per_step = begin.elapsed().as_secs_f64() / f64::from(steps.max(1));
-    Ok(Some((minutes * 60.0 / seconds_per_step).clamp(1.0, 1e9) as u32))
+    let steps = (minutes * 60.0 / seconds_per_step).clamp(1.0, 1e9) as u32;
+    // Whole epochs.
+    let epoch = arguments.steps_per_merge.unwrap_or(1).max(1);
+    Ok(Some((steps / epoch).max(1) * epoch))
 }
 
 fn trainer(run: &Run, shards: &Shards, device: &Device) -> Result<Trainer> {
     Trainer::new(run, shards.train()?).and_then(|trainer| trainer.to_device(device)).map_err(|e| failed(&e))
 }
 
-fn set_length(run: &mut Run, config: &Config, steps: u32) -> Result<()> {
-    let count = run.epoch.count;
-    if steps == 0 || !steps.is_multiple_of(count) {
+/// The outer step as the options say it, over what the configuration says.
+fn set_outer(run: &mut Run, arguments: &Arguments) {
+    let options = [arguments.outer_lr, arguments.outer_momentum];
+    if run.outer == Outer::None && (run.miners_per_stage > 1 || options.iter().any(Option::is_some)) {
+        run.outer = config::OUTER;
+    }
+    if let Outer::Nesterov { lr, momentum, .. } = &mut run.outer {
+        *lr = arguments.outer_lr.unwrap_or(*lr);
+        *momentum = arguments.outer_momentum.unwrap_or(*momentum);
+    }
+}
+
+/// `steps` inner steps of each replica, in epochs of `steps_per_merge`, else in as many epochs as before.
+fn set_length(run: &mut Run, config: &Config, steps: u32, steps_per_merge: Option<u32>) -> Result<()> {
+    let (count, named, divisor) = match steps_per_merge {
+        Some(epoch) => (steps.checked_div(epoch).unwrap_or(0), "--steps-per-merge", epoch),
+        None => (run.epoch.count, "epoch.count", run.epoch.count),
+    };
+    if steps == 0 || divisor == 0 || !steps.is_multiple_of(divisor) {
         return Err(Failure::input(format!(
-            "--steps is {steps}, expected a positive multiple of epoch.count, which is {count}"
+            "--steps is {steps}, expected a positive multiple of {named}, which is {divisor}"
         )));
     }
+    run.epoch.count = count;
     run.epoch.steps = steps / count;
     if !config.sets("inner", "warmup_steps") {
         run.inner.warmup_steps = (steps / 20).clamp(1, 100);
@@ -271,7 +310,7 @@ fn flops_per_step(run: &Run) -> f64 {
         .filter_map(|stage| StageCost::of(run, stage))
         .map(|cost| cost.forward_flops + cost.backward_flops)
         .sum();
-    microbatch as f64 * f64::from(run.inner.members)
+    microbatch as f64 * f64::from(run.inner.members) * f64::from(run.miners_per_stage)
 }
 
 /// Judges the model by held-out text, and writes it down.
@@ -339,9 +378,7 @@ fn watch_interrupt() -> Result<Arc<AtomicBool>> {
 
 fn failed(error: &TrainError) -> Failure {
     match error {
-        TrainError::Device(DeviceError::Lost { .. }) | TrainError::Work(WorkError::Device(_)) => {
-            Failure::run(error.to_string())
-        }
+        TrainError::Work(WorkError::Device(_)) => Failure::run(error.to_string()),
         _ => Failure::input(error.to_string()),
     }
 }

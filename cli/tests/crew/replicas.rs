@@ -2,7 +2,7 @@
 
 use crate::harness::{Crew, new_run};
 use engine::data::TokenShard;
-use engine::train::Replicas;
+use engine::train::Trainer;
 use orchestrator::RunFolder;
 use std::path::Path;
 use wire::{Manifest, ObjectRef, Signed, StageRecord};
@@ -40,27 +40,29 @@ pub fn in_one_process(folder: &Path) -> Vec<String> {
     let (run, mut before) = (folder.run().unwrap(), folder.manifest().unwrap());
     let key = |name: &str| transport::identity::load(&folder.key_path(name)).unwrap();
     let shard = std::fs::read(folder.path(&format!("objects/{}", run.data.train))).unwrap();
-    let mut replicas = Replicas::new(&run, TokenShard::from_bytes(shard).unwrap()).unwrap();
-    let mut manifests = vec![];
-    while let Some(report) = replicas.epoch().unwrap() {
-        let stages = report.stages.iter().enumerate().map(|(stage, record)| {
-            let bytes = replicas.lanes()[0][stage].weights_bytes().unwrap();
-            assert_eq!(ObjectRef::of(&bytes).digest, record.weights);
-            let lanes = 0..usize::from(run.miners_per_stage);
-            let seat = |lane| key(&format!("miner-{}", lane * report.stages.len() + stage)).id();
-            let mut miners: Vec<_> = lanes.map(seat).collect();
+    let mut trainer = Trainer::new(&run, TokenShard::from_bytes(shard).unwrap()).unwrap();
+    let (mut manifests, mut loss_sum) = (vec![], 0);
+    let lanes = usize::from(run.miners_per_stage);
+    let microbatches = lanes as i128 * i128::from(run.inner.members) * i128::from(run.epoch.steps);
+    while let Some(report) = trainer.step().unwrap() {
+        loss_sum += report.loss_sum_q32;
+        if !report.merged {
+            continue;
+        }
+        let count = run.model.stage_count();
+        let stages = trainer.stages().into_iter().enumerate().map(|(stage, state)| {
+            let seat = |lane| key(&format!("miner-{}", lane * count + stage)).id();
+            let mut miners: Vec<_> = (0..lanes).map(seat).collect();
             miners.sort_unstable();
-            let momentum =
-                replicas.lanes()[0][stage].momentum_bytes().unwrap().map(|bytes| ObjectRef::of(&bytes));
-            assert_eq!(momentum.map(|momentum| momentum.digest), Some(record.momentum));
-            StageRecord { weights: ObjectRef::of(&bytes), momentum, miners }
+            let momentum = state.momentum_bytes().unwrap().map(|bytes| ObjectRef::of(&bytes));
+            StageRecord { weights: ObjectRef::of(&state.weights_bytes().unwrap()), momentum, miners }
         });
         let body = Manifest {
             run: run.id(),
             epoch: report.epoch + 1,
             previous: before.digest(),
             stages: stages.collect(),
-            loss_q32: Some(report.loss_q32),
+            loss_q32: Some((std::mem::take(&mut loss_sum) / microbatches) as i64),
         };
         before = Signed::new(body, &key("orchestrator"));
         manifests.push(ObjectRef::of(&wire::to_bytes(&before)).digest.to_string());

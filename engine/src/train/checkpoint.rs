@@ -10,13 +10,16 @@ use spec::{Digest, Run};
 /// |---|---|
 /// | `state-<stage>.safetensors` | weights, moments, step count; with an outer optimizer also residual and momentum |
 /// | `anchor-<stage>.safetensors` | weights at the last merge: only with an outer optimizer, within an epoch |
+///
+/// Further lanes of a run with several miners a stage have files of their own, `state-<stage>-lane-<lane>.safetensors`
+/// and so on, lane 1 first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The run's id.
     pub run: Digest,
     /// How far it is.
     pub progress: Progress,
-    /// What the files must be, one record a stage, head first.
+    /// What the files must be, one record a stage, head first, lane after lane.
     pub stages: Vec<StageRecord>,
     /// The files.
     pub files: Vec<CheckpointFile>,
@@ -94,59 +97,77 @@ pub enum RecordError {
 }
 
 impl Checkpoint {
-    /// Name of the state file of `stage`.
-    pub fn state_name(stage: usize) -> String {
-        format!("state-{stage}.safetensors")
+    /// Name of the state file of a stage.
+    pub fn state_name(lane: usize, stage: usize) -> String {
+        name("state", lane, stage)
     }
 
-    /// Name of the file of the weights of `stage` at the last merge.
-    pub fn anchor_name(stage: usize) -> String {
-        format!("anchor-{stage}.safetensors")
+    /// Name of the file of the weights of a stage at the last merge.
+    pub fn anchor_name(lane: usize, stage: usize) -> String {
+        name("anchor", lane, stage)
     }
 
-    /// The names of the files that stages with these records need.
-    pub fn names(stages: &[StageRecord]) -> Vec<String> {
-        let of_stage = |(stage, record): (usize, &StageRecord)| {
-            [Some(Self::state_name(stage)), record.needs_anchor().then(|| Self::anchor_name(stage))]
+    /// The names of the files that a checkpoint with these records needs, of a run with so many stages.
+    pub fn names(records: &[StageRecord], stage_count: usize) -> Vec<String> {
+        let of_record = |(number, record): (usize, &StageRecord)| {
+            let (lane, stage) = (number / stage_count.max(1), number % stage_count.max(1));
+            [
+                Some(Self::state_name(lane, stage)),
+                record.needs_anchor().then(|| Self::anchor_name(lane, stage)),
+            ]
         };
-        stages.iter().enumerate().flat_map(of_stage).flatten().collect()
+        records.iter().enumerate().flat_map(of_record).flatten().collect()
     }
 
-    pub(super) fn of(run: &Run, stages: &[StageState], progress: Progress) -> Result<Self, TrainError> {
+    pub(super) fn of(run: &Run, lanes: &[Vec<StageState>], progress: Progress) -> Result<Self, TrainError> {
         let (mut records, mut files) = (Vec::new(), Vec::new());
-        for (stage, state) in stages.iter().enumerate() {
-            let bytes = state.state_bytes()?;
-            let record = StageRecord {
-                state: Digest::of(&bytes),
-                weights: state.weights_digest()?,
-                momentum: state.momentum_digest()?,
-                anchor: state.anchor(),
-            };
-            files.push(CheckpointFile { name: Self::state_name(stage), bytes });
-            if let Some(bytes) = state.anchor_bytes()?.filter(|_| record.needs_anchor()) {
-                files.push(CheckpointFile { name: Self::anchor_name(stage), bytes });
+        for (lane, stages) in lanes.iter().enumerate() {
+            for (stage, state) in stages.iter().enumerate() {
+                let bytes = state.state_bytes()?;
+                let record = StageRecord {
+                    state: Digest::of(&bytes),
+                    weights: state.weights_digest()?,
+                    momentum: state.momentum_digest()?,
+                    anchor: state.anchor(),
+                };
+                files.push(CheckpointFile { name: Self::state_name(lane, stage), bytes });
+                if let Some(bytes) = state.anchor_bytes()?.filter(|_| record.needs_anchor()) {
+                    files.push(CheckpointFile { name: Self::anchor_name(lane, stage), bytes });
+                }
+                records.push(record);
             }
-            records.push(record);
         }
         Ok(Self { run: run.id(), progress, stages: records, files })
     }
 
-    /// Every file against its record, and every state against the run.
+    /// Every file against its record, and every state against the run; the first lane's stages.
     ///
     /// # Errors
     /// The first thing that is not as it should be, by name.
     pub fn read_stages(&self, run: &Run) -> Result<Vec<StageState>, TrainError> {
+        Ok(self.read_lanes(run)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// Every file against its record, and every state against the run; the stages of every lane.
+    ///
+    /// # Errors
+    /// The first thing that is not as it should be, by name.
+    pub fn read_lanes(&self, run: &Run) -> Result<Vec<Vec<StageState>>, TrainError> {
         self.check(run)?;
-        let mut stages = Vec::new();
-        for (stage, record) in self.stages.iter().enumerate() {
-            let bytes = self.file(Self::state_name(stage), record.state)?;
-            let mut state = StageState::from_state(run, stage, bytes)?;
-            if state.anchor_is_missing() {
-                state.restore_anchor(self.file(Self::anchor_name(stage), record.anchor)?)?;
+        let mut lanes = Vec::new();
+        for (lane, records) in self.stages.chunks(run.model.stage_count()).enumerate() {
+            let mut stages = Vec::new();
+            for (stage, record) in records.iter().enumerate() {
+                let bytes = self.file(Self::state_name(lane, stage), record.state)?;
+                let mut state = StageState::from_state(run, stage, bytes)?;
+                if state.anchor_is_missing() {
+                    state.restore_anchor(self.file(Self::anchor_name(lane, stage), record.anchor)?)?;
+                }
+                stages.push(state);
             }
-            stages.push(state);
+            lanes.push(stages);
         }
-        Ok(stages)
+        Ok(lanes)
     }
 
     fn check(&self, run: &Run) -> Result<(), RecordError> {
@@ -154,7 +175,8 @@ impl Checkpoint {
         if expected != found {
             return Err(RecordError::OtherRun { expected, found });
         }
-        let (expected, found) = (run.model.stage_count(), self.stages.len());
+        let lanes = usize::from(run.miners_per_stage);
+        let (expected, found) = (lanes * run.model.stage_count(), self.stages.len());
         if expected != found {
             return Err(RecordError::Stages { expected, found });
         }
@@ -182,5 +204,12 @@ impl StageRecord {
     /// Whether the weights of the last merge are other than the state's: a file of their own then.
     fn needs_anchor(&self) -> bool {
         self.anchor != self.weights && self.momentum != Digest::default()
+    }
+}
+
+fn name(what: &str, lane: usize, stage: usize) -> String {
+    match lane {
+        0 => format!("{what}-{stage}.safetensors"),
+        lane => format!("{what}-{stage}-lane-{lane}.safetensors"),
     }
 }

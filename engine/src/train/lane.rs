@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use crate::data::TokenShard;
+use crate::ops;
 use crate::state::StageState;
 use crate::work::{Done, perform};
 use spec::{Member, Operation, Outcome};
@@ -30,6 +31,16 @@ impl Lane<'_> {
     /// An operation without inputs, in every stage.
     pub fn everywhere(&mut self, operation: &Operation) -> Result<(), TrainError> {
         (0..self.stages.len()).try_for_each(|stage| self.perform(stage, operation, None).map(drop))
+    }
+
+    /// Of what is folded, over all stages; for people, no step depends on it.
+    pub fn gradient_norm(&self) -> Result<f64, TrainError> {
+        let mut sum = 0.0;
+        for state in &*self.stages {
+            let squares = ops::squares(state.stage.layout(), state.flight.gradients.all())?;
+            sum += squares.iter().sum::<f64>();
+        }
+        Ok(sum.sqrt())
     }
 
     fn perform(

@@ -1,32 +1,30 @@
-//! A run in one process: every stage of the cut, driven through the same [`perform`] that a swarm is driven through.
+//! A run in one process: every stage of the cut, as often as the run has miners a stage, driven through the same
+//! [`perform`] that a swarm is driven through. A replica of every stage is a lane.
 //!
 //! ```text
-//! epoch e, step s:   for position p = 0 .. members:  microbatch s * members + p:
+//! epoch e, step s:   for lane l = 0 .. lanes, position p = 0 .. members:  microbatch (s * members + p) * lanes + l:
 //!                        forward   head -> tail, payloads through the boundary codec
 //!                        backward  tail -> head, payloads through the boundary codec
-//!                    step, in every stage
-//! end of the epoch:  outer = nesterov: scale, encode, reduce (of the one contribution), apply, in every stage
+//!                    step, in every stage of the lane
+//! end of the epoch:  outer = nesterov: scale, encode, reduce (of every lane's contribution), apply, in every stage
 //!                    outer = none:     apply, in every stage
 //! ```
 //!
-//! A miner forwards several members before it folds the first, because it waits for its neighbours. Weights stand still
+//! That is what a swarm computes, to the bit, as long as its assignment stands. A miner forwards several members before it folds the first, because it waits for its neighbours. Weights stand still
 //! within a step and gradients are folded in ascending position either way, so the operations commute and weights,
-//! moments and every digest are those of the swarm with one miner a stage. Here one microbatch is in flight at a time.
+//! moments and every digest are those of the swarm. Here one microbatch is in flight at a time.
 //!
 //! There is no clock and no file: who drives a [`Trainer`] hands in run, shard and checkpoints as bytes, and decides
 //! when to stop. What a checkpoint holds, and that resuming from it is exact, is in [`Checkpoint`].
 
 mod checkpoint;
 mod lane;
-mod replicas;
-
-pub use replicas::{EpochReport, Replicas};
+mod merge;
 
 pub use checkpoint::{Checkpoint, CheckpointFile, RecordError, StageRecord};
 
 use crate::checkpoint::CheckpointError;
 use crate::data::TokenShard;
-use crate::ops;
 use crate::optim::learning_rate;
 use crate::state::StageState;
 use crate::work::WorkError;
@@ -60,13 +58,15 @@ pub struct StepReport {
     pub step: u32,
     /// Inner steps done since the run began, this one included.
     pub steps_done: u64,
-    /// Mean loss over its members, in units of 2^-32 nats per token.
+    /// Mean loss over the members of all lanes, in units of 2^-32 nats per token.
     pub loss_q32: i64,
+    /// Sum of these losses, in the same units: what an epoch's exact mean is made of.
+    pub loss_sum_q32: i128,
     /// Learning rate.
     pub lr: f32,
-    /// Norm of the mean gradient over all stages, before the clip.
+    /// Norm of the mean gradient over all stages, before the clip; the mean over the lanes.
     pub gradient_norm: f64,
-    /// Tokens read.
+    /// Tokens read, by all lanes.
     pub tokens: u64,
     /// The step was the epoch's last, and the epoch is merged.
     pub merged: bool,
@@ -118,7 +118,8 @@ pub enum TrainError {
 pub struct Trainer {
     run: Run,
     shard: TokenShard,
-    stages: Vec<StageState>,
+    /// By lane and stage.
+    lanes: Vec<Vec<StageState>>,
     progress: Progress,
     broken_off: bool,
 }
@@ -129,10 +130,9 @@ impl Trainer {
     /// # Errors
     /// Another shard than the run's.
     pub fn new(run: &Run, shard: TokenShard) -> Result<Self, TrainError> {
-        let stages = (0..run.model.stage_count())
-            .map(|stage| StageState::initial(run, stage))
-            .collect::<Result<_, _>>()?;
-        Self::with(run, shard, stages, Progress { epoch: 0, step: 0 })
+        let lane = |_| (0..run.model.stage_count()).map(|stage| StageState::initial(run, stage)).collect();
+        let lanes = (0..run.miners_per_stage).map(lane).collect::<Result<_, _>>()?;
+        Self::with(run, shard, lanes, Progress { epoch: 0, step: 0 })
     }
 
     /// The run as it stood when `checkpoint` was taken: what follows is, to the bit, what followed there.
@@ -141,8 +141,8 @@ impl Trainer {
     /// Another shard than the run's, or a checkpoint that is incomplete, damaged or of another run; the error names the
     /// file, what it should be, and what it is.
     pub fn resume(run: &Run, shard: TokenShard, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
-        let stages = checkpoint.read_stages(run)?;
-        Self::with(run, shard, stages, checkpoint.progress)
+        let lanes = checkpoint.read_lanes(run)?;
+        Self::with(run, shard, lanes, checkpoint.progress)
     }
 
     /// The run.
@@ -155,8 +155,9 @@ impl Trainer {
     /// # Errors
     /// The device has no memory left, or is lost.
     pub fn to_device(mut self, device: &Device) -> Result<Self, TrainError> {
-        let stages = self.stages.into_iter().map(|state| state.to_device(device));
-        self.stages = stages.collect::<Result<_, _>>()?;
+        let move_lane =
+            |lane: Vec<StageState>| lane.into_iter().map(|state| state.to_device(device)).collect();
+        self.lanes = self.lanes.into_iter().map(move_lane).collect::<Result<_, DeviceError>>()?;
         Ok(self)
     }
 
@@ -170,9 +171,15 @@ impl Trainer {
         self.progress.epoch >= self.run.epoch.count
     }
 
-    /// All stages, head first: what [`crate::evaluate`] takes.
+    /// All stages of the first lane, head first: what [`crate::evaluate`] takes. After a merge, and only then, every
+    /// lane has their weights.
     pub fn stages(&self) -> Vec<&StageState> {
-        self.stages.iter().collect()
+        self.lanes.first().into_iter().flatten().collect()
+    }
+
+    /// The stages of every lane, head first.
+    pub fn lanes(&self) -> &[Vec<StageState>] {
+        &self.lanes
     }
 
     /// The state between two steps, as files.
@@ -180,7 +187,7 @@ impl Trainer {
     /// # Errors
     /// The device is lost.
     pub fn checkpoint(&self) -> Result<Checkpoint, TrainError> {
-        Checkpoint::of(&self.run, &self.stages, self.progress)
+        Checkpoint::of(&self.run, &self.lanes, self.progress)
     }
 
     /// The next inner step, and the merge if it ends an epoch; `None` once the run is complete.
@@ -202,60 +209,56 @@ impl Trainer {
     fn with(
         run: &Run,
         shard: TokenShard,
-        stages: Vec<StageState>,
+        lanes: Vec<Vec<StageState>>,
         progress: Progress,
     ) -> Result<Self, TrainError> {
         let (expected, found) = (run.data.train, shard.digest());
         if expected != found {
             return Err(TrainError::WrongShard { expected, found });
         }
-        Ok(Self { run: run.clone(), shard, stages, progress, broken_off: false })
+        Ok(Self { run: run.clone(), shard, lanes, progress, broken_off: false })
     }
 
     fn inner_step(&mut self) -> Result<StepReport, TrainError> {
         let Progress { epoch, step } = self.progress;
-        let count = self.run.inner.members;
-        let mut members = Vec::new();
-        let mut loss_sum = 0;
-        let mut lane = Lane { stages: &mut self.stages, shard: &self.shard, epoch };
-        for position in 0..count {
-            let microbatch = u64::from(step) * u64::from(count) + u64::from(position);
-            let member = Member { assignment: microbatch, attempt: 0, step, position, microbatch };
-            loss_sum += i128::from(lane.member(member)?);
-            members.push(member);
+        let (members, lanes) = (u64::from(self.run.inner.members), self.lanes.len() as u64);
+        let (mut loss_sum_q32, mut norms) = (0, 0.0);
+        for (number, stages) in (0..).zip(&mut self.lanes) {
+            let mut lane = Lane { stages, shard: &self.shard, epoch };
+            let mut folded = Vec::new();
+            for position in 0..self.run.inner.members {
+                let turn = u64::from(step) * members + u64::from(position);
+                let microbatch = turn * lanes + number;
+                let member = Member { assignment: microbatch, attempt: 0, step, position, microbatch };
+                loss_sum_q32 += i128::from(lane.member(member)?);
+                folded.push(member);
+            }
+            norms += lane.gradient_norm()? / members as f64;
+            lane.everywhere(&Operation::Step { step, members: folded })?;
         }
-        let gradient_norm = self.gradient_norm()?;
-        let mut lane = Lane { stages: &mut self.stages, shard: &self.shard, epoch };
-        lane.everywhere(&Operation::Step { step, members })?;
         let merged = step + 1 == self.run.epoch.steps;
         if merged {
-            for (stage, state) in self.stages.iter_mut().enumerate() {
-                replicas::merge(&mut [state], stage, epoch)?;
+            for stage in 0..self.run.model.stage_count() {
+                let mut replicas: Vec<&mut StageState> =
+                    self.lanes.iter_mut().map(|stages| &mut stages[stage]).collect();
+                merge::merge(&mut replicas, stage, epoch)?;
             }
         }
         self.progress =
             if merged { Progress { epoch: epoch + 1, step: 0 } } else { Progress { epoch, step: step + 1 } };
+        let microbatches = members * lanes;
         Ok(StepReport {
             epoch,
             step,
             steps_done: self.progress.steps(&self.run),
             // A mean of i64 values is one.
-            loss_q32: (loss_sum / i128::from(count)) as i64,
+            loss_q32: (loss_sum_q32 / i128::from(microbatches)) as i64,
+            loss_sum_q32,
             lr: learning_rate(&self.run, epoch, step),
-            gradient_norm,
-            tokens: self.run.microbatch_tokens() * u64::from(count),
+            gradient_norm: norms / lanes as f64,
+            tokens: self.run.microbatch_tokens() * microbatches,
             merged,
         })
-    }
-
-    /// Of what is folded, over all stages; for people, no step depends on it.
-    fn gradient_norm(&self) -> Result<f64, TrainError> {
-        let mut sum = 0.0;
-        for state in &self.stages {
-            let squares = ops::squares(state.stage.layout(), state.flight.gradients.all())?;
-            sum += squares.iter().sum::<f64>();
-        }
-        Ok(sum.sqrt() / f64::from(self.run.inner.members))
     }
 }
 

@@ -22,6 +22,13 @@ fn runs() -> Vec<Run> {
     vec![coded, plain, run(&[1, 2])]
 }
 
+/// The same, and one of two replicas.
+fn runs_of_any_width() -> Vec<Run> {
+    let mut runs = runs();
+    runs.push(Run { miners_per_stage: 2, ..run(&[1, 2]) });
+    runs
+}
+
 #[test]
 fn the_weights_are_those_of_a_swarm() {
     for run in runs() {
@@ -53,7 +60,7 @@ fn the_weights_are_those_of_a_swarm() {
 
 #[test]
 fn a_resumed_run_is_the_same_to_the_bit() {
-    for run in runs() {
+    for run in runs_of_any_width() {
         let mut through = Trainer::new(&run, shard()).unwrap();
         let expected = advance(&mut through, 10);
         // Within an epoch (of 4 steps), and on the border of two.
@@ -113,7 +120,7 @@ fn what_is_not_a_checkpoint_of_this_run_is_named() {
     };
     assert_eq!(refusal(&run, &good), "");
     assert_eq!(
-        Checkpoint::names(&good.stages),
+        Checkpoint::names(&good.stages, 2),
         [0, 1].map(|i| [format!("state-{i}.safetensors"), format!("anchor-{i}.safetensors")]).concat()
     );
 
@@ -126,7 +133,7 @@ fn what_is_not_a_checkpoint_of_this_run_is_named() {
     let mut beyond = good.clone();
     beyond.progress = Progress { epoch: 3, step: 4 };
     assert!(refusal(&run, &beyond).contains("epoch 3, step 4, beyond the run's 10 epochs of 4 steps"));
-    for name in Checkpoint::names(&good.stages) {
+    for name in Checkpoint::names(&good.stages, 2) {
         let mut lacking = good.clone();
         lacking.files.retain(|file| file.name != name);
         assert!(refusal(&run, &lacking).contains(&format!("lacks {name}")), "{name}");
@@ -141,7 +148,7 @@ fn what_is_not_a_checkpoint_of_this_run_is_named() {
 fn a_value_that_is_not_finite_stops_the_run_in_one_sentence() {
     let run = run(&[1, 1]);
     let mut trainer = Trainer::new(&run, shard()).unwrap();
-    trainer.stages[1].weights_mut().fill(f32::MAX);
+    trainer.lanes[0][1].weights_mut().fill(f32::MAX);
     let said = trainer.step().unwrap_err().to_string();
     assert!(said.starts_with("forward of assignment 0") && said.contains("in stage 1, epoch 0"), "{said}");
     assert!(matches!(trainer.step(), Err(TrainError::BrokenOff)));
@@ -164,34 +171,29 @@ proptest! {
 }
 
 #[test]
-fn one_replica_is_the_plain_run_and_two_agree_after_every_merge() {
-    let run = run(&[1, 2]);
-    let mut trainer = Trainer::new(&run, shard()).unwrap();
-    let mut alone = Replicas::new(&run, shard()).unwrap();
+fn two_replicas_agree_after_every_merge_and_read_different_text() {
+    let alone = run(&[1, 2]);
+    let both = Run { miners_per_stage: 2, ..alone.clone() };
+    let (mut alone, mut both) =
+        (Trainer::new(&alone, shard()).unwrap(), Trainer::new(&both, shard()).unwrap());
     for _ in 0..2 {
-        let losses: Vec<i64> = advance(&mut trainer, 4).iter().map(|report| report.loss_q32).collect();
-        let report = alone.epoch().unwrap().unwrap();
-        assert_eq!(report.stages, records(&trainer));
-        // Means of means, each rounded towards zero.
-        assert!((report.loss_q32 - losses.iter().sum::<i64>() / 4).abs() <= 2);
-    }
-    let mut both = Replicas::new(&Run { miners_per_stage: 2, ..run.clone() }, shard()).unwrap();
-    for _ in 0..2 {
-        let report = both.epoch().unwrap().unwrap();
-        for (stage, record) in report.stages.iter().enumerate() {
-            let other = &both.lanes()[1][stage];
-            assert_eq!(
-                (other.weights_digest().unwrap(), other.momentum_digest().unwrap()),
-                (record.weights, record.momentum)
-            );
+        advance(&mut alone, 4);
+        let reports = advance(&mut both, 4);
+        let members = u64::from(both.run.inner.members);
+        assert_eq!(reports[3].tokens, 2 * members * both.run.microbatch_tokens());
+        let [one, other] = both.lanes() else { panic!("{} lanes", both.lanes().len()) };
+        for (one, other) in one.iter().zip(other) {
+            assert_eq!(one.weights_digest().unwrap(), other.weights_digest().unwrap());
+            assert_eq!(one.momentum_digest().unwrap(), other.momentum_digest().unwrap());
             assert_ne!(
+                one.state_digest().unwrap(),
                 other.state_digest().unwrap(),
-                record.state,
                 "moments and residuals are a replica's own"
             );
         }
     }
-    let weights =
-        |r: &Replicas| r.lanes()[0].iter().map(|state| state.weights_digest().unwrap()).collect::<Vec<_>>();
+    let weights = |trainer: &Trainer| {
+        trainer.stages().into_iter().map(|state| state.weights_digest().unwrap()).collect::<Vec<_>>()
+    };
     assert_ne!(weights(&both), weights(&alone));
 }

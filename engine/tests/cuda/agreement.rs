@@ -142,5 +142,5 @@ fn a_card_without_room_is_refused_in_a_sentence() {
     let tiny = engine::CudaDevice::imagined(1 << 20);
     let refused = StageState::initial(&small(), 0).unwrap().to_device(&Device::Cuda(tiny)).unwrap_err();
     assert!(matches!(refused, DeviceError::OutOfMemory { .. }), "{refused}");
-    assert!(refused.to_string().contains("of its 917504 bytes"), "{refused}");
+    assert!(refused.to_string().contains("of its 917504 bytes are in use here"), "{refused}");
 }

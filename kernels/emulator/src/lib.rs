@@ -19,6 +19,10 @@
 //! | `IOTA_EMULATED_SM` | compute capability: 75, 80, 86, 89, 90, 100, 120 | 86 |
 //! | `IOTA_EMULATED_CHECK` | 1 runs every kernel checked | 0 |
 //! | `IOTA_EMULATED_MEMORY_MIB` | device memory in MiB | 16384 |
+//! | `IOTA_EMULATED_COUNTERS` | a file that takes one line of JSON per launch: instructions by class, sectors of device memory, wavefronts of shared memory | nothing is counted |
+//! | `IOTA_EMULATED_JUMPS` | how often a warp may jump back in one launch before it is taken to run for ever | 2^30 |
+//! | `IOTA_EMULATED_DRIVER` | CUDA version the driver serves; newer PTX is refused | 12.9 |
+//! | `IOTA_EMULATED_FAULTS` | what goes wrong on purpose, with commas between: `allocation:N` finds the memory full, `launch:N` is refused, the kernel of `sticky:N` faults, with `lost:N` the device is gone for good | nothing |
 //! | `RAYON_NUM_THREADS` | threads that run blocks | one per core |
 //!
 //! # What is found
@@ -30,7 +34,8 @@
 //! | device memory outside every allocation, red zones between them | checked |
 //! | a barrier that some threads pass by | checked |
 //! | warps that race on shared memory between two barriers | checked |
-//! | memory never written | reads as not-a-numbers: shared and local always, device memory when checked |
+//! | device or shared memory read that was never written | checked; unwritten memory holds not-a-numbers, so that it shows |
+//! | a warp that jumps back without end | always |
 //! | a missing `cp.async` wait | reads old data: copies land at their wait |
 //!
 //! A fault is reported on stderr with kernel, block, thread, PTX line and, with `--generate-line-info`, the CUDA

@@ -207,7 +207,7 @@ impl CudaDevice {
     /// Queues the copy of `host` to `to`, which is as long. `host` may be changed once this returns.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`], [`DeviceError::Lost`].
+    /// [`DeviceError::Driver`].
     pub fn write<T: Pod>(&self, host: &[T], to: &mut ViewMut<'_, T>) -> Result<(), DeviceError> {
         assert_eq!(host.len(), to.len(), "a copy to the device: elements");
         let Some(driver) = self.0.driver.as_ref().filter(|_| !host.is_empty()) else { return Ok(()) };
@@ -246,7 +246,7 @@ impl CudaDevice {
     /// on its way meanwhile. `each` must not use the device.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`]; [`DeviceError::Lost`] if a kernel queued before has failed.
+    /// [`DeviceError::Driver`]; a kernel that failed shows here too.
     pub fn read<T: Pod>(&self, device: &View<'_, T>, mut each: impl FnMut(&[T])) -> Result<(), DeviceError> {
         let count = device.len() * size_of::<T>();
         let Some(driver) = &self.0.driver else {
@@ -295,7 +295,7 @@ impl CudaDevice {
     /// Memory for `len` elements, whose content is undefined until it is written.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`]; [`DeviceError::Driver`], [`DeviceError::Lost`].
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Driver`].
     pub fn scratch<T>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
         let bytes = len * size_of::<T>();
         let address = if bytes == 0 { 0 } else { self.take(bytes)? };
@@ -336,7 +336,7 @@ impl CudaDevice {
     /// Waits until all work queued so far is done.
     ///
     /// # Errors
-    /// [`DeviceError::Lost`] if a kernel failed.
+    /// [`DeviceError::Driver`]; a kernel that failed shows here too.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         let Some(driver) = &self.0.driver else { return Ok(()) };
         driver.stream.synchronize().map_err(DeviceError::driver("to finish queued work"))
@@ -389,7 +389,7 @@ impl Driver {
         let full = |error: &DriverError| error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
         // SAFETY: the context is current; the arena keeps the block and frees it once.
         let mut reserved = unsafe { result::malloc_sync(bytes) };
-        if reserved.as_ref().is_err_and(full) {
+        if reserved.as_ref().is_err_and(full) && arena.usage().reserved_bytes > arena.usage().in_use_bytes {
             self.free(&arena.drain());
             // SAFETY: as above.
             reserved = unsafe { result::malloc_sync(bytes) };
@@ -420,10 +420,8 @@ impl Driver {
         // The lock is not held here, so that several rooms may be compiled at once. If two threads bring the same one,
         // the second finds the first one's.
         let image = self.image(source, capability)?;
-        let module = load(&self.context, &image).map_err(DeviceError::driver(format!(
-            "to load the kernels of {} (a driver older than the compiler refuses its PTX: update the driver)",
-            source.name
-        )))?;
+        let module = load(&self.context, &image)
+            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
         let module = Arc::new(Module { module, ptx: image.ptx, kernels: Mutex::default() });
         Ok(locked(&self.modules).entry(source.name).or_insert(module).clone())
     }

@@ -1,7 +1,6 @@
 //! What can go wrong between a launcher and a CUDA device.
 
-use cudarc::driver::DriverError;
-use cudarc::driver::sys::CUresult;
+use cudarc::driver::{DriverError, sys::CUresult};
 
 /// A failure of the device layer: what was tried, on what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,28 +24,18 @@ pub enum DeviceError {
         count: usize,
     },
     /// A driver call failed.
-    #[error("the CUDA driver failed {doing}: {source}")]
+    #[error("the CUDA driver failed {doing}: {source}; {}", advice(source.0))]
     Driver {
         /// What was being done.
         doing: String,
         /// What the driver said.
         source: DriverError,
     },
-    /// A kernel faulted, or the device is gone: whatever is asked of it from here on fails.
-    #[error(
-        "the CUDA device is lost to this process, it failed {doing}: {source}; a kernel faulted or the GPU went away: \
-         start again, or run with --device cpu"
-    )]
-    Lost {
-        /// What was being done when it showed.
-        doing: String,
-        /// What the driver said.
-        source: DriverError,
-    },
     /// The card has no room.
     #[error(
-        "the CUDA device has no memory left for {asked_bytes} bytes more: {in_use_bytes} of its {card_bytes} bytes are in \
-         use here; end what else runs on it, cut the model into more stages, or run with --device cpu"
+        "the CUDA device has no room to reserve {asked_bytes} bytes (CUDA_ERROR_OUT_OF_MEMORY), {in_use_bytes} of its \
+         {card_bytes} bytes are in use here; {}",
+        advice(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
     )]
     OutOfMemory {
         /// Bytes asked for.
@@ -98,6 +87,34 @@ pub enum DeviceError {
     },
 }
 
+/// What a user can do about a driver's error.
+fn advice(code: CUresult) -> &'static str {
+    use CUresult::*;
+    match code {
+        CUDA_ERROR_OUT_OF_MEMORY => {
+            "the device's memory is full: end other programs that use it, or make the work smaller"
+        }
+        CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | CUDA_ERROR_INVALID_PTX
+        | CUDA_ERROR_NO_BINARY_FOR_GPU
+        | CUDA_ERROR_INVALID_IMAGE => {
+            "the driver is older than the compiler of the kernels: update the driver to one for CUDA 12.9"
+        }
+        CUDA_ERROR_ILLEGAL_ADDRESS
+        | CUDA_ERROR_MISALIGNED_ADDRESS
+        | CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUDA_ERROR_LAUNCH_FAILED => {
+            "a kernel went wrong, and this process cannot use the device any more: start it again, and if that does \
+             not help, run `iota doctor`"
+        }
+        CUDA_ERROR_DEVICE_UNAVAILABLE | CUDA_ERROR_ECC_UNCORRECTABLE | CUDA_ERROR_UNKNOWN => {
+            "the device does not answer any more: look at it with `nvidia-smi`, restart the machine, or run on the CPU"
+        }
+        _ => "run `iota doctor`",
+    }
+}
+
 impl DeviceError {
     /// Wraps a driver's error with what was being done.
     pub(crate) fn driver(doing: impl Into<String>) -> impl FnOnce(DriverError) -> Self {
@@ -106,23 +123,6 @@ impl DeviceError {
 
     /// As [`DeviceError::driver`], where the words are only made if they are needed.
     pub(crate) fn of(source: DriverError, doing: impl FnOnce() -> String) -> Self {
-        let doing = doing();
-        if STICKY.contains(&source.0) { Self::Lost { doing, source } } else { Self::Driver { doing, source } }
+        Self::Driver { doing: doing(), source }
     }
 }
-
-/// After one of these the driver answers every call of the process with it.
-const STICKY: [CUresult; 12] = [
-    CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
-    CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
-    CUresult::CUDA_ERROR_ASSERT,
-    CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
-    CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
-    CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
-    CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
-    CUresult::CUDA_ERROR_INVALID_PC,
-    CUresult::CUDA_ERROR_LAUNCH_FAILED,
-    CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
-    CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
-    CUresult::CUDA_ERROR_UNKNOWN,
-];

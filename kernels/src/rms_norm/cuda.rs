@@ -144,7 +144,8 @@ fn normalise(
     if rows == 0 {
         return Ok(());
     }
-    let entry = match rung.max(Rung::fastest(args.dim, LONG_FORWARD, aligned)) {
+    let rung = rung.max(Rung::fastest(args.dim, LONG_FORWARD, aligned));
+    let entry = match rung {
         Rung::HeldShort => "rms_norm_forward_held_8",
         Rung::HeldLong => "rms_norm_forward_held_32",
         Rung::Any => "rms_norm_forward_any",
@@ -157,7 +158,7 @@ fn normalise(
     let launch = launch.write(y).write(r).u32(rows).u32(dim);
     let launch = launch.f32(super::inverse_dim(args.dim)).f32(args.eps);
     // SAFETY: a warp touches its own row, below `rows`, and columns below `dim`; the views have that size.
-    unsafe { launch.run(rows_grid(rows, warps)) }
+    unsafe { launch.run(rows_grid(device, rung, rows, warps)) }
 }
 
 /// Elements of the workspace of [`backward`]: a sum per column for every 64 rows.
@@ -230,7 +231,8 @@ pub fn backward_on(
         expect_len(op, "base", base.len(), args.rows * args.dim);
         aligned &= device.is_aligned(*base);
     }
-    let entry = match rung.max(Rung::fastest(args.dim, LONG_BACKWARD, aligned)) {
+    let rung = rung.max(Rung::fastest(args.dim, LONG_BACKWARD, aligned));
+    let entry = match rung {
         Rung::HeldShort => "rms_norm_backward_held_8",
         Rung::HeldLong => "rms_norm_backward_held_16",
         Rung::Any => "rms_norm_backward_any",
@@ -238,7 +240,7 @@ pub fn backward_on(
     let launch = device.launch(&SOURCE, entry)?.read(args.x).read(args.w).read(args.r).read(args.dy);
     let launch = launch.write_onto(base, dx).u32(rows).u32(dim).f32(super::inverse_dim(args.dim));
     // SAFETY: a warp touches its own row, below `rows`, and columns below `dim`; the views have that size.
-    unsafe { launch.run(rows_grid(rows, warps)) }?;
+    unsafe { launch.run(rows_grid(device, rung, rows, warps)) }?;
 
     let columns = dim.div_ceil(COLUMNS_OF_BLOCK);
     let blocks = count32(op, "blocks of rows", args.rows.div_ceil(GRADIENT_ROWS))?;
@@ -256,7 +258,14 @@ pub fn backward_on(
 
 const GRID_Y_MAX: u32 = 65_535;
 
-/// One warp per row.
-fn rows_grid(rows: u32, warps: u32) -> Grid {
-    Grid { x: rows.div_ceil(warps), y: 1, threads: warps * THREADS_OF_WARP }
+/// Blocks that hold their rows which a multiprocessor runs at once: more would only read the weight again.
+const HELD_BLOCKS_PER_MULTIPROCESSOR: u32 = 4;
+
+/// One warp per row; kernels that hold their rows stride on to further ones.
+fn rows_grid(device: &CudaDevice, rung: Rung, rows: u32, warps: u32) -> Grid {
+    let most = match rung {
+        Rung::HeldShort | Rung::HeldLong => device.multiprocessors().max(1) * HELD_BLOCKS_PER_MULTIPROCESSOR,
+        Rung::Any => u32::MAX,
+    };
+    Grid { x: rows.div_ceil(warps).min(most), y: 1, threads: warps * THREADS_OF_WARP }
 }

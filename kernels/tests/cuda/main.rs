@@ -7,7 +7,9 @@
 
 mod agreement;
 mod device;
+mod failures;
 mod faults;
 mod fused;
 mod ptx;
 mod support;
+mod traffic;

@@ -14,6 +14,8 @@ pub(crate) struct Sent {
     block: Digest,
     /// The inner step of this miner that it belongs to.
     step: u32,
+    /// Whether its receiver has used it. Whoever stands in for the receiver would still need it.
+    used: bool,
 }
 
 impl Miner {
@@ -57,7 +59,7 @@ impl Miner {
 
     /// Sends again what a neighbour that was gone may have missed; to everyone where none is named.
     pub(crate) fn send_again(&mut self, to: Option<NodeId>) {
-        let due = |sent: &&Sent| to.is_none_or(|to| sent.to == to);
+        let due = |sent: &&Sent| !sent.used && to.is_none_or(|to| sent.to == to);
         let again: Vec<Sent> = self.state.sent.values().filter(due).cloned().collect();
         for Sent { to, head, block, .. } in again {
             self.emit(Effect::SendPayload { to, head, block });
@@ -69,7 +71,9 @@ impl Miner {
     pub(crate) fn send_payload(&mut self, to: NodeId, head: PayloadHead, block: Digest, step: u32) {
         self.state.table.hold(block);
         let key = (head.assignment, head.kind);
-        if let Some(before) = self.state.sent.insert(key, Sent { to, head: head.clone(), block, step }) {
+        if let Some(before) =
+            self.state.sent.insert(key, Sent { to, head: head.clone(), block, step, used: false })
+        {
             self.release(before.block);
         }
         self.emit(Effect::SendPayload { to, head, block });
@@ -77,9 +81,23 @@ impl Miner {
 
     /// The gradient of an assignment came back: its activation was used.
     pub(crate) fn activation_used(&mut self, assignment: u64) {
-        if let Some(sent) = self.state.sent.remove(&(assignment, PayloadKind::Activation)) {
-            self.release(sent.block);
+        if let Some(sent) = self.state.sent.get_mut(&(assignment, PayloadKind::Activation)) {
+            sent.used = true;
         }
+    }
+
+    /// Somebody else does the neighbouring share of an assignment now: what was sent goes there again, and what is not
+    /// computed yet will.
+    pub(crate) fn send_instead(&mut self, assignment: u64, kind: PayloadKind, to: NodeId) {
+        for job in self.state.jobs.values_mut() {
+            job.redirect(assignment, kind, to);
+        }
+        let Some(sent) = self.state.sent.get_mut(&(assignment, kind)).filter(|sent| sent.to != to) else {
+            return;
+        };
+        (sent.to, sent.used) = (to, false);
+        let (head, block) = (sent.head.clone(), sent.block);
+        self.emit(Effect::SendPayload { to, head, block });
     }
 
     /// Whatever was sent in inner steps before `step` was used.

@@ -8,8 +8,9 @@ use crate::payload::Arrived;
 use crate::seat::Seat;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId, Operation, Outcome, Window};
-use std::collections::BTreeMap;
-use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::limits::STEPS_MORE_MAX;
+use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind, Slot};
 
 /// What the engine was given to do.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +31,14 @@ impl Job {
             Self::Keep => [None, None],
         };
         held.into_iter().flatten()
+    }
+
+    /// Sends what it makes of an assignment to somebody else.
+    pub fn redirect(&mut self, assignment: u64, kind: PayloadKind, to: NodeId) {
+        let Self::Work(Work { operation, output_to: Some(output_to), .. }) = self else { return };
+        if output_to.1 == kind && member_of(operation).is_some_and(|member| member.assignment == assignment) {
+            output_to.0 = to;
+        }
     }
 }
 
@@ -88,13 +97,26 @@ pub(crate) struct Epoch {
     fold: u16,
     /// Inner steps taken.
     pub stepped: u32,
+    /// Members of each inner step that is known.
+    sizes: BTreeMap<u32, u16>,
     places: BTreeMap<(u32, u16), Place>,
     by_id: BTreeMap<u64, (u32, u16)>,
+    /// Assignments whose inner step is over.
+    past: BTreeSet<u64>,
 }
 
 impl Epoch {
     pub fn new(number: u32) -> Self {
-        Self { number, step: 0, fold: 0, stepped: 0, places: BTreeMap::new(), by_id: BTreeMap::new() }
+        Self {
+            number,
+            step: 0,
+            fold: 0,
+            stepped: 0,
+            sizes: BTreeMap::new(),
+            places: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            past: BTreeSet::new(),
+        }
     }
 
     /// Blocks that wait here for their turn.
@@ -108,9 +130,14 @@ impl Epoch {
         Some(&self.places.get(self.by_id.get(&id)?)?.assignment)
     }
 
-    /// Whether inner step `step` of epoch `epoch` is over for this miner.
-    pub fn is_past(&self, epoch: u32, step: u32) -> bool {
-        (epoch, step) < (self.number, self.step)
+    /// Whether the inner step of an assignment is over for this miner.
+    pub fn is_past(&self, id: u64) -> bool {
+        self.past.contains(&id)
+    }
+
+    /// Whether every inner step that was handed out is taken, and no fewer than the run's.
+    pub fn is_finished(&self, steps: u32) -> bool {
+        self.sizes.is_empty() && self.stepped == self.step && self.stepped >= steps
     }
 
     /// Takes in a payload of a known assignment; `false` if there is or was one already.
@@ -130,22 +157,24 @@ impl Epoch {
     }
 
     fn add(&mut self, seat: &Seat, me: NodeId, assignment: Assignment) -> Result<(), String> {
-        let stage = usize::from(seat.stage);
         let wrong = |what: &str| Err(format!("assignment {} {what}, ignored", assignment.id));
-        let mine = assignment.route.get(stage).is_some_and(|slot| slot.miner == me);
-        if assignment.route.len() != seat.run.model.stage_count() || !mine {
+        let Some((slot, member)) = own(seat, me, &assignment) else {
             return wrong("does not lead through this miner's stage");
-        }
-        let Some(member) = assignment.member(stage) else { return wrong("has no such stage") };
-        if assignment.epoch != self.number || self.is_past(self.number, member.step) {
+        };
+        if assignment.epoch != self.number || member.step < self.step || self.is_past(assignment.id) {
             return wrong("comes too late");
         }
-        if member.step >= seat.run.epoch.steps || member.position >= seat.run.inner.members {
+        // Whoever stands in for a lost miner may take some steps more.
+        let steps = seat.run.epoch.steps.saturating_add(STEPS_MORE_MAX);
+        if member.step >= steps || member.position >= slot.members {
             return wrong("lies outside the epoch");
         }
         let at = (member.step, member.position);
         if self.places.contains_key(&at) || self.by_id.contains_key(&assignment.id) {
             return wrong("was given before");
+        }
+        if *self.sizes.entry(member.step).or_insert(slot.members) != slot.members {
+            return wrong("is of a step that has another number of members");
         }
         self.by_id.insert(assignment.id, at);
         let place = Place { assignment, member, activation: None, gradient: None, forward_given: false };
@@ -153,13 +182,20 @@ impl Epoch {
         Ok(())
     }
 
+    /// Takes in the way that an assignment takes now; `false` if its inner step is over or it is not known.
+    fn amend(&mut self, seat: &Seat, me: NodeId, assignment: &Assignment) -> bool {
+        let at = self.by_id.get(&assignment.id);
+        let Some(place) = at.and_then(|at| self.places.get_mut(at)) else { return false };
+        if own(seat, me, assignment).is_some_and(|(_, member)| member == place.member) {
+            place.assignment = assignment.clone();
+        }
+        true
+    }
+
     /// The next operation that may be given to the engine: the backward that is due, else the step, else
     /// the forward of the lowest position.
     pub fn next_work(&mut self, seat: &Seat) -> Option<Work> {
-        if self.step == seat.run.epoch.steps {
-            return None;
-        }
-        let members = seat.run.inner.members;
+        let members = *self.sizes.get(&self.step)?;
         if self.fold == members {
             return Some(self.next_step());
         }
@@ -192,7 +228,9 @@ impl Epoch {
         let members: Vec<Member> = folded.values().map(|place| place.member).collect();
         for member in &members {
             self.by_id.remove(&member.assignment);
+            self.past.insert(member.assignment);
         }
+        self.sizes.remove(&step);
         self.step += 1;
         self.fold = 0;
         Work { operation: Operation::Step { step, members }, input: None, output_to: None }
@@ -206,14 +244,42 @@ impl Miner {
             return self.note(format!("assignment {} came while no epoch is open, ignored", assignment.id));
         };
         let id = assignment.id;
-        let step = assignment.member(usize::from(seat.stage)).map_or(0, |member| member.step);
+        let settled = own(seat, me, &assignment).map_or(0, |(slot, _)| slot.settled);
         match epoch.add(seat, me, assignment) {
             Ok(()) => {
-                // Steps are handed out two ahead of the slowest on the route.
-                self.used_before(step.saturating_sub(1));
+                self.used_before(settled);
                 self.take_early(id);
             }
             Err(why) => self.note(why),
+        }
+    }
+
+    /// A miner of an assignment's route was lost: its stand-in gets what was sent to it, and is heard instead of it.
+    pub(crate) fn take_amendment(&mut self, assignment: Assignment) {
+        let me = self.config.key.id();
+        let (Some(seat), Some(epoch)) = (&self.state.seat, &mut self.state.epoch) else {
+            return self
+                .note(format!("assignment {} was amended while no epoch is open, ignored", assignment.id));
+        };
+        if assignment.epoch != epoch.number || own(seat, me, &assignment).is_none() {
+            return self.note(format!(
+                "assignment {} was amended, which is not this miner's, ignored",
+                assignment.id
+            ));
+        }
+        let (id, stage) = (assignment.id, usize::from(seat.stage));
+        let known = epoch.amend(seat, me, &assignment) || epoch.is_past(id);
+        let neighbours =
+            [(PayloadKind::Gradient, stage.checked_sub(1)), (PayloadKind::Activation, stage.checked_add(1))];
+        for (kind, stage) in neighbours {
+            if let Some(slot) = stage.and_then(|stage| assignment.route.get(stage)) {
+                self.send_instead(id, kind, slot.miner);
+            }
+        }
+        if known {
+            self.take_early(id);
+        } else {
+            self.take_assignment(assignment);
         }
     }
 
@@ -259,6 +325,14 @@ impl Miner {
             self.keep_state(window, state);
         }
     }
+}
+
+/// This miner's share of an assignment.
+fn own(seat: &Seat, me: NodeId, assignment: &Assignment) -> Option<(Slot, Member)> {
+    let stage = usize::from(seat.stage);
+    let slot = assignment.route.get(stage).filter(|slot| slot.miner == me)?;
+    let whole = assignment.route.len() == seat.run.model.stage_count();
+    Some((*slot, assignment.member(stage).filter(|_| whole)?))
 }
 
 fn member_of(operation: &Operation) -> Option<&Member> {

@@ -154,6 +154,7 @@ impl Miner {
             Message::Adopt(manifest) => self.adopt(manifest),
             Message::Returned(node) => self.send_again(Some(node)),
             Message::Assign(assignment) => self.take_assignment(assignment),
+            Message::Amend(assignment) => self.take_amendment(assignment),
             Message::Merge(merge) => self.start_merge(&merge),
             Message::Call { epoch, call } => self.take_call(epoch, call),
             Message::Keep(object) => self.keep_weights(object),

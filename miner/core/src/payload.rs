@@ -56,15 +56,23 @@ impl Miner {
     fn place(&mut self, head: &PayloadHead, arrived: Arrived) {
         let (id, kind, signer) = (head.assignment, head.kind, arrived.signer);
         let epoch = self.state.epoch.as_ref();
-        if epoch.is_some_and(|epoch| epoch.assignment(id).is_some()) {
+        if let (Some(seat), Some(assignment)) =
+            (&self.state.seat, epoch.and_then(|epoch| epoch.assignment(id)))
+            && !is_ahead(seat, assignment, kind, &arrived)
+        {
             return self.deliver(id, kind, arrived);
         }
-        let step = arrived.member.map_or(0, |member| member.step);
         let number = arrived.epoch;
         let opened = self.state.seat.as_ref().map_or(0, |seat| seat.manifest.body.epoch);
-        let past = epoch.map_or(number < opened, |epoch| epoch.is_past(number, step));
-        let members = self.state.seat.as_ref().map_or(0, |seat| usize::from(seat.run.inner.members));
-        if past {
+        let past = number < opened || epoch.is_some_and(|epoch| number == epoch.number && epoch.is_past(id));
+        let members =
+            self.state.seat.as_ref().map_or(0, |seat| {
+                usize::from(seat.run.inner.members) * usize::from(seat.run.miners_per_stage)
+            });
+        if past && arrived.member.is_some_and(|member| member.attempt > 0) {
+            // What the miner before this one sent was used.
+            self.release(arrived.block.digest);
+        } else if past {
             self.refuse(signer, arrived.block.digest, "belongs to an inner step that is over");
         } else if self.state.early.contains_key(&(id, kind)) {
             self.refuse(signer, arrived.block.digest, "came twice");
@@ -76,14 +84,21 @@ impl Miner {
     }
 
     fn deliver(&mut self, id: u64, kind: PayloadKind, arrived: Arrived) {
-        let (Some(seat), Some(epoch)) = (&self.state.seat, &mut self.state.epoch) else { return };
-        let Some(assignment) = epoch.assignment(id) else { return };
         let (signer, block) = (arrived.signer, arrived.block.digest);
-        if !comes_from_neighbour(seat, assignment, kind, &arrived) {
-            return self.refuse(signer, block, "does not come from the neighbour on the route");
+        let (Some(seat), Some(epoch)) = (&self.state.seat, &mut self.state.epoch) else {
+            return self.release(block);
+        };
+        let Some(assignment) = epoch.assignment(id) else { return self.release(block) };
+        let amended = assignment.route.iter().any(|slot| slot.attempt > 0);
+        let expected = comes_from_neighbour(seat, assignment, kind, &arrived);
+        if expected && epoch.deliver(id, kind, arrived) {
+            return;
         }
-        if !epoch.deliver(id, kind, arrived) {
-            self.refuse(signer, block, "came twice");
+        match expected {
+            // Two miners had one share: of what both sent, the first to come is used.
+            _ if amended => self.release(block),
+            true => self.refuse(signer, block, "came twice"),
+            false => self.refuse(signer, block, "does not come from the neighbour on the route"),
         }
     }
 
@@ -93,7 +108,7 @@ impl Miner {
     }
 }
 
-/// Payloads kept before their assignments came, in members of a step. Orchestrator and neighbours reach
+/// Payloads kept before their assignments came, in members of a step of every lane. Orchestrator and neighbours reach
 /// this miner by different ways, and assignments run two steps ahead, each with two payloads.
 const EARLY_STEPS_MAX: usize = 4;
 
@@ -119,6 +134,13 @@ fn check(seat: &Seat, head: &PayloadHead, block: ObjectRef) -> Result<Arrived, &
     }
     let (signer, epoch, receipt) = (head.receipt.signer, receipt.epoch, head.receipt.digest());
     Ok(Arrived { block, receipt, signer, epoch, member: Some(member) })
+}
+
+/// Whether somebody sent this in the place of another that this miner still waits for: the amendment is on its way.
+fn is_ahead(seat: &Seat, assignment: &Assignment, kind: PayloadKind, arrived: &Arrived) -> bool {
+    let slot = neighbour(seat, kind).and_then(|stage| assignment.route.get(usize::from(stage)));
+    let attempt = arrived.member.map_or(0, |member| member.attempt);
+    slot.is_some_and(|slot| attempt > slot.attempt)
 }
 
 fn comes_from_neighbour(seat: &Seat, assignment: &Assignment, kind: PayloadKind, arrived: &Arrived) -> bool {

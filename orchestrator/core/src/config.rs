@@ -27,7 +27,9 @@ pub struct Config {
 pub struct Timeouts {
     /// From the start until every seat is taken and ready.
     pub join_ms: u64,
-    /// Until the others go on without a lost miner, where its stage has more.
+    /// Until a lost miner's work of the epoch goes to another of its stage: time for a connection that broke to come up again.
+    pub reissue_ms: u64,
+    /// The same where the orchestrator itself was away, or nobody of the stage can take over in the epoch.
     pub absence_ms: u64,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
@@ -37,7 +39,13 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { join_ms: 120_000, absence_ms: 3_000, seat_grace_ms: 60_000, stall_ms: 120_000 }
+        Self {
+            join_ms: 120_000,
+            reissue_ms: 200,
+            absence_ms: 3_000,
+            seat_grace_ms: 60_000,
+            stall_ms: 120_000,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every wait has an end, and a sentence that says who owes what.
 
 use crate::audit::Standing;
+use crate::config::Timeouts;
 use crate::effect::Effect;
 use crate::machine::{Orchestrator, Phase};
 use spec::NodeId;
@@ -24,11 +25,7 @@ impl Orchestrator {
             }
             return;
         }
-        for (node, since_ms) in self.lost_nodes() {
-            if late(since_ms, timeouts.absence_ms) {
-                self.go_on_without(node);
-            }
-        }
+        self.go_on_without_the_late();
         let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
         let gone = self
             .state
@@ -59,9 +56,8 @@ impl Orchestrator {
     }
 
     pub(crate) fn set_alarm(&mut self) {
-        let timeouts = self.config.timeouts;
-        let shortest_ms =
-            timeouts.join_ms.min(timeouts.absence_ms).min(timeouts.seat_grace_ms).min(timeouts.stall_ms);
+        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, stall_ms } = self.config.timeouts;
+        let shortest_ms = join_ms.min(reissue_ms).min(absence_ms).min(seat_grace_ms).min(stall_ms);
         // No deadline that began just now can be earlier than this, so the rest need not be looked at.
         let began_now_ms = self.now_ms.saturating_add(shortest_ms);
         if self.is_over() || self.state.alarm.covers(began_now_ms) {
@@ -79,12 +75,10 @@ impl Orchestrator {
         }
         let seats = &self.state.seats;
         let needed = seats.lost().filter(|(node, _)| seats.seat(*node).is_none_or(|seat| !seat.away));
-        let lost = needed.map(|(_, lost)| {
-            let grace_ms = [timeouts.absence_ms, timeouts.seat_grace_ms]
-                .into_iter()
-                .find(|grace_ms| lost.since_ms.saturating_add(*grace_ms) > self.now_ms);
-            lost.since_ms.saturating_add(grace_ms.unwrap_or(timeouts.seat_grace_ms))
-        });
+        let grace = needed.map(|(_, lost)| lost.since_ms.saturating_add(timeouts.seat_grace_ms));
+        let patience =
+            self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
+        let lost = patience.chain(grace);
         let moving = self.is_moving().then_some(self.state.progress_ms);
         let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
         lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms)))

@@ -81,6 +81,12 @@ impl fmt::Display for Report {
             Self::Suspected { node, suspected } => {
                 write!(f, "{} is {}", node.short(), if *suspected { "suspected" } else { "heard again" })
             }
+            Self::Reissued { epoch, stage, from, to, microbatches, tokens, why } => write!(
+                f,
+                "{microbatches} microbatches of {} in stage {stage} go to {}, {tokens} tokens that it folded in epoch {epoch} are lost: {why}",
+                from.short(),
+                to.short()
+            ),
             Self::Rewound { epoch, steps, tokens, why } => {
                 write!(f, "epoch {epoch} begins again, {steps} steps and {tokens} tokens lost: {why}")
             }

@@ -157,6 +157,23 @@ pub enum Report {
         /// Who, and why.
         why: String,
     },
+    /// A lost miner's work goes to another of its stage, and the epoch goes on.
+    Reissued {
+        /// The epoch.
+        epoch: u32,
+        /// The stage.
+        stage: u16,
+        /// Who was lost.
+        from: NodeId,
+        /// Who does its work from now on.
+        to: NodeId,
+        /// Microbatches in work that go to it.
+        microbatches: u64,
+        /// Tokens that the lost miner had folded and nobody folds again: what they taught it is lost.
+        tokens: u64,
+        /// What became of the lost one.
+        why: String,
+    },
     /// Something a person should read.
     Note {
         /// In one sentence.

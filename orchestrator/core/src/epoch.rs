@@ -5,11 +5,8 @@ use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
-use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed, Slot};
-
-/// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it.
-const STEPS_AHEAD: u32 = 2;
+use std::collections::BTreeMap;
+use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed};
 
 /// An epoch from its opening until its successor opens.
 #[derive(Debug, Clone, Serialize)]
@@ -17,10 +14,12 @@ pub(crate) struct Epoch {
     pub number: u32,
     /// The manifest it opened with.
     pub opened_with: Signed<Manifest>,
-    /// The miners of each lane, head first.
+    /// The miners of each lane, head first, as they are now.
     pub routes: Vec<Vec<NodeId>>,
     /// Steps handed out, by lane.
-    handed_out: Vec<u32>,
+    pub handed_out: Vec<u32>,
+    /// Whether a lost miner's place was given to another.
+    pub amended: bool,
     /// Microbatches that some stage has not folded.
     pub live: BTreeMap<u64, Tracked>,
     pub miners: BTreeMap<NodeId, Progress>,
@@ -40,6 +39,23 @@ pub(crate) struct Tracked {
     pub forward: Vec<Option<Leg>>,
     /// What each stage's backward receipt says.
     pub backward: Vec<Option<Leg>>,
+    /// What lost miners of the route said, by stage: a neighbour may have used it.
+    pub former: Vec<(usize, Leg)>,
+    /// Whether its loss was reported.
+    pub judged: bool,
+}
+
+impl Tracked {
+    /// A microbatch that nobody has touched.
+    pub fn new(assignment: Assignment) -> Self {
+        let none = vec![None; assignment.route.len()];
+        Self { assignment, forward: none.clone(), backward: none, former: Vec::new(), judged: false }
+    }
+
+    /// Whether every stage has folded it.
+    pub fn is_folded(&self) -> bool {
+        self.backward.iter().all(Option::is_some)
+    }
 }
 
 /// What a receipt says of what came in and what went out.
@@ -59,14 +75,31 @@ impl Leg {
 }
 
 /// What one miner has done in the epoch.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Progress {
+    /// The lane that it opened the epoch in.
+    pub lane: usize,
+    /// Members of each inner step that was handed out to it.
+    pub sizes: Vec<u16>,
     /// Its receipts of the epoch, in order.
     pub receipts: Vec<Signed<Receipt>>,
     /// Inner steps taken.
     pub steps: u32,
     /// Backwards folded since the last step.
     pub folded: Vec<Member>,
+    /// Backwards folded in the epoch.
+    pub folds: u64,
+}
+
+impl Progress {
+    fn of_lane(lane: usize) -> Self {
+        Self { lane, sizes: Vec::new(), receipts: Vec::new(), steps: 0, folded: Vec::new(), folds: 0 }
+    }
+
+    /// Inner steps handed out to it.
+    pub fn handed_out(&self) -> u32 {
+        u32::try_from(self.sizes.len()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Epoch {
@@ -103,8 +136,11 @@ impl Orchestrator {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
         let routes = self.state.seats.routes(number);
-        let miners: BTreeSet<NodeId> = routes.iter().flatten().copied().collect();
-        for &miner in &miners {
+        let lanes = routes.iter().enumerate();
+        let miners: BTreeMap<NodeId, Progress> = lanes
+            .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))
+            .collect();
+        for &miner in miners.keys() {
             self.send(miner, Message::Open(manifest.clone()));
         }
         self.report(Report::Opened { epoch: number });
@@ -114,8 +150,9 @@ impl Orchestrator {
             opened_with: manifest,
             handed_out: vec![0; routes.len()],
             routes,
+            amended: false,
             live: BTreeMap::new(),
-            miners: miners.into_iter().map(|miner| (miner, Progress::default())).collect(),
+            miners,
             stepped: 0,
             loss_q32_sum: 0,
             losses: 0,
@@ -125,75 +162,23 @@ impl Orchestrator {
         self.hand_out();
     }
 
-    /// Hands out steps to every lane that has room ahead.
-    pub(crate) fn hand_out(&mut self) {
-        for lane in 0..self.lanes() {
-            while let Some(step) = self.next_step_of(lane) {
-                self.hand_out_step(lane, step);
-            }
-        }
-    }
-
-    /// Reports inner steps that every miner has taken, and forgets their microbatches.
+    /// Reports inner steps that every miner has taken; after the last of them the stages merge.
     pub(crate) fn report_steps(&mut self) {
+        let steps = self.config.run.epoch.steps;
         let Some(epoch) = &mut self.state.epoch else { return };
-        let taken = epoch.miners.values().map(|progress| progress.steps).min().unwrap_or(0);
+        // A miner that stands in for a lost one may take a step more.
+        let taken = epoch.miners.values().map(|progress| progress.steps).min().unwrap_or(0).min(steps);
         let (number, reported) = (epoch.number, epoch.stepped);
-        if taken == reported {
-            return;
-        }
+        let ended = epoch.handed_out.iter().all(|&handed_out| handed_out == steps)
+            && epoch.miners.values().all(|progress| progress.steps == progress.handed_out());
         epoch.stepped = taken;
-        epoch.live.retain(|_, tracked| tracked.assignment.route.iter().any(|slot| slot.step >= taken));
-        let members = u64::from(self.config.run.inner.members) * self.lanes() as u64;
+        let members = u64::from(self.config.run.inner.members) * epoch.routes.len() as u64;
         let tokens = self.config.run.microbatch_tokens() * members;
         for step in reported..taken {
             self.report(Report::Stepped { epoch: number, step, tokens });
         }
-        if taken == self.config.run.epoch.steps {
+        if ended && self.state.phase == Phase::Working {
             self.order_merge();
-        }
-    }
-
-    /// Routes of the epoch.
-    fn lanes(&self) -> usize {
-        self.state.epoch.as_ref().map_or(0, |epoch| epoch.routes.len())
-    }
-
-    fn next_step_of(&self, lane: usize) -> Option<u32> {
-        let epoch = self.state.epoch.as_ref()?;
-        let route = epoch.routes.get(lane)?;
-        let taken =
-            route.iter().filter_map(|miner| epoch.miners.get(miner)).map(|progress| progress.steps).min()?;
-        let step = *epoch.handed_out.get(lane)?;
-        (step < self.config.run.epoch.steps && step < taken.saturating_add(STEPS_AHEAD)).then_some(step)
-    }
-
-    fn hand_out_step(&mut self, lane: usize, step: u32) {
-        let (members, lanes) = (u64::from(self.config.run.inner.members), self.lanes() as u64);
-        let Some(epoch) = &mut self.state.epoch else { return };
-        let Some(miners) = epoch.routes.get(lane).cloned() else { return };
-        let mut assignments = Vec::new();
-        for position in 0..self.config.run.inner.members {
-            // Microbatches go round the lanes, so that none is left out and none is given twice.
-            let turn = u64::from(step) * members + u64::from(position);
-            let assignment = Assignment {
-                id: self.state.next_assignment,
-                attempt: 0,
-                epoch: epoch.number,
-                microbatch: turn * lanes + lane as u64,
-                route: miners.iter().map(|&miner| Slot { miner, step, position }).collect(),
-            };
-            self.state.next_assignment += 1;
-            let none = vec![None; miners.len()];
-            let tracked = Tracked { assignment: assignment.clone(), forward: none.clone(), backward: none };
-            epoch.live.insert(assignment.id, tracked);
-            assignments.push(assignment);
-        }
-        epoch.handed_out[lane] = step + 1;
-        for assignment in assignments {
-            for &miner in &miners {
-                self.send(miner, Message::Assign(assignment.clone()));
-            }
         }
     }
 }

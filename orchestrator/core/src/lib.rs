@@ -15,10 +15,12 @@ mod effect;
 mod epoch;
 mod event;
 mod grants;
+mod handout;
 mod machine;
 mod merge;
 mod receipts;
 mod recovery;
+mod reissue;
 mod seats;
 
 pub use config::{Config, ConfigError, Timeouts};

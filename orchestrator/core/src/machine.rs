@@ -239,6 +239,10 @@ impl Machine for Orchestrator {
         }
         self.now_ms = now_ms;
         self.take_in(event);
+        // A stand-in may have come back only now.
+        if !self.is_over() && !matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
+            self.go_on_without_the_late();
+        }
         self.advance();
         self.set_alarm();
         std::mem::take(&mut self.effects)

@@ -54,16 +54,16 @@ impl Orchestrator {
         let Some(epoch) = opened else {
             return Err(Fault::Ignored("epoch", format!("is of epoch {}, which is not open", body.epoch)));
         };
-        if let Some(progress) = epoch.miners.get_mut(&from) {
-            progress.receipts.push(receipt.clone());
-        }
+        let Some(progress) = epoch.miners.get_mut(&from) else {
+            return Err(Fault::Ignored("away", "comes from a miner that the others went on without".into()));
+        };
+        progress.receipts.push(receipt.clone());
         self.take_operation(from, &receipt)
     }
 
     fn take_operation(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
-        let run = &self.config.run;
         let body = &receipt.body;
-        check_shape(run, body)?;
+        check_shape(&self.config.run, body)?;
         let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
         let stage = usize::from(body.stage);
         let mut liar = None;
@@ -71,7 +71,7 @@ impl Orchestrator {
             Operation::Forward(member) | Operation::Backward(member) => {
                 liar = take_leg(epoch, from, stage, member, receipt)?;
             }
-            Operation::Step { step, members } => take_step(run, epoch, from, *step, members)?,
+            Operation::Step { step, members } => take_step(epoch, from, *step, members)?,
             Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
                 self.take_merge(from, receipt)?;
             }
@@ -100,9 +100,13 @@ impl Orchestrator {
 
     fn take_loss(&mut self, body: &Receipt, member: &Member) {
         let (Some(loss_q32), Some(nats)) = (body.loss_q32, body.loss_nats()) else { return };
-        if let Some(epoch) = &mut self.state.epoch {
-            epoch.add_loss(loss_q32);
+        let Some(epoch) = &mut self.state.epoch else { return };
+        // Who stands in for a lost tail computes a loss once more.
+        let tracked = epoch.live.get_mut(&member.assignment);
+        if tracked.is_none_or(|tracked| std::mem::replace(&mut tracked.judged, true)) {
+            return;
         }
+        epoch.add_loss(loss_q32);
         let (step, microbatch) = (member.step, member.microbatch);
         self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
     }
@@ -177,10 +181,15 @@ fn take_leg(
         }
         if backward {
             progress.folded.push(*member);
+            progress.folds += 1;
         }
     }
     legs[stage] = Some(Leg::of(receipt));
-    Ok(broken_link(tracked, stage, backward))
+    let liar = broken_link(tracked, stage, backward);
+    if tracked.is_folded() {
+        epoch.live.remove(&member.assignment);
+    }
+    Ok(liar)
 }
 
 /// Compares a stage's new leg with those of its neighbours, as far as they are known.
@@ -189,17 +198,33 @@ fn broken_link(tracked: &Tracked, stage: usize, backward: bool) -> Option<NodeId
     let pairs = [stage.checked_sub(1).map(|before| (before, stage)), Some((stage, stage + 1))];
     for (low, high) in pairs.into_iter().flatten() {
         let (producer, consumer) = if backward { (high, low) } else { (low, high) };
-        let (Some(Some(made)), Some(Some(used))) = (legs.get(producer), legs.get(consumer)) else { continue };
-        if used.input_receipt != Some(made.receipt) || used.input != made.output {
+        let Some(Some(used)) = legs.get(consumer) else { continue };
+        if !tracked.could_use(producer, legs.get(producer).copied().flatten(), used) {
             return tracked.assignment.route.get(consumer).map(|slot| slot.miner);
         }
     }
     None
 }
 
-fn take_step(run: &Run, epoch: &mut Epoch, from: NodeId, step: u32, members: &[Member]) -> Result<(), Fault> {
+impl Tracked {
+    /// Whether a neighbour may have used what `used` says: the payload of whoever has the stage, or of somebody lost who
+    /// had it. What a lost one sent last may have been used though its receipt never came, so where somebody
+    /// was lost only a known receipt with another payload is a contradiction.
+    fn could_use(&self, producer: usize, made: Option<Leg>, used: &Leg) -> bool {
+        let replaced = self.assignment.route.get(producer).is_some_and(|slot| slot.attempt > 0);
+        let former = self.former.iter().filter(|(stage, _)| *stage == producer).map(|(_, leg)| *leg);
+        let mut named = former.chain(made).filter(|made| used.input_receipt == Some(made.receipt));
+        match named.next() {
+            Some(made) => used.input == made.output,
+            None => made.is_none() || replaced,
+        }
+    }
+}
+
+fn take_step(epoch: &mut Epoch, from: NodeId, step: u32, members: &[Member]) -> Result<(), Fault> {
     let Some(progress) = epoch.miners.get_mut(&from) else { return Ok(()) };
-    let whole = progress.folded.len() == usize::from(run.inner.members);
+    let due = progress.sizes.get(progress.steps as usize).copied().map(usize::from);
+    let whole = due == Some(progress.folded.len());
     if step != progress.steps || !whole || members != progress.folded {
         return Err(Fault::Lie(format!("does not step on what was folded for step {}", progress.steps)));
     }

@@ -17,7 +17,7 @@ impl Orchestrator {
         self.progressed();
         for node in self.state.seats.connected() {
             let why = "the orchestrator was started again".into();
-            self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why }));
+            self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why, with_all: true }));
             self.orphan_audits(node);
         }
         self.audits_begin_anew();
@@ -41,6 +41,9 @@ impl Orchestrator {
             self.send(node, Message::Open(due));
             for assignment in self.unfolded(node) {
                 self.send(node, Message::Assign(assignment));
+            }
+            for assignment in self.amended(node) {
+                self.send(node, Message::Amend(assignment));
             }
             self.merge_again(node);
             let others: Vec<NodeId> =
@@ -66,6 +69,29 @@ impl Orchestrator {
         }
     }
 
+    /// Whoever has been lost for too long is waited for no longer, where its stage has others.
+    pub(crate) fn go_on_without_the_late(&mut self) {
+        for (node, at_ms) in self.patience_ends_ms() {
+            if self.now_ms >= at_ms {
+                self.go_on_without(node);
+            }
+        }
+    }
+
+    /// Lost nodes that are waited for, and until when before the others of their stage go on. Where another can do the
+    /// work of the epoch that is not long, but after the orchestrator itself was away.
+    pub(crate) fn patience_ends_ms(&self) -> Vec<(NodeId, u64)> {
+        let timeouts = self.config.timeouts;
+        let waited_for = |node: &NodeId| self.state.seats.seat(*node).is_some_and(|seat| !seat.away);
+        let lost = self.state.seats.lost().filter(|(node, _)| waited_for(node));
+        lost.map(|(node, lost)| {
+            let soon = !lost.with_all && self.stand_in(node).is_some();
+            let patience_ms = if soon { timeouts.reissue_ms } else { timeouts.absence_ms };
+            (node, lost.since_ms.saturating_add(patience_ms))
+        })
+        .collect()
+    }
+
     /// A lost miner is waited for no longer, because its stage has others.
     pub(crate) fn go_on_without(&mut self, node: NodeId) {
         if !self.state.seats.give_up(node) {
@@ -79,10 +105,17 @@ impl Orchestrator {
         }
     }
 
-    /// What a miner did in the epoch is gone: the others merge without it where they can, else the epoch begins again.
+    /// What a miner did in the epoch is gone: others of its stage do its work or merge without it where they can, else
+    /// the epoch begins again.
     fn lose_work(&mut self, node: NodeId, why: &str) {
         let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
-        if self.state.phase == Phase::Working || merging && !self.leave_merge(node) {
+        if self.state.phase == Phase::Working {
+            if !self.reissue(node, why) {
+                self.rewind(why);
+            }
+            return;
+        }
+        if merging && !self.leave_merge(node) {
             return self.rewind(why);
         }
         // The windows of what it did went with it, so none of them is drawn.
@@ -126,6 +159,18 @@ impl Orchestrator {
         due.map(|tracked| tracked.assignment.clone()).collect()
     }
 
+    /// Assignments on whose way another miner of the route was lost: a neighbour may have to send again what it folded.
+    fn amended(&self, node: NodeId) -> Vec<Assignment> {
+        let live =
+            self.state.epoch.iter().flat_map(|epoch| epoch.live.values()).map(|tracked| &tracked.assignment);
+        let others = |assignment: &&Assignment| {
+            let mut route = assignment.route.iter();
+            route.any(|slot| slot.miner == node)
+                && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
+        };
+        live.filter(others).cloned().collect()
+    }
+
     fn draw_again(&mut self, node: NodeId) {
         for window in self.drawn_windows(node) {
             self.send(node, Message::Draw(window));
@@ -165,10 +210,5 @@ impl Orchestrator {
         for pending in self.state.audits.values_mut().flat_map(|audited| audited.pending.values_mut()) {
             pending.since_ms = now_ms;
         }
-    }
-
-    /// Nodes whose connection is gone, and since when.
-    pub(crate) fn lost_nodes(&self) -> Vec<(NodeId, u64)> {
-        self.state.seats.lost().map(|(node, lost)| (node, lost.since_ms)).collect()
     }
 }

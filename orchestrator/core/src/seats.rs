@@ -12,6 +12,8 @@ use wire::{Chain, Hello, Message, Refusal, Role, Welcome};
 pub(crate) struct Lost {
     pub since_ms: u64,
     pub why: String,
+    /// Whether the orchestrator itself was away, and everybody's connection with it.
+    pub with_all: bool,
 }
 
 /// One miner's place.
@@ -247,7 +249,11 @@ impl Orchestrator {
     /// A connection is gone. Before the first epoch its seat is free at once; later it is kept for a while.
     pub(crate) fn lose(&mut self, node: NodeId, why: &str) {
         let why = shorten(why);
-        if !self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why: why.clone() })) {
+        if !self
+            .state
+            .seats
+            .mark(node, Some(Lost { since_ms: self.now_ms, why: why.clone(), with_all: false }))
+        {
             return;
         }
         self.report(Report::Gone { node, why });

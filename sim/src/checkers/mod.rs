@@ -62,10 +62,10 @@ pub struct Record {
     pub state: Digest,
 }
 
-/// Every checker there is. `cheats` are the nodes whose work is tampered with.
-pub fn all(cheats: BTreeSet<NodeId>) -> Vec<Box<dyn Checker>> {
+/// Every checker there is. `cheats` are the nodes whose work is tampered with, a microbatch has so many tokens.
+pub fn all(cheats: BTreeSet<NodeId>, microbatch_tokens: u64) -> Vec<Box<dyn Checker>> {
     vec![
-        Box::new(NoDoubleFold::default()),
+        Box::new(NoDoubleFold::new(microbatch_tokens)),
         Box::new(JournalReplaysEqual),
         Box::new(NoMicrobatchUnfinished::default()),
         Box::new(HonestNeverSlashed { cheats }),

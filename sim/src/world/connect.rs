@@ -11,11 +11,12 @@ use wire::Message;
 
 impl World {
     /// A node stops without a word: silence, suspicion, loss; the orchestrator takes every connection with it.
-    pub(super) fn kill(&mut self, node: usize) {
+    pub(super) fn kill(&mut self, node: usize, restarted_after_us: Option<u64>) {
         let now_us = self.clock.now_us();
         let dead = &mut self.nodes[node];
         dead.alive = false;
-        if let Some(after_us) = dead.fate.restarted_after_us.take() {
+        self.report.killed_us.insert(dead.id, now_us);
+        if let Some(after_us) = restarted_after_us {
             self.clock.at(now_us + after_us, Coming::Start { node });
         }
         if node == 0 {
@@ -30,6 +31,19 @@ impl World {
             [(SUSPECTED_US, Happened::Suspected(peer)), (LOST_US, Happened::Lost { peer, why })]
         {
             self.heard_at(now_us + after_us, (node, link), event);
+        }
+    }
+
+    /// A node's connection breaks, on both sides, and for a while there is no other.
+    pub(super) fn break_off(&mut self, node: usize, for_us: u64) {
+        let cut = &mut self.nodes[node];
+        cut.cut_until_us = self.clock.now_us() + for_us;
+        let (peer, link, connected) = (cut.id, cut.link, cut.connected);
+        if connected {
+            let at_us = self.net.control_us(self.clock.now_us(), node, 0);
+            let why = "its connection broke".into();
+            self.heard_at(at_us, (node, link), Happened::Lost { peer, why });
+            self.cut(node, "the connection broke");
         }
     }
 
@@ -67,7 +81,8 @@ impl World {
         if self.nodes[node].life != life || !self.nodes[node].alive {
             return;
         }
-        if !self.nodes[0].alive {
+        let unreachable = self.clock.now_us() < self.nodes[node].cut_until_us;
+        if unreachable || !self.nodes[0].alive {
             let event = self.nodes[node].disconnected_event("nobody answers".into());
             return event.into_iter().for_each(|event| self.deliver(node, event, Vec::new()));
         }

@@ -2,21 +2,46 @@
 
 use super::chance::Chance;
 use spec::Operation;
+use std::collections::VecDeque;
 
 /// After how long a silent node is suspected, in microseconds.
 pub const SUSPECTED_US: u64 = 900_000;
 /// After how long the connection of a silent node counts as gone, in microseconds.
-pub const LOST_US: u64 = 5_000_000;
+pub const LOST_US: u64 = 1_400_000;
+/// A miner's work of an epoch must be elsewhere so soon after it was killed, where its stage has others, in microseconds.
+pub const ELSEWHERE_US: u64 = 2_000_000;
 
 /// What befalls one node. The default is nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Fate {
-    /// The node stops without a word instead of taking in the event after so many.
-    pub killed_after_events: Option<usize>,
-    /// After being killed the node is started again so much later, in microseconds.
-    pub restarted_after_us: Option<u64>,
+    /// What happens to it, one after the other.
+    pub mishaps: VecDeque<Mishap>,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
+}
+
+/// Something that happens instead of the event after so many that the node took in since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mishap {
+    /// After how many.
+    pub after_events: usize,
+    /// What happens.
+    pub what: What,
+}
+
+/// What can happen to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It stops without a word, and is started again so much later, if at all, in microseconds.
+    Killed {
+        /// Microseconds.
+        restarted_after_us: Option<u64>,
+    },
+    /// Its connection breaks, and no other comes up for so long.
+    Cut {
+        /// Microseconds.
+        for_us: u64,
+    },
 }
 
 /// One value changed in one microbatch of every inner step but the first.

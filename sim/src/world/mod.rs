@@ -62,6 +62,8 @@ struct Node {
     life: u64,
     /// Whether the orchestrator and this node can talk.
     connected: bool,
+    /// Until when no connection comes up.
+    cut_until_us: u64,
     /// How often they began to.
     link: u64,
     /// The state in which an epoch began, on the node's disk.
@@ -103,6 +105,7 @@ impl World {
         let nodes: Vec<Node> = setup.nodes.into_iter().map(Node::new).collect::<Result<_, _>>()?;
         let cheats: Vec<NodeId> =
             nodes.iter().filter(|node| node.fate.perturbation.is_some()).map(|node| node.id).collect();
+        let microbatch_tokens = setup.run.microbatch_tokens();
         let mut world = Self {
             clock: Clock::default(),
             net: Net::new(seed, nodes.len()),
@@ -111,7 +114,7 @@ impl World {
             nodes,
             run: setup.run,
             tempo: Chance::of(seed, "tempo"),
-            checkers: checkers::all(cheats.iter().copied().collect()),
+            checkers: checkers::all(cheats.iter().copied().collect(), microbatch_tokens),
             hasher: blake3::Hasher::new(),
             keep_log: options.log,
             losses_at_open: 0,
@@ -126,6 +129,9 @@ impl World {
                 losses: Vec::new(),
                 commits: 0,
                 findings: Vec::new(),
+                killed_us: BTreeMap::new(),
+                reissues: Vec::new(),
+                rewinds: 0,
                 convicted: Vec::new(),
                 cheats,
                 exits: Vec::new(),
@@ -189,8 +195,13 @@ impl World {
             return;
         }
         let Node { fate, effects, .. } = &mut self.nodes[node];
-        if fate.killed_after_events.take_if(|events| effects.len() >= *events).is_some() {
-            return self.kill(node);
+        let due = fate.mishaps.front().filter(|mishap| effects.len() >= mishap.after_events).copied();
+        if let Some(mishap) = due {
+            fate.mishaps.pop_front();
+            match mishap.what {
+                faults::What::Killed { restarted_after_us } => return self.kill(node, restarted_after_us),
+                faults::What::Cut { for_us } => self.break_off(node, for_us),
+            }
         }
         self.report.events += 1;
         self.report.virtual_us = self.clock.now_us();
@@ -266,6 +277,7 @@ impl Node {
             alive: true,
             life: 0,
             connected: true,
+            cut_until_us: 0,
             link: 0,
             snapshot: None,
             table: Objects::default(),

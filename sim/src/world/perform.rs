@@ -2,6 +2,7 @@
 
 use super::learner::{Learner, Made};
 use super::{Coming, World, codes};
+use crate::report::Reissue;
 use crate::trace::{Event, What};
 use miner_core::{Done, Task};
 use orchestrator_core::Report as Said;
@@ -50,7 +51,7 @@ impl World {
             Effect::Finish(ending) => {
                 self.report.ending = Some(ending);
                 self.nodes[0].alive = false;
-                self.nodes[0].fate.restarted_after_us = None;
+                self.nodes[0].fate.mishaps.clear();
                 for node in 1..self.nodes.len() {
                     self.hang_up(self.nodes[node].id, "the orchestrator has ended");
                 }
@@ -310,7 +311,15 @@ impl World {
     fn note(&mut self, said: Said) {
         match said {
             Said::Opened { .. } => self.losses_at_open = self.report.losses.len(),
-            Said::Rewound { .. } => self.report.losses.truncate(self.losses_at_open),
+            Said::Rewound { .. } => {
+                self.report.losses.truncate(self.losses_at_open);
+                self.report.rewinds += 1;
+            }
+            Said::Reissued { from, microbatches, tokens, .. } => {
+                let killed_us = self.report.killed_us.get(&from);
+                let after_us = killed_us.map(|killed_us| self.clock.now_us() - killed_us);
+                self.report.reissues.push(Reissue { after_us, microbatches, tokens });
+            }
             Said::Loss { nats, .. } => self.report.losses.push(nats),
             Said::Committed { .. } => self.report.commits += 1,
             Said::Audited { miner, finding, .. } => self.report.findings.push((miner, finding)),

@@ -1,8 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt, Role, Round,
-    Verb,
+    Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt,
+    Role, Round, Slot, Verb,
 };
 use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;
@@ -29,16 +29,8 @@ impl fmt::Display for Message {
             },
             Self::Ready { epoch } => write!(f, "ready for epoch {epoch}"),
             Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
-            Self::Assign(a) => {
-                write!(
-                    f,
-                    "assign {} attempt {}: epoch {} microbatch {}",
-                    a.id, a.attempt, a.epoch, a.microbatch
-                )?;
-                a.route.iter().try_for_each(|slot| {
-                    write!(f, " > {} step {} position {}", slot.miner.short(), slot.step, slot.position)
-                })
-            }
+            Self::Assign(assignment) => write!(f, "assign {assignment}"),
+            Self::Amend(assignment) => write!(f, "amend {assignment}"),
             Self::Payload(head) => head.fmt(f),
             Self::Receipt(receipt) => write!(f, "receipt {}", receipt.body),
             Self::Merge(merge) => {
@@ -110,6 +102,17 @@ impl fmt::Display for Ask {
             Verb::Put => "put",
         };
         write!(f, "{verb} {}", self.object)
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: epoch {} microbatch {}", self.id, self.epoch, self.microbatch)?;
+        self.route.iter().try_for_each(|slot| {
+            let Slot { step, position, members, attempt, .. } = slot;
+            write!(f, " > {} step {step} position {position} of {members}", slot.miner.short())?;
+            if *attempt == 0 { Ok(()) } else { write!(f, " attempt {attempt}") }
+        })
     }
 }
 

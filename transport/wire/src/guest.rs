@@ -158,6 +158,11 @@ impl Waits {
         self.greeted_ms = Some(now_ms);
     }
 
+    /// Whether a hello waits for its answer, which says what the orchestrator has of this guest.
+    pub fn is_greeting(&self) -> bool {
+        self.greeted_ms.is_some()
+    }
+
     /// The hello was answered; `false` if none was waiting for an answer.
     pub fn welcomed(&mut self) -> bool {
         self.greeted_ms.take().is_some()

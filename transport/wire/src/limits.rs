@@ -1,7 +1,7 @@
 //! Bounds, checked before a byte is read.
 
 /// The version of envelope and messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Longest head (the message itself) of any frame, in bytes. An audit order carries a whole window of
 /// receipts; everything else is far shorter.
@@ -10,3 +10,6 @@ pub const HEAD_BYTES_MAX: u32 = 1 << 20;
 /// Longest body (a payload block), in bytes, as it travels and unpacked: 16,384 tokens of width 4,096 in
 /// f32.
 pub const BODY_BYTES_MAX: u32 = 256 << 20;
+
+/// Inner steps that a miner which stands in for lost ones may be given in an epoch, after those of the run.
+pub const STEPS_MORE_MAX: u32 = 8;

@@ -91,6 +91,8 @@ pub enum Message {
     Adopt(Signed<Manifest>),
     /// Orchestrator to miner: this one is back; send it again what it may have missed.
     Returned(NodeId),
+    /// Orchestrator to the miners of a route: a miner of it was lost, this is who does its share now.
+    Amend(Assignment),
 }
 
 impl Message {
@@ -122,6 +124,7 @@ impl Message {
             Self::Kept(_) => 22,
             Self::Adopt(_) => 23,
             Self::Returned(_) => 24,
+            Self::Amend(_) => 25,
         }
     }
 
@@ -132,7 +135,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 25;
+pub const KINDS: u8 = 26;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.

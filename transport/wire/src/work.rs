@@ -14,6 +14,12 @@ pub struct Slot {
     pub step: u32,
     /// Place within the step.
     pub position: u16,
+    /// Microbatches of that step: it is taken once so many are folded.
+    pub members: u16,
+    /// Counts the miners that had this share before; 0 for the first.
+    pub attempt: u16,
+    /// What this miner sent in its inner steps before this one is used, and will not be asked for again.
+    pub settled: u32,
 }
 
 /// A microbatch and its way through the stages and back.
@@ -21,8 +27,6 @@ pub struct Slot {
 pub struct Assignment {
     /// The orchestrator's number for it, unique within the run.
     pub id: u64,
-    /// Counts reissues; 0 for the first.
-    pub attempt: u16,
     /// The epoch.
     pub epoch: u32,
     /// Microbatch within the epoch.
@@ -37,7 +41,7 @@ impl Assignment {
         let slot = self.route.get(stage)?;
         Some(Member {
             assignment: self.id,
-            attempt: self.attempt,
+            attempt: slot.attempt,
             step: slot.step,
             position: slot.position,
             microbatch: self.microbatch,
@@ -61,7 +65,7 @@ pub struct PayloadHead {
     pub kind: PayloadKind,
     /// The assignment it belongs to.
     pub assignment: u64,
-    /// Its attempt.
+    /// The attempt of the sender's share.
     pub attempt: u16,
     /// The sender's receipt, whose `output` is the digest of the block.
     pub receipt: Signed<Receipt>,

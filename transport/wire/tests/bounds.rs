@@ -101,15 +101,18 @@ fn sealed(header: Header, head: &[u8], body: &[u8]) -> Header {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    let slot = (any::<[u8; 32]>(), any::<u32>(), any::<u16>()).prop_map(|(miner, step, position)| Slot {
-        miner: NodeId(miner),
-        step,
-        position,
-    });
-    let assignment =
-        (any::<u64>(), any::<u16>(), any::<u32>(), any::<u64>(), prop::collection::vec(slot, 0..9)).prop_map(
-            |(id, attempt, epoch, microbatch, route)| Assignment { id, attempt, epoch, microbatch, route },
-        );
+    let slot = (any::<[u8; 32]>(), any::<[u32; 2]>(), any::<[u16; 3]>()).prop_map(
+        |(miner, [step, settled], [position, members, attempt])| Slot {
+            miner: NodeId(miner),
+            step,
+            position,
+            members,
+            attempt,
+            settled,
+        },
+    );
+    let assignment = (any::<u64>(), any::<u32>(), any::<u64>(), prop::collection::vec(slot, 0..9))
+        .prop_map(|(id, epoch, microbatch, route)| Assignment { id, epoch, microbatch, route });
     let hello = (prop::collection::vec(any::<u8>(), 0..99), ".{0,40}").prop_map(|(token, software)| Hello {
         role: Role::Miner,
         token,

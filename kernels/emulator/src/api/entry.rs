@@ -8,9 +8,6 @@ use super::{
     text,
 };
 
-/// CUDA 12.9.
-const DRIVER_VERSION: c_int = 12090;
-
 driver_calls! {
     /// Wakes the device.
     fn cuInit(flags: u32) {
@@ -25,7 +22,7 @@ driver_calls! {
     /// The version of CUDA this driver claims to serve.
     fn cuDriverGetVersion(version: *mut c_int) {
         // SAFETY: the contract of every call here.
-        unsafe { give(version, DRIVER_VERSION) }
+        unsafe { give(version, super::settings::settings()?.driver as c_int) }
     }
 
     /// Undocumented tables of functions. There are none; NVRTC asks at every compilation and takes no for an

@@ -1,12 +1,16 @@
 //! Launches.
 
 use std::ffi::{c_uint, c_void};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
 
 use super::device::MAX_THREADS;
-use super::settings::Settings;
+use super::settings::{Settings, counters_path};
 use super::state::{Function, healthy, lock};
 use super::status::Status;
 use super::{Handle, Outcome, driver_calls};
+use crate::exec::count::Tally;
 use crate::exec::launch::{Launch, launch};
 use crate::exec::program::Program;
 
@@ -79,28 +83,57 @@ unsafe fn run(
     params: *const *const c_void,
     extra: *const *const c_void,
 ) -> Outcome {
-    let (state, settings) = healthy()?;
+    let (mut state, settings) = healthy()?;
     state.check_stream(stream)?;
     let function = state.functions.get(&(function as u64)).cloned().ok_or(Status::InvalidHandle)?;
     check_shape(&function, grid, block, shared_bytes, &settings)?;
     // SAFETY: the caller's promise.
     let params = unsafe { arguments(&function.program, params, extra)? };
     let allocations = settings.check.then(|| state.allocations());
+    state.launches_asked += 1;
+    let (number, faults) = (state.launches_asked, settings.faults);
+    if number == faults.lost {
+        state.lost = true;
+        return Err(Status::DeviceUnavailable);
+    } else if number == faults.launch {
+        return Err(Status::LaunchFailed);
+    } else if number == faults.sticky {
+        state.sticky = Some(Status::IllegalAddress);
+        return Ok(());
+    }
     drop(state);
+    let counted = counters_path().map(|path| (path, Tally::default()));
     let shape = Launch {
         grid,
         block,
         dynamic_shared: shared_bytes as usize,
         params: &params,
         check: allocations.as_ref(),
+        count: counted.as_ref().map(|(_, tally)| tally),
+        jump_limit: settings.jump_limit,
+        sm: settings.model.sm,
     };
     // SAFETY: addresses are the kernel's word, as on a device; the caller orders the use of memory by streams.
     if let Err(report) = unsafe { launch(&function.program, &shape) } {
         eprintln!("emulated GPU: {report}");
         let mut state = lock();
         state.sticky = state.sticky.or(Some(report.kind.into()));
+        return Ok(());
+    }
+    if let Some((path, tally)) = counted {
+        let program = &function.program;
+        let line = tally.counters().json(&program.name, grid, block, |pc| program.lines_of(pc));
+        append(path, &line);
     }
     Ok(())
+}
+
+/// One write for one line, so that processes may share a file.
+fn append(path: &Path, line: &str) {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
+        eprintln!("emulated GPU: counters cannot be written to {}: {error}", path.display());
+    }
 }
 
 fn check_shape(

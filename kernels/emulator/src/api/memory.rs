@@ -213,6 +213,10 @@ unsafe fn copy(to: Place, from: Place, bytes: usize, stream: Handle) -> Outcome 
         Place::Device(address) => state.check_device(address, bytes).map(|()| address),
     };
     let (to, from) = (address(to)?, address(from)?);
+    if let Some((written, offset)) = state.written_at(to) {
+        let source = state.written_at(from);
+        written.copy(offset, source.map(|(source, from)| (&**source, from)), bytes as u64);
+    }
     drop(state);
     // SAFETY: device ranges were checked, host ranges are the caller's promise; they may overlap.
     unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
@@ -232,6 +236,9 @@ unsafe fn fill<T: Copy>(to: u64, value: T, count: usize, stream: Handle) -> Outc
         return Err(Status::InvalidValue);
     }
     state.check_device(to, bytes)?;
+    if let Some((written, offset)) = state.written_at(to) {
+        written.mark(offset, bytes as u64);
+    }
     drop(state);
     // SAFETY: the range was checked and is aligned.
     let range = unsafe { std::slice::from_raw_parts_mut(to as *mut T, count) };

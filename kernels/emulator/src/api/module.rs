@@ -130,6 +130,17 @@ driver_calls! {
     }
 }
 
+/// The newest PTX, 10 * major + minor, that a driver for a CUDA version (1000 * major + 10 * minor) reads.
+fn newest_ptx(driver: u32) -> u32 {
+    match (driver / 1000, driver % 1000 / 10) {
+        (..=11, minor) => 70 + minor,
+        (12, minor @ 0..=5) => 80 + minor,
+        (12, 6) => 85,
+        (12, minor) => 79 + minor,
+        (major, minor) => 10 * (major - 4) + minor,
+    }
+}
+
 /// # Safety
 /// `image` is null or ends with a zero byte.
 unsafe fn load_image(module: *mut Handle, image: *const c_void, log: &mut dyn FnMut(&str)) -> Outcome {
@@ -165,6 +176,19 @@ unsafe fn load_image(module: *mut Handle, image: *const c_void, log: &mut dyn Fn
             loaded.target, settings.model.sm
         );
         return complain(&message, Status::NoBinaryForGpu);
+    }
+    let newest = newest_ptx(settings.driver);
+    if loaded.ptx_version > newest {
+        let message = format!(
+            "the module is PTX {}.{}, this driver serves CUDA {}.{} and reads PTX {}.{} at most",
+            loaded.ptx_version / 10,
+            loaded.ptx_version % 10,
+            settings.driver / 1000,
+            settings.driver % 1000 / 10,
+            newest / 10,
+            newest % 10
+        );
+        return complain(&message, Status::UnsupportedPtxVersion);
     }
     let handle = state.fresh_handle();
     // SAFETY: not null, the caller's promise for the rest.

@@ -1,9 +1,11 @@
 //! What the environment says about the device, read once.
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::status::Status;
+use crate::exec::launch::JUMP_LIMIT;
 
 /// The device to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,34 @@ pub(super) struct Settings {
     pub memory_bytes: u64,
     /// Whether kernels are checked.
     pub check: bool,
+    /// How often a warp may jump back in one launch.
+    pub jump_limit: u64,
+    /// CUDA version that the driver claims to serve, 1000 * major + 10 * minor.
+    pub driver: u32,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
+}
+
+/// Faults to order: which allocation or launch, counted from 1; 0 for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// The allocation that finds the memory full.
+    pub allocation: u64,
+    /// The launch that is refused.
+    pub launch: u64,
+    /// The launch whose kernel touches what it must not: its error sticks.
+    pub sticky: u64,
+    /// The launch with which the device is gone for good.
+    pub lost: u64,
+}
+
+/// Where counters go, if anywhere.
+pub(super) fn counters_path() -> Option<&'static Path> {
+    static READ: OnceLock<Option<PathBuf>> = OnceLock::new();
+    READ.get_or_init(|| {
+        env::var_os("IOTA_EMULATED_COUNTERS").filter(|path| !path.is_empty()).map(PathBuf::from)
+    })
+    .as_deref()
 }
 
 /// What differs between compute capabilities.
@@ -69,7 +99,44 @@ fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
         Some("1") => true,
         Some(other) => return Err(format!("IOTA_EMULATED_CHECK is `{other}`; give 1 or 0")),
     };
-    Ok(Settings { model, memory_bytes: u64::from(mib) << 20, check })
+    let jump_limit = match variable("IOTA_EMULATED_JUMPS") {
+        None => JUMP_LIMIT,
+        Some(jumps) => jumps
+            .parse()
+            .map_err(|_| format!("IOTA_EMULATED_JUMPS is `{jumps}`, not a number of jumps back"))?,
+    };
+    let driver = driver_version(&variable("IOTA_EMULATED_DRIVER").unwrap_or_else(|| "12.9".to_string()))?;
+    let faults = faults(&variable("IOTA_EMULATED_FAULTS").unwrap_or_default())?;
+    Ok(Settings { model, memory_bytes: u64::from(mib) << 20, check, jump_limit, driver, faults })
+}
+
+fn driver_version(text: &str) -> Result<u32, String> {
+    let parts = text.split_once('.').map(|(major, minor)| (major.parse::<u32>(), minor.parse::<u32>()));
+    match parts {
+        Some((Ok(major @ 11..=99), Ok(minor @ 0..=9))) => Ok(1000 * major + 10 * minor),
+        _ => Err(format!("IOTA_EMULATED_DRIVER is `{text}`; give a CUDA version such as 12.4")),
+    }
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    let mut faults = Faults::default();
+    for one in text.split(',').filter(|one| !one.is_empty()) {
+        let wrong = || {
+            format!(
+                "IOTA_EMULATED_FAULTS has `{one}`; give allocation:N, launch:N, sticky:N or lost:N, with commas between"
+            )
+        };
+        let (what, number) = one.split_once(':').ok_or_else(wrong)?;
+        let place = match what {
+            "allocation" => &mut faults.allocation,
+            "launch" => &mut faults.launch,
+            "sticky" => &mut faults.sticky,
+            "lost" => &mut faults.lost,
+            _ => return Err(wrong()),
+        };
+        *place = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    }
+    Ok(faults)
 }
 
 #[cfg(test)]
@@ -88,5 +155,13 @@ mod tests {
         assert!(set("IOTA_EMULATED_CHECK", "1").unwrap().check);
         assert!(set("IOTA_EMULATED_CHECK", "yes").is_err());
         assert!(set("IOTA_EMULATED_MEMORY_MIB", "lots").is_err());
+        assert_eq!(set("IOTA_EMULATED_JUMPS", "7").unwrap().jump_limit, 7);
+        assert!(set("IOTA_EMULATED_JUMPS", "-1").is_err());
+        assert_eq!((plain.driver, set("IOTA_EMULATED_DRIVER", "11.8").unwrap().driver), (12090, 11080));
+        assert!(set("IOTA_EMULATED_DRIVER", "new").is_err());
+        let faults = set("IOTA_EMULATED_FAULTS", "allocation:3,lost:1").unwrap().faults;
+        assert_eq!(faults, Faults { allocation: 3, lost: 1, ..Faults::default() });
+        assert!(set("IOTA_EMULATED_FAULTS", "allocation:0").is_err());
+        assert!(set("IOTA_EMULATED_FAULTS", "fire:1").unwrap_err().contains("sticky:N"));
     }
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 use super::Handle;
 use super::settings::{Settings, settings};
 use super::status::Status;
-use crate::exec::check::Allocations;
+use crate::exec::check::{Allocations, Range};
 use crate::exec::program::{Loaded, Program};
+use crate::exec::written::Written;
 
 /// Everything that lives behind the calls.
 #[derive(Default)]
@@ -26,6 +27,11 @@ pub(super) struct State {
     pub events: BTreeMap<u64, Event>,
     pub modules: BTreeMap<u64, Arc<Loaded>>,
     pub functions: BTreeMap<u64, Function>,
+    /// Allocations and launches asked for so far, for faults to order.
+    pub allocations_asked: u64,
+    pub launches_asked: u64,
+    /// Whether the device is gone; nothing brings it back.
+    pub lost: bool,
     last_handle: u64,
 }
 
@@ -53,6 +59,8 @@ pub(super) struct Function {
 pub(super) struct Buffer {
     pub bytes: u64,
     pub kind: BufferKind,
+    /// What of it was written, in checked runs; the host writes its own memory unseen.
+    pub written: Option<Arc<Written>>,
     start: *mut u8,
     layout: Layout,
 }
@@ -84,6 +92,9 @@ pub(super) fn state() -> Result<(MutexGuard<'static, State>, Settings), Status> 
     let state = lock();
     if !state.initialized {
         return Err(Status::NotInitialized);
+    }
+    if state.lost {
+        return Err(Status::DeviceUnavailable);
     }
     Ok((state, settings))
 }
@@ -135,6 +146,10 @@ impl State {
         if bytes == 0 {
             return Err(Status::InvalidValue);
         }
+        self.allocations_asked += 1;
+        if self.allocations_asked == settings.faults.allocation {
+            return Err(Status::OutOfMemory);
+        }
         let device_bytes = if kind == BufferKind::Device { bytes as u64 } else { 0 };
         if self.used_bytes.saturating_add(device_bytes) > settings.memory_bytes {
             return Err(Status::OutOfMemory);
@@ -152,7 +167,9 @@ impl State {
         }
         let address = start as u64 + RED_ZONE as u64;
         self.used_bytes += device_bytes;
-        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, start, layout });
+        let written =
+            (settings.check && kind == BufferKind::Device).then(|| Arc::new(Written::nothing(bytes as u64)));
+        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, written, start, layout });
         Ok(address)
     }
 
@@ -184,11 +201,22 @@ impl State {
 
     /// All a kernel may touch.
     pub fn allocations(&self) -> Allocations {
-        let buffers = self.buffers.iter().map(|(&start, buffer)| (start, start + buffer.bytes));
+        let buffers = self.buffers.iter().map(|(&start, buffer)| Range {
+            start,
+            end: start + buffer.bytes,
+            written: buffer.written.clone(),
+        });
         let variables = self.modules.values().flat_map(|module| module.variables.values());
-        Allocations::new(
-            buffers.chain(variables.map(|&(start, bytes)| (start, start + bytes as u64))).collect(),
-        )
+        let variables =
+            variables.map(|&(start, bytes)| Range { start, end: start + bytes as u64, written: None });
+        Allocations::new(buffers.chain(variables).collect())
+    }
+
+    /// What was written of the buffer that an address lies in, and how far into it.
+    pub fn written_at(&self, address: u64) -> Option<(&Arc<Written>, u64)> {
+        let (start, buffer) = self.buffers.range(..=address).next_back()?;
+        let offset = address - start;
+        Some((buffer.written.as_ref().filter(|_| offset < buffer.bytes)?, offset))
     }
 
     /// What `cuDevicePrimaryCtxReset` does.

@@ -33,6 +33,8 @@ statuses! {
     InvalidValue = 1, c"CUDA_ERROR_INVALID_VALUE", c"invalid argument";
     /// The device has not so much memory left.
     OutOfMemory = 2, c"CUDA_ERROR_OUT_OF_MEMORY", c"out of memory";
+    /// The device does not answer any more.
+    DeviceUnavailable = 46, c"CUDA_ERROR_DEVICE_UNAVAILABLE", c"CUDA-capable device(s) is/are busy or unavailable";
     /// `cuInit` was not called.
     NotInitialized = 3, c"CUDA_ERROR_NOT_INITIALIZED", c"initialization error";
     /// There is one device, number 0.
@@ -43,6 +45,8 @@ statuses! {
     InvalidContext = 201, c"CUDA_ERROR_INVALID_CONTEXT", c"invalid device context";
     /// PTX this device does not understand.
     InvalidPtx = 218, c"CUDA_ERROR_INVALID_PTX", c"a PTX JIT compilation failed";
+    /// PTX newer than the driver.
+    UnsupportedPtxVersion = 222, c"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", c"the provided PTX was compiled with an unsupported toolchain.";
     /// A file that is not there.
     FileNotFound = 301, c"CUDA_ERROR_FILE_NOT_FOUND", c"file not found";
     /// A handle nobody was given, or of something destroyed.
@@ -53,6 +57,8 @@ statuses! {
     IllegalAddress = 700, c"CUDA_ERROR_ILLEGAL_ADDRESS", c"an illegal memory access was encountered";
     /// More threads or shared memory than a block can have.
     LaunchOutOfResources = 701, c"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", c"too many resources requested for launch";
+    /// A kernel that ran too long.
+    LaunchTimeout = 702, c"CUDA_ERROR_LAUNCH_TIMEOUT", c"the launch timed out and was terminated";
     /// A trap or an instruction with senseless operands.
     IllegalInstruction = 715, c"CUDA_ERROR_ILLEGAL_INSTRUCTION", c"an illegal instruction was encountered";
     /// An address that is no multiple of the access's size.
@@ -71,8 +77,11 @@ impl From<FaultKind> for Status {
             FaultKind::IllegalAddress => Self::IllegalAddress,
             FaultKind::MisalignedAddress => Self::MisalignedAddress,
             FaultKind::IllegalInstruction => Self::IllegalInstruction,
+            FaultKind::Timeout => Self::LaunchTimeout,
             // A device hangs or goes on with wrong values; both end as a failed launch here.
-            FaultKind::DivergentSynchronisation | FaultKind::SharedRace => Self::LaunchFailed,
+            FaultKind::DivergentSynchronisation | FaultKind::SharedRace | FaultKind::UninitialisedRead => {
+                Self::LaunchFailed
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! as stale data.
 
 use super::check::Touch;
+use super::count::{Access, Mode};
 use super::fault::Fault;
 use super::lane::LANES;
 use super::memory::{Address, BlockMemory, active};
@@ -47,16 +48,17 @@ impl Pending {
     ///
     /// # Safety
     /// Registers lie in the frame.
-    pub unsafe fn begin<const CHECK: bool>(
+    pub unsafe fn begin<M: Mode>(
         &mut self,
         copy: &AsyncCopy,
         memory: &mut BlockMemory<'_>,
         regs: *const u8,
         mask: u32,
+        pc: u32,
     ) -> Result<(), Box<Fault>> {
         // SAFETY: the caller's promise.
         let (dst, src) = unsafe { (copy.dst.of_lanes(regs), copy.src.of_lanes(regs)) };
-        memory.resolve::<CHECK>(Space::Shared, &mut dst.clone(), mask, copy.bytes, Touch::Write)?;
+        memory.resolve::<M>(Space::Shared, &mut dst.clone(), mask, copy.bytes, Touch::WriteLater)?;
         let mut reading = mask;
         let mut lengths = [copy.bytes; LANES];
         if let Some(at) = copy.read_bytes {
@@ -69,15 +71,19 @@ impl Pending {
                 }
             }
         }
+        if M::COUNT {
+            memory.count(copy.src.space, Access::Load, &src, reading, copy.bytes, pc);
+            memory.count(Space::Shared, Access::Store, &dst, mask, copy.bytes, pc);
+        }
         // A shortened read must still start where a whole one could.
         for lane in active(reading) {
             let one = 1u32 << lane;
             if lengths[lane] == copy.bytes {
-                memory.resolve::<CHECK>(copy.src.space, &mut src.clone(), one, copy.bytes, Touch::Read)?;
+                memory.resolve::<M>(copy.src.space, &mut src.clone(), one, copy.bytes, Touch::Read)?;
             } else {
                 for byte in 0..u64::from(lengths[lane]) {
                     let mut named = src.map(|address| address.wrapping_add(byte));
-                    memory.resolve::<CHECK>(copy.src.space, &mut named, one, 1, Touch::Read)?;
+                    memory.resolve::<M>(copy.src.space, &mut named, one, 1, Touch::Read)?;
                 }
             }
         }
@@ -103,7 +109,7 @@ impl Pending {
 
     /// Performs what must be complete when at most `allowed` groups are pending; `u32::MAX` means everything,
     /// committed or not.
-    pub fn wait<const CHECK: bool>(
+    pub fn wait<M: Mode>(
         &mut self,
         allowed: u32,
         memory: &mut BlockMemory<'_>,
@@ -119,7 +125,7 @@ impl Pending {
         for copy in due {
             let mut to = [copy.dst; LANES];
             let one = 1u32 << copy.lane;
-            memory.resolve::<CHECK>(Space::Shared, &mut to, one, copy.bytes, Touch::Write)?;
+            memory.resolve::<M>(Space::Shared, &mut to, one, copy.bytes, Touch::Write)?;
             let mut bytes = [0u8; 16];
             let length = copy.read_bytes as usize;
             // SAFETY: the source was checked when the copy began, the destination just now; both are as long

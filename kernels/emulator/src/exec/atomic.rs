@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::check::Touch;
+use super::count::{Access, Mode};
 use super::fault::Fault;
 use super::lane::LANES;
 use super::memory::{Address, BlockMemory, active};
@@ -49,15 +50,19 @@ impl Atomic {
     ///
     /// # Safety
     /// Registers lie in the frame; device addresses are the kernel's word.
-    pub unsafe fn run<const CHECK: bool>(
+    pub unsafe fn run<M: Mode>(
         &self,
         memory: &mut BlockMemory<'_>,
         regs: *mut u8,
         mask: u32,
+        pc: u32,
     ) -> Result<(), Box<Fault>> {
         // SAFETY: the caller's promise.
         let mut at = unsafe { self.address.of_lanes(regs) };
-        memory.resolve::<CHECK>(self.address.space, &mut at, mask, self.bytes, Touch::Atomic)?;
+        if M::COUNT {
+            memory.count(self.address.space, Access::Atomic, &at, mask, self.bytes, pc);
+        }
+        memory.resolve::<M>(self.address.space, &mut at, mask, self.bytes, Touch::Atomic)?;
         for lane in active(mask) {
             // SAFETY: registers are whole, the address was bounded by `resolve` and is aligned.
             unsafe {

@@ -1,6 +1,7 @@
 //! One block: its warps in turn, from barrier to barrier.
 
 use super::check::{Allocations, Shadow};
+use super::count::{Counters, Mode};
 use super::fault::{Fault, FaultKind};
 use super::lane::{LANES, Slot};
 use super::launch::Launch;
@@ -20,6 +21,7 @@ pub(super) struct Worker<'a> {
     params: Aligned,
     warps: Vec<Warp>,
     shadow: Shadow,
+    counters: Counters,
 }
 
 /// Uninitialised shared and local memory reads as not-a-numbers, so that relying on it shows.
@@ -47,6 +49,7 @@ impl<'a> Worker<'a> {
             params,
             warps: Vec::new(),
             shadow: Shadow::default(),
+            counters: Counters::default(),
             frames,
         };
         for index in 0..warps {
@@ -54,7 +57,14 @@ impl<'a> Worker<'a> {
             let born = if left >= 32 { u32::MAX } else { (1 << left) - 1 };
             // SAFETY: there is one frame for each warp.
             let regs = unsafe { worker.frames.as_ptr().add(frame_bytes * index as usize) };
-            worker.warps.push(Warp { index, regs, born, splits: Vec::new(), pending: Default::default() });
+            worker.warps.push(Warp {
+                index,
+                regs,
+                born,
+                splits: Vec::new(),
+                pending: Default::default(),
+                jumps: 0,
+            });
         }
         for &(at, slot, bits) in &program.constants {
             worker.splat(at, slot, bits);
@@ -79,12 +89,12 @@ impl<'a> Worker<'a> {
     ///
     /// # Safety
     /// Device addresses the kernel forms must be its own to touch.
-    pub unsafe fn run<const CHECK: bool>(
+    pub unsafe fn run<M: Mode>(
         &mut self,
         block: [u32; 3],
         allocations: &Allocations,
     ) -> Result<(), Box<Fault>> {
-        self.prepare::<CHECK>(block);
+        self.prepare::<M>(block);
         let program = self.program;
         let mut memory = BlockMemory {
             shared: self.shared.as_ptr(),
@@ -95,8 +105,11 @@ impl<'a> Worker<'a> {
             local_bytes: program.local_bytes as u64,
             warp: 0,
             allocations,
-            last_hit: (0, 0),
+            last_hit: 0,
             shadow: std::mem::take(&mut self.shadow),
+            counters: std::mem::take(&mut self.counters),
+            jump_limit: self.launch.jump_limit,
+            sm: self.launch.sm,
         };
         let outcome = loop {
             let mut run_all = || {
@@ -106,10 +119,10 @@ impl<'a> Worker<'a> {
                     // SAFETY: there is local memory for every warp.
                     memory.local = unsafe { self.local.as_ptr().add(before) };
                     // SAFETY: the caller's promise; the frame is the program's own.
-                    unsafe { warp.run::<CHECK>(program, &mut memory)? };
+                    unsafe { warp.run::<M>(program, &mut memory)? };
                 }
                 // SAFETY: as above.
-                unsafe { release::<CHECK>(&mut self.warps) }
+                unsafe { release::<M>(&mut self.warps) }
             };
             match run_all() {
                 Ok(true) => memory.shadow.barrier(),
@@ -118,10 +131,21 @@ impl<'a> Worker<'a> {
             }
         };
         self.shadow = memory.shadow;
+        self.counters = memory.counters;
+        if M::COUNT {
+            self.counters.end_block();
+        }
         outcome
     }
 
-    fn prepare<const CHECK: bool>(&mut self, block: [u32; 3]) {
+    /// Adds what was counted to the launch's sum.
+    pub fn tell<M: Mode>(&mut self) {
+        if let Some(tally) = self.launch.count.filter(|_| M::COUNT) {
+            tally.add(&std::mem::take(&mut self.counters));
+        }
+    }
+
+    fn prepare<M: Mode>(&mut self, block: [u32; 3]) {
         let axis = |xyz: [u32; 3], axis: u8| u64::from(xyz[axis as usize]);
         for &(special, at) in &self.program.specials {
             let value = match special {
@@ -151,7 +175,7 @@ impl<'a> Worker<'a> {
             self.shared.as_ptr().write_bytes(POISON, self.shared.bytes());
             self.local.as_ptr().write_bytes(POISON, self.local.bytes());
         }
-        if CHECK {
+        if M::CHECK {
             self.shadow.reset(self.shared.bytes());
         }
     }
@@ -184,7 +208,7 @@ pub(super) fn thread_of(warp: u32, lane: u32, block: [u32; 3]) -> [u32; 3] {
 ///
 /// # Safety
 /// Registers named by the arrivals lie in their frames.
-unsafe fn release<const CHECK: bool>(warps: &mut [Warp]) -> Result<bool, Box<Fault>> {
+unsafe fn release<M: Mode>(warps: &mut [Warp]) -> Result<bool, Box<Fault>> {
     let live: u32 = warps.iter().map(|warp| warp.live().count_ones()).sum();
     if live == 0 {
         return Ok(false);
@@ -200,7 +224,7 @@ unsafe fn release<const CHECK: bool>(warps: &mut [Warp]) -> Result<bool, Box<Fau
         if arrived == 0 || arrived < expected.unwrap_or(live) {
             continue;
         }
-        if CHECK && expected.is_none() {
+        if M::CHECK && expected.is_none() {
             let born: u32 = warps.iter().map(|warp| warp.born.count_ones()).sum();
             if born != live {
                 let what = format!(

@@ -15,6 +15,10 @@ pub enum FaultKind {
     DivergentSynchronisation,
     /// Two warps on the same shared bytes without a barrier between them, at least one writing.
     SharedRace,
+    /// Memory that nobody has written since it was allocated, or since the block began.
+    UninitialisedRead,
+    /// A warp that does not come to an end.
+    Timeout,
 }
 
 /// A fault within a warp, before its place in the grid is known.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::block::{Worker, thread_of};
 use super::check::Allocations;
+use super::count::{Mode, Run, Tally};
 use super::fault::{Fault, Report};
 use super::program::Program;
 
@@ -20,9 +21,33 @@ pub struct Launch<'a> {
     pub params: &'a [u8],
     /// Device memory, if the run is to be checked.
     pub check: Option<&'a Allocations>,
+    /// Where counters go, if the run is to be counted.
+    pub count: Option<&'a Tally>,
+    /// How often a warp may jump back before it is taken to run for ever.
+    pub jump_limit: u64,
+    /// Compute capability of the device, such as 86: sums on tensor cores depend on it.
+    pub sm: u32,
 }
 
-impl Launch<'_> {
+/// At some 10^8 jumps a second, a warp that spins is found after ten seconds; the longest loop of a real kernel that
+/// runs here is far shorter.
+pub const JUMP_LIMIT: u64 = 1 << 30;
+
+impl<'a> Launch<'a> {
+    /// `grid` blocks of `block` threads in x, neither checked nor counted.
+    pub fn new(grid: u32, block: u32, params: &'a [u8]) -> Self {
+        Self {
+            grid: [grid, 1, 1],
+            block: [block, 1, 1],
+            dynamic_shared: 0,
+            params,
+            check: None,
+            count: None,
+            jump_limit: JUMP_LIMIT,
+            sm: 86,
+        }
+    }
+
     /// Threads of a block.
     pub fn threads(&self) -> u32 {
         self.block.iter().product()
@@ -45,15 +70,19 @@ impl Launch<'_> {
 pub unsafe fn launch(program: &Program, launch: &Launch<'_>) -> Result<(), Box<Report>> {
     assert_eq!(launch.params.len(), program.param_bytes, "the argument block of `{}`", program.name);
     assert!(launch.threads() > 0 && launch.blocks() > 0, "an empty launch of `{}`", program.name);
-    match launch.check {
-        // SAFETY: the caller's promise.
-        Some(allocations) => unsafe { run::<true>(program, launch, allocations) },
-        // SAFETY: the caller's promise.
-        None => unsafe { run::<false>(program, launch, &Allocations::default()) },
+    let none = Allocations::default();
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (launch.check, launch.count.is_some()) {
+            (None, false) => run::<Run<false, false>>(program, launch, &none),
+            (None, true) => run::<Run<false, true>>(program, launch, &none),
+            (Some(allocations), false) => run::<Run<true, false>>(program, launch, allocations),
+            (Some(allocations), true) => run::<Run<true, true>>(program, launch, allocations),
+        }
     }
 }
 
-unsafe fn run<const CHECK: bool>(
+unsafe fn run<M: Mode>(
     program: &Program,
     launch: &Launch<'_>,
     allocations: &Allocations,
@@ -63,11 +92,14 @@ unsafe fn run<const CHECK: bool>(
     let one = |worker: &mut Worker<'_>, index: u64| {
         let block = [index % nx, index / nx % ny, index / nx / ny].map(|n| n as u32);
         // SAFETY: the caller's promise.
-        unsafe { worker.run::<CHECK>(block, allocations) }
+        unsafe { worker.run::<M>(block, allocations) }
             .map_err(|fault| Box::new(report(program, launch, block, &fault)))
     };
     if blocks == 1 {
-        return one(&mut Worker::new(program, launch), 0);
+        let mut worker = Worker::new(program, launch);
+        one(&mut worker, 0)?;
+        worker.tell::<M>();
+        return Ok(());
     }
     // A worker's buffers cost more than a small block: give each a run of blocks.
     let share = (blocks / (8 * rayon::current_num_threads() as u64)).clamp(1, 1 << 20) as usize;
@@ -75,13 +107,14 @@ unsafe fn run<const CHECK: bool>(
     (0..chunks).into_par_iter().try_for_each(|chunk| {
         let mut worker = Worker::new(program, launch);
         let from = chunk * share as u64;
-        (from..(from + share as u64).min(blocks)).try_for_each(|index| one(&mut worker, index))
+        (from..(from + share as u64).min(blocks)).try_for_each(|index| one(&mut worker, index))?;
+        worker.tell::<M>();
+        Ok(())
     })
 }
 
 fn report(program: &Program, launch: &Launch<'_>, block: [u32; 3], fault: &Fault) -> Report {
-    let (ptx_line, cuda_line) =
-        fault.pc.and_then(|pc| program.lines.get(pc as usize).copied()).unwrap_or((0, None));
+    let (ptx_line, cuda_line) = fault.pc.map_or((0, None), |pc| program.lines_of(pc));
     let text = program.source.lines().nth((ptx_line as usize).wrapping_sub(1)).unwrap_or("");
     Report {
         kind: fault.kind,

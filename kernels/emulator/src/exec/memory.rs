@@ -6,6 +6,7 @@
 //! every access are always checked; bounds of device memory only in checked runs, against the allocations.
 
 use super::check::{Allocations, Shadow, Touch};
+use super::count::{Access, Counters, Mode};
 use super::fault::{Fault, FaultKind};
 use super::lane::{LANES, Slot};
 use crate::ptx::ast::Space;
@@ -121,13 +122,18 @@ pub(super) struct BlockMemory<'a> {
     /// The warp in turn.
     pub warp: u32,
     pub allocations: &'a Allocations,
-    pub last_hit: (u64, u64),
+    /// Index of the allocation that was touched last.
+    pub last_hit: usize,
     pub shadow: Shadow,
+    pub counters: Counters,
+    pub jump_limit: u64,
+    /// Compute capability of the device.
+    pub sm: u32,
 }
 
 impl BlockMemory<'_> {
     /// Turns the addresses lanes name into host addresses of `bytes` each; inactive lanes hold nonsense.
-    pub fn resolve<const CHECK: bool>(
+    pub fn resolve<M: Mode>(
         &mut self,
         space: Space,
         named: &mut [u64; LANES],
@@ -143,9 +149,9 @@ impl BlockMemory<'_> {
             return Err(misaligned(named, mask, bytes));
         }
         match space {
-            Space::Global | Space::Const => self.device::<CHECK>(named, mask, bytes),
+            Space::Global | Space::Const => self.device::<M>(named, mask, bytes, touch),
             Space::Shared => {
-                if CHECK {
+                if M::CHECK {
                     for lane in active(mask).filter(|&lane| named[lane] < self.shared_bytes) {
                         let (offset, len) = (named[lane] as usize, bytes as usize);
                         self.shadow.touch(offset, len, self.warp, lane as u32, touch)?;
@@ -163,26 +169,19 @@ impl BlockMemory<'_> {
             Space::Param => {
                 bounded(named, mask, bytes, self.params as u64, self.param_bytes, "the kernel's parameters")
             }
-            Space::Generic => self.generic::<CHECK>(named, mask, bytes, touch),
+            Space::Generic => self.generic::<M>(named, mask, bytes, touch),
         }
     }
 
     /// Lanes may name different spaces; each kind is resolved as if it stood alone.
-    fn generic<const CHECK: bool>(
+    fn generic<M: Mode>(
         &mut self,
         named: &mut [u64; LANES],
         mask: u32,
         bytes: u32,
         touch: Touch,
     ) -> Result<(), Box<Fault>> {
-        let within = |window: u64| {
-            let mut found = 0;
-            for lane in active(mask) {
-                found |= u32::from(named[lane].wrapping_sub(window) < WINDOW_BYTES) << lane;
-            }
-            found
-        };
-        let (shared, local) = (within(SHARED_WINDOW), within(LOCAL_WINDOW));
+        let (shared, local) = (windowed(named, mask, SHARED_WINDOW), windowed(named, mask, LOCAL_WINDOW));
         for (space, part, window) in [
             (Space::Shared, shared, SHARED_WINDOW),
             (Space::Local, local, LOCAL_WINDOW),
@@ -190,7 +189,7 @@ impl BlockMemory<'_> {
         ] {
             if part != 0 {
                 let mut offsets = named.map(|address| address.wrapping_sub(window));
-                self.resolve::<CHECK>(space, &mut offsets, part, bytes, touch)?;
+                self.resolve::<M>(space, &mut offsets, part, bytes, touch)?;
                 for lane in active(part) {
                     named[lane] = offsets[lane];
                 }
@@ -199,11 +198,41 @@ impl BlockMemory<'_> {
         Ok(())
     }
 
-    fn device<const CHECK: bool>(
+    /// Counts an access as the lanes name it.
+    pub fn count(
+        &mut self,
+        space: Space,
+        access: Access,
+        named: &[u64; LANES],
+        mask: u32,
+        bytes: u32,
+        pc: u32,
+    ) {
+        if mask == 0 {
+            return;
+        }
+        match space {
+            Space::Global => self.counters.device(access, named, mask, bytes),
+            Space::Shared => self.counters.shared(access, named, mask, bytes, pc),
+            Space::Local => self.counters.local_bytes += u64::from(bytes * mask.count_ones()),
+            Space::Const | Space::Param => {}
+            Space::Generic => {
+                let (shared, local) =
+                    (windowed(named, mask, SHARED_WINDOW), windowed(named, mask, LOCAL_WINDOW));
+                let offsets = named.map(|address| address.wrapping_sub(SHARED_WINDOW));
+                self.count(Space::Shared, access, &offsets, shared, bytes, pc);
+                self.count(Space::Local, access, named, local, bytes, pc);
+                self.count(Space::Global, access, named, mask & !shared & !local, bytes, pc);
+            }
+        }
+    }
+
+    fn device<M: Mode>(
         &mut self,
         named: &[u64; LANES],
         mask: u32,
         bytes: u32,
+        touch: Touch,
     ) -> Result<(), Box<Fault>> {
         let impossible = |address: u64| address.wrapping_sub(LOWEST_ADDRESS) >= SHARED_WINDOW;
         let mut found = false;
@@ -215,22 +244,39 @@ impl BlockMemory<'_> {
             let what = format!("{bytes} bytes at {:#x}, which is no device address", named[lane]);
             return Err(Fault::new(FaultKind::IllegalAddress, Some(lane as u32), what));
         }
-        if CHECK {
+        if M::CHECK {
             for lane in active(mask) {
                 // `cvta.param` makes device addresses of parameters.
                 let in_params = named[lane].wrapping_sub(self.params as u64);
                 if in_params.saturating_add(u64::from(bytes)) <= self.param_bytes {
                     continue;
                 }
-                if !self.allocations.contains(named[lane], u64::from(bytes), &mut self.last_hit) {
+                let Some(range) = self.allocations.find(named[lane], bytes, &mut self.last_hit) else {
                     let place = self.allocations.describe(named[lane]);
                     let what = format!("{bytes} bytes of device memory at {:#x}: {place}", named[lane]);
                     return Err(Fault::new(FaultKind::IllegalAddress, Some(lane as u32), what));
+                };
+                if !range.touch(named[lane], bytes, touch) {
+                    let place = self.allocations.describe(named[lane]);
+                    let what = format!(
+                        "reads {bytes} bytes of device memory at {:#x}, not all of which were ever written: {place}",
+                        named[lane]
+                    );
+                    return Err(Fault::new(FaultKind::UninitialisedRead, Some(lane as u32), what));
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The lanes whose generic addresses lie in a window.
+fn windowed(named: &[u64; LANES], mask: u32, window: u64) -> u32 {
+    let mut found = 0;
+    for lane in active(mask) {
+        found |= u32::from(named[lane].wrapping_sub(window) < WINDOW_BYTES) << lane;
+    }
+    found
 }
 
 /// The lanes of a mask, ascending.

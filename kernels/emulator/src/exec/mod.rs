@@ -7,11 +7,13 @@
 //! | [`program`] | the decoded form |
 //! | `decode` | tree to decoded form |
 //! | [`memory`] | spaces, addresses, loads and stores |
-//! | `atomic`, `async_copy`, `warp_sync` | the instructions of those names |
+//! | `atomic`, `async_copy`, `warp_sync`, `tensor` | the instructions of those names |
 //! | `warp` | the interpreter: divergence and reconvergence |
 //! | `block` | barriers between warps |
-//! | [`check`] | allocation table and the race checker for shared memory |
+//! | [`check`] | allocation table, what was written, and the race checker for shared memory |
+//! | [`count`] | instructions, sectors and wavefronts of counted runs |
 //! | [`launch`] | blocks in parallel |
+//! | [`written`] | a bit for each byte of device memory that was written |
 //! | [`fault`] | what went wrong, and where |
 
 pub mod alu;
@@ -19,13 +21,16 @@ mod async_copy;
 mod atomic;
 mod block;
 pub mod check;
+pub mod count;
 mod decode;
 pub mod fault;
 pub mod lane;
 pub mod launch;
 pub mod memory;
 pub mod program;
+mod tensor;
 mod warp;
 mod warp_sync;
+pub mod written;
 
 pub use decode::load;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::async_copy::AsyncCopy;
 use super::atomic::Atomic;
+use super::count::Class;
 use super::lane::{LaneFn, Slot, Slots};
 use super::memory::{Aligned, Transfer};
-use super::warp_sync::{Barrier, Shuffle, Vote};
+use super::tensor::{LoadMatrix, Mma};
+use super::warp_sync::{Barrier, Collect, Shuffle, Vote};
 use crate::ptx::ast::Param;
 
 /// A module ready to run: kernels and variables, the latter at their final addresses.
@@ -15,12 +17,21 @@ use crate::ptx::ast::Param;
 pub struct Loaded {
     /// Kernels by name.
     pub programs: BTreeMap<String, Arc<Program>>,
+    /// PTX version as 10 * major + minor.
+    pub ptx_version: u32,
     /// Compute capability the text was made for, such as 86.
     pub target: u32,
     /// Address and size in bytes of each `.global` and `.const` variable.
     pub variables: BTreeMap<String, (u64, usize)>,
     /// The memory they lie in.
     pub(super) storage: Arc<Aligned>,
+}
+
+impl Program {
+    /// Lines of PTX and, where the text tells, of CUDA of an instruction.
+    pub fn lines_of(&self, pc: u32) -> (u32, Option<u32>) {
+        self.lines.get(pc as usize).copied().unwrap_or((0, None))
+    }
 }
 
 impl Loaded {
@@ -55,6 +66,8 @@ pub struct Program {
     pub(super) code: Vec<Ins>,
     /// PTX line and CUDA line of each instruction.
     pub(super) lines: Vec<(u32, Option<u32>)>,
+    /// What each instruction counts as; `None` for what only helps the one before or after it.
+    pub(super) classes: Vec<Option<Class>>,
     pub(super) frame_bytes: usize,
     pub(super) constants: Vec<(u32, Slot, u64)>,
     pub(super) specials: Vec<(Special, u32)>,
@@ -103,6 +116,9 @@ pub(super) enum Op {
     WarpBarrier(u32),
     Shuffle(Box<Shuffle>),
     Vote(Box<Vote>),
+    Collect(Box<Collect>),
+    LoadMatrix(Box<LoadMatrix>),
+    Mma(Box<Mma>),
     ActiveMask(u32),
 }
 

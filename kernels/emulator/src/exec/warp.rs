@@ -9,6 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::async_copy::Pending;
 use super::check::Touch;
+use super::count::{Access, Mode};
 use super::fault::{Fault, FaultKind};
 use super::memory::{BlockMemory, Transfer, active};
 use super::program::{Ins, NO_GUARD, Op, Program};
@@ -24,6 +25,8 @@ pub(super) struct Warp {
     pub born: u32,
     pub splits: Vec<Split>,
     pub pending: Pending,
+    /// Jumps back since the block began.
+    pub jumps: u64,
 }
 
 /// Lanes that go together.
@@ -70,6 +73,7 @@ impl Warp {
         self.splits.clear();
         self.splits.push(Split { pc: 0, mask: self.born, state: State::Ready });
         self.pending.reset();
+        self.jumps = 0;
     }
 
     /// Lanes that have not ended.
@@ -81,14 +85,14 @@ impl Warp {
     ///
     /// # Safety
     /// The frame holds what `program` names; device addresses are the kernel's word.
-    pub unsafe fn run<const CHECK: bool>(
+    pub unsafe fn run<M: Mode>(
         &mut self,
         program: &Program,
         memory: &mut BlockMemory<'_>,
     ) -> Result<(), Box<Fault>> {
         while let Some(split) = self.take_furthest_behind() {
             // SAFETY: the caller's promise.
-            unsafe { self.advance::<CHECK>(split, program, memory)? };
+            unsafe { self.advance::<M>(split, program, memory)? };
         }
         match self.splits.iter().find(|split| split.state == State::Partners) {
             None => Ok(()),
@@ -120,7 +124,7 @@ impl Warp {
         others.map(|split| split.pc).min().unwrap_or(u32::MAX)
     }
 
-    unsafe fn advance<const CHECK: bool>(
+    unsafe fn advance<M: Mode>(
         &mut self,
         mut split: Split,
         program: &Program,
@@ -135,6 +139,11 @@ impl Warp {
                 // SAFETY: the guard lies in the frame.
                 now &= unsafe { read_mask(regs, *guard) } ^ flip;
             }
+            if M::COUNT
+                && let Some(class) = program.classes[split.pc as usize]
+            {
+                memory.counters.instruction(class);
+            }
             match op {
                 Op::Lanes(run, slots) => {
                     if now != 0 {
@@ -145,6 +154,9 @@ impl Warp {
                     split.pc += 1;
                 }
                 Op::Branch(target) => {
+                    if *target <= split.pc && now != 0 {
+                        self.jump(split, memory.jump_limit)?;
+                    }
                     if now == split.mask {
                         split.pc = *target;
                     } else if now == 0 {
@@ -158,13 +170,13 @@ impl Warp {
                 Op::Load(transfer) | Op::Store(transfer) => {
                     let touch = if matches!(op, Op::Load(_)) { Touch::Read } else { Touch::Write };
                     // SAFETY: the caller's promise.
-                    let moved = unsafe { transfer.run_on::<CHECK>(memory, regs, now, touch) };
+                    let moved = unsafe { transfer.run_on::<M>(memory, regs, now, touch, split.pc) };
                     moved.map_err(|fault| self.at(split.pc, fault))?;
                     split.pc += 1;
                 }
                 other => {
                     // SAFETY: the caller's promise.
-                    let next = unsafe { self.rare::<CHECK>(&mut split, now, other, memory) };
+                    let next = unsafe { self.rare::<M>(&mut split, now, other, memory) };
                     match next.map_err(|fault| self.at(split.pc, fault))? {
                         Next::At(pc) => split.pc = pc,
                         Next::Gone => return Ok(()),
@@ -179,6 +191,18 @@ impl Warp {
         }
     }
 
+    /// Notes a jump back.
+    #[inline(always)]
+    fn jump(&mut self, split: Split, limit: u64) -> Result<(), Box<Fault>> {
+        self.jumps += 1;
+        if self.jumps <= limit {
+            return Ok(());
+        }
+        let what =
+            format!("the warp has jumped back {limit} times in this launch and is taken to run for ever");
+        Err(self.fault(split.pc, FaultKind::Timeout, Some(split.mask.trailing_zeros()), what))
+    }
+
     /// Sends the `going` lanes of `split` to `target`, the others on; keeps the part that is further behind.
     fn part(&mut self, split: &mut Split, going: u32, target: u32) {
         let staying = Split { pc: split.pc + 1, mask: split.mask & !going, state: State::Ready };
@@ -188,7 +212,7 @@ impl Warp {
         self.splits.push(second);
     }
 
-    unsafe fn rare<const CHECK: bool>(
+    unsafe fn rare<M: Mode>(
         &mut self,
         split: &mut Split,
         now: u32,
@@ -214,6 +238,7 @@ impl Warp {
                 ));
             }
             Op::BranchTable { index, targets } => {
+                self.jump(*split, memory.jump_limit)?;
                 // SAFETY: the caller's promise.
                 let index = unsafe { words(regs, *index) };
                 for lane in active(now) {
@@ -230,17 +255,17 @@ impl Warp {
                 return Ok(Next::Gone);
             }
             // SAFETY: the caller's promise.
-            Op::Atomic(atomic) => unsafe { atomic.run::<CHECK>(memory, regs, now)? },
+            Op::Atomic(atomic) => unsafe { atomic.run::<M>(memory, regs, now, split.pc)? },
             // SAFETY: the caller's promise.
-            Op::AsyncCopy(copy) => unsafe { self.pending.begin::<CHECK>(copy, memory, regs, now)? },
+            Op::AsyncCopy(copy) => unsafe { self.pending.begin::<M>(copy, memory, regs, now, split.pc)? },
             Op::AsyncCommit => self.pending.commit(now),
-            Op::AsyncWait(allowed) => self.pending.wait::<CHECK>(*allowed, memory, now)?,
+            Op::AsyncWait(allowed) => self.pending.wait::<M>(*allowed, memory, now)?,
             Op::Fence => fence(Ordering::SeqCst),
             // SAFETY: the caller's promise.
             Op::ActiveMask(dst) => unsafe { write_words(regs, *dst, now, |_| now) },
             Op::Barrier(barrier) => {
                 // SAFETY: the caller's promise.
-                unsafe { self.arrive::<CHECK>(split, now, barrier)? };
+                unsafe { self.arrive::<M>(split, now, barrier)? };
                 return Ok(Next::Gone);
             }
             Op::WarpBarrier(members) => {
@@ -265,6 +290,33 @@ impl Warp {
                         return Ok(Next::Gone);
                     }
                     vote.run(regs, now);
+                }
+            }
+            Op::Collect(collect) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, collect.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    collect.run(regs, now);
+                }
+            }
+            Op::LoadMatrix(load) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, load.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    load.run::<M>(memory, regs, split.pc)?;
+                }
+            }
+            Op::Mma(mma) => {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if !self.gather(split, now, mma.members)? {
+                        return Ok(Next::Gone);
+                    }
+                    mma.run(regs, memory.sm);
                 }
             }
         }
@@ -297,14 +349,14 @@ impl Warp {
         Ok(false)
     }
 
-    unsafe fn arrive<const CHECK: bool>(
+    unsafe fn arrive<M: Mode>(
         &mut self,
         split: &Split,
         now: u32,
         barrier: &Barrier,
     ) -> Result<(), Box<Fault>> {
         let first = now.trailing_zeros();
-        if CHECK && now != self.born {
+        if M::CHECK && now != self.born {
             let what = format!(
                 "only lanes {now:#010x} of {:#010x} reach this barrier together: \
                  the others have left the kernel or took another way",
@@ -346,18 +398,23 @@ impl Warp {
 
 impl Transfer {
     #[inline(always)]
-    unsafe fn run_on<const CHECK: bool>(
+    unsafe fn run_on<M: Mode>(
         &self,
         memory: &mut BlockMemory<'_>,
         regs: *mut u8,
         now: u32,
         touch: Touch,
+        pc: u32,
     ) -> Result<(), Box<Fault>> {
         // SAFETY: the decoder laid out base and registers within the frame; what is past `resolve` is the
         // kernel's word, as on a device.
         unsafe {
             let mut at = self.address.of_lanes(regs);
-            memory.resolve::<CHECK>(self.address.space, &mut at, now, self.bytes, touch)?;
+            if M::COUNT {
+                let access = if touch == Touch::Read { Access::Load } else { Access::Store };
+                memory.count(self.address.space, access, &at, now, self.bytes, pc);
+            }
+            memory.resolve::<M>(self.address.space, &mut at, now, self.bytes, touch)?;
             (self.run)(&at, now, regs, &self.regs);
         }
         Ok(())

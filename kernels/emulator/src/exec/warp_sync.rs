@@ -156,6 +156,83 @@ impl Vote {
     }
 }
 
+/// `redux.sync` and `match.sync`.
+#[derive(Debug)]
+pub(super) struct Collect {
+    pub what: Gathering,
+    pub dst: u32,
+    pub src: u32,
+    /// The source is a register of 64 bits.
+    pub wide: bool,
+    pub members: u32,
+}
+
+/// What is made of the members' values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gathering {
+    Add,
+    Min,
+    Max,
+    SignedMin,
+    SignedMax,
+    And,
+    Or,
+    Xor,
+    /// For each lane, the members that hold its value.
+    Same,
+    /// All members if all hold one value, else none; and the predicate at this offset says which.
+    AllSame(Option<u32>),
+}
+
+impl Collect {
+    /// Collects from the lanes of `mask`.
+    ///
+    /// # Safety
+    /// Registers lie in the frame.
+    pub unsafe fn run(&self, regs: *mut u8, mask: u32) {
+        let values: [u64; LANES] = if self.wide {
+            // SAFETY: the caller's promise.
+            unsafe { regs.add(self.src as usize).cast::<[u64; LANES]>().read() }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { words(regs, self.src) }.map(u64::from)
+        };
+        let members = || active(mask).map(|lane| values[lane] as u32);
+        let signed = || members().map(|value| value as i32);
+        let one = match self.what {
+            Gathering::Add => members().fold(0, u32::wrapping_add),
+            Gathering::Min => members().min().unwrap_or(0),
+            Gathering::Max => members().max().unwrap_or(0),
+            Gathering::SignedMin => signed().min().unwrap_or(0) as u32,
+            Gathering::SignedMax => signed().max().unwrap_or(0) as u32,
+            Gathering::And => members().fold(u32::MAX, |all, value| all & value),
+            Gathering::Or => members().fold(0, |all, value| all | value),
+            Gathering::Xor => members().fold(0, |all, value| all ^ value),
+            Gathering::Same => {
+                let like = |lane: usize| {
+                    active(mask)
+                        .filter(|&other| values[other] == values[lane])
+                        .fold(0, |all, at| all | 1 << at)
+                };
+                // SAFETY: the caller's promise.
+                unsafe { write_words(regs, self.dst, mask, like) };
+                return;
+            }
+            Gathering::AllSame(predicate) => {
+                let first = values[mask.trailing_zeros() as usize];
+                let same = active(mask).all(|lane| values[lane] == first);
+                if let Some(at) = predicate {
+                    // SAFETY: the caller's promise.
+                    unsafe { write_mask(regs, at, mask, if same { !0 } else { 0 }) };
+                }
+                if same { mask } else { 0 }
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { write_words(regs, self.dst, mask, |_| one) };
+    }
+}
+
 /// The lanes of a 32-bit register.
 ///
 /// # Safety

@@ -92,7 +92,7 @@ pub fn canonical(value: f64) -> u64 {
 
 /// a * b + c of binary32 values as binary64 rounded to odd. The product is exact; the sum's error comes from
 /// the two-sum algorithm; where it is not zero, the neighbour with an odd last bit is taken.
-fn odd_fma(a: f64, b: f64, c: f64) -> f64 {
+pub fn odd_fma(a: f64, b: f64, c: f64) -> f64 {
     let product = a * b;
     let sum = product + c;
     if !sum.is_finite() || sum == 0.0 {

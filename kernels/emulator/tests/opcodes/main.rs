@@ -7,6 +7,7 @@
 mod bits;
 mod convert;
 mod float;
+mod half;
 mod integer;
 mod types;
 
@@ -37,6 +38,7 @@ fn every_row_agrees_with_its_oracle() {
         let name = row.name;
         let oracle = integer::oracle(name)
             .or_else(|| bits::oracle(name))
+            .or_else(|| half::oracle(name))
             .or_else(|| float::oracle(name))
             .or_else(|| convert::oracle(name))
             .unwrap_or_else(|| panic!("`{name}` stands in the table but has no oracle"));
@@ -69,13 +71,7 @@ fn try_one(name: &str, oracle: &Oracle) {
     }
     let text = kernel(name, &oracle.sig);
     let module = load(&text).unwrap_or_else(|error| panic!("{name}: {}", error.quoting(&text)));
-    let shape = Launch {
-        grid: [lanes as u32 / 32, 1, 1],
-        block: [32, 1, 1],
-        dynamic_shared: 0,
-        params: &params,
-        check: None,
-    };
+    let shape = Launch::new(lanes as u32 / 32, 32, &params);
     // SAFETY: the kernel touches one element of each array per thread, and there are as many.
     unsafe { launch(&module.programs["try"], &shape) }.unwrap_or_else(|report| panic!("{name}: {report}"));
     for lane in 0..lanes {

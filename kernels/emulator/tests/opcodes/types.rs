@@ -98,9 +98,27 @@ impl Ty {
                     0xfedc_ba98_7654_3210,
                     0x00ff_00ff_00ff_00ff,
                 ];
+                // Edges of binary16 and bfloat16: largest, least normal, infinities, not a number, 1 and its neighbours.
+                let halves = [
+                    0x7bff_3c00,
+                    0x0400_03ff,
+                    0x7c00_fc00,
+                    0x7e00_3c01,
+                    0x3bff_c000,
+                    0x7f7f_3f80,
+                    0x0080_007f,
+                    0x7f80_ff80,
+                    0x7fc0_3f81,
+                    0xbf80_4049,
+                ];
                 let near =
                     [top, top - 1, top + 1, u64::MAX, u64::MAX - 1, u64::MAX - 6, top >> 1, 0x80, 0x8000];
-                some.iter().chain(&near).map(|bits| bits & self.mask()).collect()
+                some.iter()
+                    .chain(&near)
+                    .chain(&halves)
+                    .flat_map(|bits| [*bits, bits >> 16])
+                    .map(|bits| bits & self.mask())
+                    .collect()
             }
             Self::F(4) => SINGLES.iter().map(|&bits| u64::from(bits)).collect(),
             Self::F(_) => {

@@ -1,7 +1,7 @@
 //! The same kernels compiled by NVRTC for every architecture, in both of its dialects, run in this process.
 //! Without NVRTC: "not run".
 
-use cuda_emulator::exec::check::Allocations;
+use cuda_emulator::exec::check::{Allocations, Range};
 use cuda_emulator::exec::launch::{Launch, launch};
 use cuda_emulator::exec::load;
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
@@ -65,18 +65,12 @@ fn mixture(text: &str) -> Vec<u32> {
         params.extend(address.to_le_bytes());
     }
     params.extend(2i32.to_le_bytes());
-    let range = |(start, bytes): (u64, usize)| (start, start + bytes as u64);
-    let mut ranges: Vec<(u64, u64)> =
+    let range = |(start, bytes): (u64, usize)| Range { start, end: start + bytes as u64, written: None };
+    let mut ranges: Vec<Range> =
         arrays.into_iter().chain(module.variables.values().copied()).map(range).collect();
     ranges.push(range((values.as_ptr() as u64, size_of_val(&values[..]))));
     let allocations = Allocations::new(ranges);
-    let shape = Launch {
-        grid: [blocks as u32, 1, 1],
-        block: [threads as u32, 1, 1],
-        dynamic_shared: 0,
-        params: &params,
-        check: Some(&allocations),
-    };
+    let shape = Launch { check: Some(&allocations), ..Launch::new(blocks as u32, threads as u32, &params) };
     // SAFETY: the launch is checked, and nothing else uses the arrays.
     unsafe { launch(program, &shape) }.unwrap_or_else(|report| panic!("{report}"));
     let (total, _) = module.variables["total"];

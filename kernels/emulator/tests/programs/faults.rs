@@ -16,8 +16,13 @@ fn kernel(lines: &str) -> String {
 }
 
 fn fault(lines: &str, block: u32, check: bool) -> Box<Report> {
+    fault_of(lines, &Run { block, check, ..Run::new("", "k") })
+}
+
+/// The fault of a kernel around `lines`, run as `how` says.
+fn fault_of(lines: &str, how: &Run<'_>) -> Box<Report> {
     let source = kernel(lines);
-    let run = Run { block, check, ..Run::new(&source, "k") };
+    let run = Run { source: &source, ..*how };
     let report = run.on(&mut [&mut [0u32; 64]]).expect_err("the fault went unnoticed");
     let line = source.lines().nth(report.ptx_line as usize - 1).unwrap();
     assert!(lines.contains(line), "line {} is `{line}`, not one of the seeded", report.ptx_line);
@@ -60,7 +65,7 @@ fn a_misaligned_16_byte_access_even_unchecked() {
 }
 
 const SWAP: &str = "shl.b32 %r2, %r1, 2;\nmov.u32 %r3, board;\nadd.u32 %r4, %r3, %r2;\n\
-    st.shared.u32 [%r4], %r1;\nbar.sync 0;\nxor.b32 %r2, %r2, 128;\nadd.u32 %r4, %r3, %r2;\n\
+    st.shared.u32 [%r4], 0;\nbar.sync 1;\nst.shared.u32 [%r4], %r1;\nbar.sync 0;\nxor.b32 %r2, %r2, 128;\nadd.u32 %r4, %r3, %r2;\n\
     ld.shared.u32 %r5, [%r4];\nst.global.u32 [%rd3], %r5;";
 
 #[test]
@@ -96,6 +101,46 @@ fn a_shuffle_whose_partners_never_come() {
     let lines = "setp.lt.u32 %p1, %r1, 8;\n@!%p1 bra PAST;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;\nPAST:\n\
         bar.warp.sync -1;";
     assert_eq!(fault(lines, 32, false).kind, FaultKind::DivergentSynchronisation);
+}
+
+#[test]
+fn device_memory_that_nobody_wrote() {
+    let how = Run { check: true, fresh: true, ..Run::new("", "k") };
+    let report = fault_of("st.global.u32 [%rd3], %r1;\nld.global.u32 %r2, [%rd3+64];", &how);
+    assert_eq!((report.kind, report.warp_lane), (FaultKind::UninitialisedRead, (0, Some(16))));
+    assert!(report.what.contains("128 bytes into the allocation of 256 bytes"), "{report}");
+    // An element of which half was written, and a copy of what was not.
+    let half = "st.global.u16 [%rd3], 7;\nld.global.u32 %r2, [%rd3];";
+    assert_eq!(fault_of(half, &how).kind, FaultKind::UninitialisedRead);
+    let copy = "mov.u32 %r3, board;\ncp.async.ca.shared.global [%r3], [%rd1], 4;";
+    assert_eq!(fault_of(copy, &how).kind, FaultKind::UninitialisedRead);
+    // What was written is read in peace.
+    let source = kernel("st.global.u32 [%rd3], %r1;\nld.global.u32 %r2, [%rd3];");
+    Run { source: &source, ..how }.on(&mut [&mut [0u32; 64]]).unwrap();
+}
+
+#[test]
+fn shared_memory_that_nobody_wrote() {
+    let lines =
+        "mov.u32 %r3, board;\nst.shared.u32 [%r3], 1;\nbar.sync 0;\nld.shared.v2.u32 {%r4, %r5}, [%r3];";
+    let report = fault(lines, 32, true);
+    assert_eq!(report.kind, FaultKind::UninitialisedRead);
+    assert!(report.what.contains("shared byte 4"), "{report}");
+}
+
+#[test]
+fn a_loop_without_end() {
+    let lines = "AGAIN:\nadd.u32 %r2, %r2, 1;\nsetp.ne.u32 %p1, %r1, 99;\n@%p1 bra AGAIN;";
+    for check in [false, true] {
+        let report = fault_of(lines, &Run { check, jump_limit: 1000, ..Run::new("", "k") });
+        assert_eq!(report.kind, FaultKind::Timeout);
+        assert!(report.what.contains("1000 times"), "{report}");
+    }
+    // As many jumps as are allowed.
+    let source = kernel(
+        "mov.u32 %r2, 0;\nAGAIN:\nadd.u32 %r2, %r2, 1;\nsetp.le.u32 %p1, %r2, 1000;\n@%p1 bra AGAIN;\n",
+    );
+    Run { jump_limit: 1000, ..Run::new(&source, "k") }.on(&mut [&mut [0u32; 64]]).unwrap();
 }
 
 #[test]

@@ -6,14 +6,19 @@
 mod dialects;
 mod faults;
 mod semantics;
+mod tensor;
 
 #[path = "../common/values.rs"]
 mod values;
 
-use cuda_emulator::exec::check::Allocations;
+use std::sync::Arc;
+
+use cuda_emulator::exec::check::{Allocations, Range};
+use cuda_emulator::exec::count::Tally;
 use cuda_emulator::exec::fault::Report;
-use cuda_emulator::exec::launch::{Launch, launch};
+use cuda_emulator::exec::launch::{JUMP_LIMIT, Launch, launch};
 use cuda_emulator::exec::load;
+use cuda_emulator::exec::written::Written;
 
 /// A launch of a kernel over arrays of words.
 struct Run<'a> {
@@ -23,6 +28,10 @@ struct Run<'a> {
     block: u32,
     dynamic_shared: usize,
     check: bool,
+    /// The arrays count as never written.
+    fresh: bool,
+    jump_limit: u64,
+    count: Option<&'a Tally>,
     /// Scalars that follow the arrays' addresses.
     scalars: &'a [u32],
 }
@@ -30,7 +39,18 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// One block of 32 threads, unchecked.
     fn new(source: &'a str, kernel: &'a str) -> Self {
-        Self { source, kernel, grid: 1, block: 32, dynamic_shared: 0, check: false, scalars: &[] }
+        Self {
+            source,
+            kernel,
+            grid: 1,
+            block: 32,
+            dynamic_shared: 0,
+            check: false,
+            fresh: false,
+            jump_limit: JUMP_LIMIT,
+            count: None,
+            scalars: &[],
+        }
     }
 
     /// Runs with each array's address as a parameter.
@@ -38,23 +58,27 @@ impl<'a> Run<'a> {
         let module = load(self.source).unwrap_or_else(|error| panic!("{}", error.quoting(self.source)));
         let program = &module.programs[self.kernel];
         let mut params = Vec::new();
-        let mut ranges: Vec<(u64, u64)> =
-            module.variables.values().map(|&(start, bytes)| (start, start + bytes as u64)).collect();
+        let variables = module.variables.values();
+        let mut ranges: Vec<Range> = variables
+            .map(|&(start, bytes)| Range { start, end: start + bytes as u64, written: None })
+            .collect();
         for array in arrays.iter_mut() {
             let start = array.as_mut_ptr() as u64;
             params.extend(start.to_le_bytes());
-            ranges.push((start, start + size_of_val(&**array) as u64));
+            let bytes = size_of_val(&**array) as u64;
+            let written = self.fresh.then(|| Arc::new(Written::nothing(bytes)));
+            ranges.push(Range { start, end: start + bytes, written });
         }
         for scalar in self.scalars {
             params.extend(scalar.to_le_bytes());
         }
         let allocations = Allocations::new(ranges);
         let shape = Launch {
-            grid: [self.grid, 1, 1],
-            block: [self.block, 1, 1],
             dynamic_shared: self.dynamic_shared,
-            params: &params,
             check: self.check.then_some(&allocations),
+            count: self.count,
+            jump_limit: self.jump_limit,
+            ..Launch::new(self.grid, self.block, &params)
         };
         // SAFETY: programs that leave their arrays are run checked.
         unsafe { launch(program, &shape) }

@@ -131,3 +131,34 @@ fn values_cross_warps() {
         }
     }
 }
+
+/// Counters of a kernel whose every instruction and access is known.
+#[test]
+fn a_launch_is_counted() {
+    let source = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 out)\n{\n\
+         .shared .align 16 .b8 board[4096];\n.reg .pred %p<3>;\n.reg .b32 %r<9>;\n.reg .f32 %f<4>;\n\
+         .reg .b64 %rd<5>;\nld.param.u64 %rd1, [out];\nmov.u32 %r1, %tid.x;\nmul.wide.u32 %rd2, %r1, 4;\n\
+         add.s64 %rd3, %rd1, %rd2;\nld.global.f32 %f1, [%rd3];\nfma.rn.f32 %f2, %f1, %f1, %f1;\n\
+         st.global.f32 [%rd3+4], %f2;\nmul.lo.u32 %r2, %r1, 8;\nmov.u32 %r3, board;\nadd.u32 %r4, %r3, %r2;\n\
+         st.shared.f32 [%r4], %f2;\nsetp.lt.u32 %p1, %r1, 1;\n@%p1 ld.shared.f32 %f3, [board];\nret;\n}\n";
+    let tally = cuda_emulator::exec::count::Tally::default();
+    #[repr(align(256))]
+    struct Out([u32; 65]);
+    let mut out = Out([0; 65]);
+    Run { block: 64, count: Some(&tally), ..Run::new(source, "k") }.on(&mut [&mut out.0]).unwrap();
+    let counters = tally.counters();
+    // Loads of 32 aligned words touch 4 sectors; shifted by one they touch 5, of which two warps share one.
+    assert_eq!((counters.load.requests, counters.load.bytes, counters.load.sectors), (2, 256, 8));
+    assert_eq!((counters.store.sectors, counters.store.block_sectors), (10, 9));
+    // Every second word: two passes, where one would do.
+    assert_eq!((counters.shared_store.wavefronts, counters.shared_store.ideal), (4, 2));
+    assert_eq!((counters.shared_load.wavefronts, counters.shared_load.ideal), (1, 1));
+    assert_eq!(counters.conflict_wavefronts(), 2);
+    let line = counters.json("k", [1, 1, 1], [64, 1, 1], |pc| (pc + 1, None));
+    // A load that no lane takes part in is issued all the same.
+    for part in
+        ["\"ffma\":2", "\"shared_load\":2", "\"integer\":10", "\"move\":4", "\"constant\":2", "\"control\":2"]
+    {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}

@@ -207,8 +207,15 @@ impl World {
     }
 
     pub fn assignment(&self, id: u64, step: u32, position: u16) -> Assignment {
-        let route = self.keys.iter().map(|key| Slot { miner: key.id(), step, position }).collect();
-        Assignment { id, attempt: 0, epoch: 0, microbatch: id, route }
+        let slot = |key: &Key| Slot {
+            miner: key.id(),
+            step,
+            position,
+            members: self.run.inner.members,
+            attempt: 0,
+            settled: step.saturating_sub(1),
+        };
+        Assignment { id, epoch: 0, microbatch: id, route: self.keys.iter().map(slot).collect() }
     }
 
     pub fn assign(&mut self, id: u64, step: u32, position: u16) -> Vec<Effect> {
@@ -242,7 +249,7 @@ impl World {
             outcome: Outcome::Ok,
         };
         let mut other =
-            PayloadHeadEdit { signer: self.keys[stage].clone(), attempt: assignment.attempt, forge: false };
+            PayloadHeadEdit { signer: self.keys[stage].clone(), attempt: member.attempt, forge: false };
         edit(&mut body, &mut other);
         self.chains[stage] = Chain::after(&body);
         let mut receipt = Signed::new(body, &other.signer);

@@ -147,7 +147,8 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     let verdict = Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, finding };
     let merged = Merged { epoch: 5, weights: object(0x61), momentum: Some(object(0x62)) };
     let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000_000 };
-    let slot = Slot { miner: key(2).id(), step: 6, position: 3 };
+    let slot = Slot { miner: key(2).id(), step: 6, position: 3, members: 4, attempt: 1, settled: 5 };
+    let assignment = Assignment { id: 300, epoch: 5, microbatch: 400, route: vec![slot] };
     vec![
         (
             "Hello",
@@ -172,10 +173,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Grant", Message::Grant(Grant { ask, answer: Ok(presigned) })),
         ("Ready", Message::Ready { epoch: 5 }),
         ("Open", Message::Open(manifest())),
-        (
-            "Assign",
-            Message::Assign(Assignment { id: 300, attempt: 1, epoch: 5, microbatch: 400, route: vec![slot] }),
-        ),
+        ("Assign", Message::Assign(assignment.clone())),
         ("Payload", payload(PayloadKind::Gradient)),
         ("Receipt", Message::Receipt(receipt())),
         (
@@ -196,5 +194,6 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Kept", Message::Kept(object(0x61))),
         ("Adopt", Message::Adopt(manifest())),
         ("Returned", Message::Returned(key(2).id())),
+        ("Amend", Message::Amend(assignment)),
     ]
 }

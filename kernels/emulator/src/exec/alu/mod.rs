@@ -7,6 +7,7 @@ mod bits;
 mod compare;
 mod convert;
 mod float;
+mod half;
 mod integer;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use super::lane::LaneOp;
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static LaneOp> {
-    let tables: [&'static [&'static [LaneOp]]; 5] =
-        [integer::ROWS, bits::ROWS, float::ROWS, compare::ROWS, convert::ROWS];
+    let tables: [&'static [&'static [LaneOp]]; 6] =
+        [integer::ROWS, bits::ROWS, float::ROWS, half::ROWS, compare::ROWS, convert::ROWS];
     tables.into_iter().flatten().copied().flatten()
 }
 

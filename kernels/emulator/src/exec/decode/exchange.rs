@@ -3,7 +3,7 @@
 use super::Decoder;
 use crate::exec::lane::Slot;
 use crate::exec::program::Op;
-use crate::exec::warp_sync::{Ballot, Barrier, Fold, Reduce, Shuffle, ShuffleMode, Vote};
+use crate::exec::warp_sync::{Ballot, Barrier, Collect, Fold, Gathering, Reduce, Shuffle, ShuffleMode, Vote};
 use crate::ptx::PtxError;
 use crate::ptx::ast::{Instruction, Operand};
 
@@ -107,6 +107,51 @@ impl Decoder<'_> {
         let members = self.source(members, Slot::Word, false)?;
         let dst = self.destination(dst, slot)?;
         self.push(Op::Vote(Box::new(Vote { what, dst, src, members })));
+        Ok(())
+    }
+
+    /// `redux.sync.op.type d, a, members` and `match.any|all.sync.type d[|p], a, members`.
+    pub(super) fn collect(
+        &mut self,
+        ins: &Instruction,
+        words: &[&str],
+        args: &[Operand],
+    ) -> Result<(), PtxError> {
+        let [dst, value, members] = args else { return self.unknown(ins) };
+        let (dst, predicate) = match dst {
+            Operand::Pair(dst, predicate) => (&**dst, Some(&**predicate)),
+            dst => (dst, None),
+        };
+        let (what, ty) = match *words {
+            ["redux", "sync", what, ty] => {
+                let what = match (what, ty) {
+                    ("add", "u32" | "s32") => Gathering::Add,
+                    ("min", "u32") => Gathering::Min,
+                    ("max", "u32") => Gathering::Max,
+                    ("min", "s32") => Gathering::SignedMin,
+                    ("max", "s32") => Gathering::SignedMax,
+                    ("and", "b32") => Gathering::And,
+                    ("or", "b32") => Gathering::Or,
+                    ("xor", "b32") => Gathering::Xor,
+                    _ => return self.unknown(ins),
+                };
+                (what, ty)
+            }
+            ["match", "any", "sync", ty @ ("b32" | "b64")] => (Gathering::Same, ty),
+            ["match", "all", "sync", ty @ ("b32" | "b64")] => {
+                let at = predicate.map(|predicate| self.destination(predicate, Slot::Mask)).transpose()?;
+                (Gathering::AllSame(at), ty)
+            }
+            _ => return self.unknown(ins),
+        };
+        if predicate.is_some() && !matches!(what, Gathering::AllSame(_)) {
+            return self.unknown(ins);
+        }
+        let wide = ty == "b64";
+        let src = self.source(value, if wide { Slot::Double } else { Slot::Word }, false)?;
+        let members = self.source(members, Slot::Word, false)?;
+        let dst = self.destination(dst, Slot::Word)?;
+        self.push(Op::Collect(Box::new(Collect { what, dst, src, wide, members })));
         Ok(())
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! [`load`] lays out a module's variables, then decodes each kernel: [`operands`] gives registers, literals
 //! and symbols their place in the frame, [`opcode`] turns an opcode's words into an operation, [`transfer`]
-//! those that touch memory, [`exchange`] those between lanes. Whatever has no meaning here is refused with
+//! those that touch memory, [`exchange`] those between lanes, `tensor` those of tensor cores. Whatever has no meaning here is refused with
 //! its line; nothing is skipped.
 
 mod exchange;
 mod opcode;
 mod operands;
+mod tensor;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::count::Class;
 use super::memory::Aligned;
 use super::program::{Ins, Loaded, NO_GUARD, Op, Program};
 use crate::ptx::PtxError;
@@ -35,7 +37,8 @@ pub fn load(text: &str) -> Result<Loaded, PtxError> {
             return Err(PtxError::new(entry.line, format!("a second kernel named `{}`", entry.name)));
         }
     }
-    Ok(Loaded { programs, target: module.target, variables, storage })
+    let ptx_version = 10 * module.version.0 + module.version.1;
+    Ok(Loaded { programs, ptx_version, target: module.target, variables, storage })
 }
 
 /// Space left around each variable, so that checked runs notice a step from one into the next.
@@ -79,6 +82,9 @@ struct Decoder<'a> {
     frame: Frame,
     code: Vec<Ins>,
     lines: Vec<(u32, Option<u32>)>,
+    classes: Vec<Option<Class>>,
+    /// The class of the instruction in hand, until its first operation has taken it.
+    class: Option<Class>,
     /// Guard of the instruction in hand.
     guard: (u32, u32),
     line: (u32, Option<u32>),
@@ -130,6 +136,8 @@ fn decode(
         frame,
         code: Vec::new(),
         lines: Vec::new(),
+        classes: Vec::new(),
+        class: None,
         guard: (NO_GUARD, 0),
         line: (entry.line, None),
         starts: Vec::new(),
@@ -149,6 +157,7 @@ fn decode(
         ptx_version: 10 * module.version.0 + module.version.1,
         code: decoder.code,
         lines: decoder.lines,
+        classes: decoder.classes,
         frame_bytes: decoder.frame.bytes(),
         constants: decoder.frame.constants(),
         specials: decoder.frame.specials(),
@@ -177,6 +186,7 @@ impl Decoder<'_> {
         for ins in &entry.body.code {
             self.starts.push(self.code.len() as u32);
             self.line = (ins.line, ins.cuda_line);
+            self.class = Some(Class::of(&ins.opcode));
             self.guard = match ins.guard {
                 None => (NO_GUARD, 0),
                 Some(guard) => {
@@ -189,6 +199,7 @@ impl Decoder<'_> {
         // A kernel may end without `ret`, and a label may stand at its end.
         self.starts.push(self.code.len() as u32);
         self.guard = (NO_GUARD, 0);
+        self.class = None;
         self.push(Op::Exit);
         for ins in &mut self.code {
             match &mut ins.op {
@@ -207,6 +218,7 @@ impl Decoder<'_> {
     fn push(&mut self, op: Op) {
         self.code.push(Ins { guard: self.guard.0, flip: self.guard.1, op });
         self.lines.push(self.line);
+        self.classes.push(self.class.take());
     }
 
     fn error(&self, what: impl Into<String>) -> PtxError {

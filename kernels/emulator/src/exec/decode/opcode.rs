@@ -59,6 +59,9 @@ impl Decoder<'_> {
             ("bar" | "barrier", _) => self.barrier(ins, &words, args),
             ("shfl", _) => self.shuffle(ins, &words, args),
             ("vote", _) => self.vote(ins, &words, args),
+            ("redux" | "match", _) => self.collect(ins, &words, args),
+            ("ldmatrix", _) => self.load_matrix(ins, &words, args),
+            ("mma", _) => self.mma(ins, &words, args),
             ("activemask", [dst]) => {
                 let dst = self.destination(dst, Slot::Word)?;
                 self.push(Op::ActiveMask(dst));

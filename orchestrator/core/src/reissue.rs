@@ -1,0 +1,180 @@
+//! A lost miner's microbatches go to another miner of its stage, and the epoch goes on.
+//!
+//! What the lost one had folded is void. Its stand-in folds what is not folded everywhere, in an inner step that was not
+//! handed out to it yet: a step that it may have closed is never changed. The others of the route keep what they did:
+//! a neighbour that got a payload of the lost miner uses it, one that did not gets its stand-in's.
+
+use crate::effect::Report;
+use crate::epoch::{Epoch, Progress};
+use crate::handout::Share;
+use crate::machine::{Orchestrator, Phase};
+use spec::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Inner steps that a stand-in may be given after the last of its own.
+const STEPS_MORE_MAX: u32 = wire::limits::STEPS_MORE_MAX;
+
+impl Orchestrator {
+    /// Who could do a lost miner's work in the epoch: of its stage, there, and in as few lanes as possible.
+    pub(crate) fn stand_in(&self, gone: NodeId) -> Option<NodeId> {
+        let epoch = self.state.epoch.as_ref().filter(|_| self.state.phase == Phase::Working)?;
+        let stage = self.state.seats.stage_of(gone)?;
+        epoch.miners.get(&gone)?;
+        let peers = epoch.miners.iter().filter(|(peer, _)| {
+            **peer != gone
+                && self.state.seats.stage_of(**peer) == Some(stage)
+                && !self.state.seats.is_lost(**peer)
+        });
+        let lanes = |peer: &NodeId| epoch.routes.iter().filter(|route| route.contains(peer)).count();
+        peers.map(|(peer, progress)| (lanes(peer), progress.lane, *peer)).min().map(|(_, _, peer)| peer)
+    }
+
+    /// Gives a lost miner's work to another of its stage; `false` if there is none, or no order of the work that all could
+    /// keep.
+    pub(crate) fn reissue(&mut self, gone: NodeId, why: &str) -> bool {
+        let (Some(to), Some(stage)) = (self.stand_in(gone), self.state.seats.stage_of(gone)) else {
+            return false;
+        };
+        let at = usize::from(stage);
+        let last = self.config.run.epoch.steps;
+        let Some(epoch) = &mut self.state.epoch else { return false };
+        let moved = epoch.shares_of(gone, at);
+        let crowded = |host: &Progress| host.handed_out() >= last.saturating_add(STEPS_MORE_MAX);
+        if epoch.miners.get(&to).is_none_or(crowded) || !epoch.can_be_done(&moved, to) {
+            return false;
+        }
+        let folds = epoch.miners.remove(&gone).map_or(0, |progress| progress.folds);
+        let again = epoch.hand_over(&moved, gone, to, at);
+        let groups = epoch.groups();
+        let host = epoch.miners.get(&to).map(|host| host.lane);
+        let group = groups.into_iter().find(|group| host.is_some_and(|lane| group.contains(&lane)));
+        let report = Report::Reissued {
+            epoch: epoch.number,
+            stage,
+            from: gone,
+            to,
+            microbatches: moved.len() as u64,
+            tokens: folds.saturating_sub(again) * self.config.run.microbatch_tokens(),
+            why: why.to_owned(),
+        };
+        self.report(report);
+        if let Some(group) = group.filter(|_| !moved.is_empty()) {
+            self.hand_out_round(&group, &moved);
+        }
+        self.progressed();
+        self.report_steps();
+        self.hand_out();
+        true
+    }
+}
+
+impl Epoch {
+    /// What is not folded everywhere, and goes through this miner: in its order.
+    fn shares_of(&self, miner: NodeId, stage: usize) -> Vec<Share> {
+        let mine = |id: &u64| self.live.get(id).map(|tracked| tracked.assignment.route[stage]);
+        let mut shares: Vec<_> = self
+            .live
+            .keys()
+            .filter_map(|id| {
+                mine(id).filter(|slot| slot.miner == miner).map(|slot| (slot.step, slot.position, *id))
+            })
+            .collect();
+        shares.sort_unstable();
+        shares.into_iter().map(|(_, _, id)| (id, stage)).collect()
+    }
+
+    /// Puts `to` into the place of `gone`; the answer is how many of the microbatches the lost one had folded.
+    fn hand_over(&mut self, moved: &[Share], gone: NodeId, to: NodeId, stage: usize) -> u64 {
+        self.amended = true;
+        for route in self.routes.iter_mut().filter(|route| route[stage] == gone) {
+            route[stage] = to;
+        }
+        let mut again = 0;
+        for (id, stage) in moved {
+            let Some(tracked) = self.live.get_mut(id) else { continue };
+            again += u64::from(tracked.backward[*stage].is_some());
+            let said = [tracked.forward[*stage].take(), tracked.backward[*stage].take()];
+            tracked.former.extend(said.into_iter().flatten().map(|leg| (*stage, leg)));
+            let slot = &mut tracked.assignment.route[*stage];
+            slot.miner = to;
+            slot.attempt = slot.attempt.saturating_add(1);
+        }
+        again
+    }
+
+    /// Whether everything in work can still be folded if these shares come after all that was handed out to `to`. It can
+    /// but where two lost miners' lanes would wait for one another. Whoever can do something does it sooner or later, so
+    /// the answer does not depend on who is faster.
+    fn can_be_done(&self, moved: &[Share], to: NodeId) -> bool {
+        let mut work = Work::default();
+        let moved: BTreeMap<Share, u16> = moved.iter().copied().zip(0..).collect();
+        let next = self.miners.get(&to).map_or(0, Progress::handed_out);
+        for (&id, tracked) in &self.live {
+            for (stage, slot) in tracked.assignment.route.iter().enumerate() {
+                let share = (id, stage);
+                match moved.get(&share) {
+                    Some(&position) => work.add(share, to, (next, position), [false; 2]),
+                    None => {
+                        let done = [tracked.forward[stage].is_some(), tracked.backward[stage].is_some()];
+                        work.add(share, slot.miner, (slot.step, slot.position), done);
+                    }
+                }
+            }
+        }
+        work.comes_to_an_end()
+    }
+}
+
+/// Step and position.
+type Place = (u32, u16);
+
+/// What is in work, played through without its numbers.
+#[derive(Default)]
+struct Work {
+    /// Shares that are not folded: whose, and where in its steps.
+    waiting: BTreeMap<Share, (NodeId, Place)>,
+    /// The same by miner.
+    due: BTreeMap<NodeId, BTreeSet<Place>>,
+    forwarded: BTreeSet<Share>,
+}
+
+impl Work {
+    fn add(&mut self, share: Share, miner: NodeId, at: Place, [forwarded, folded]: [bool; 2]) {
+        if forwarded {
+            self.forwarded.insert(share);
+        }
+        if !folded {
+            self.waiting.insert(share, (miner, at));
+            self.due.entry(miner).or_default().insert(at);
+        }
+    }
+
+    fn comes_to_an_end(mut self) -> bool {
+        loop {
+            let shares: Vec<Share> = self.waiting.keys().copied().collect();
+            // Forward goes up the stages, backward down.
+            let there_and_back = shares.iter().chain(shares.iter().rev());
+            if there_and_back.filter(|share| self.goes_on(**share)).count() == 0 {
+                return shares.is_empty();
+            }
+        }
+    }
+
+    /// Does what can be done of a share; `false` if nothing can.
+    fn goes_on(&mut self, share: Share) -> bool {
+        let (id, stage) = share;
+        let Some(&(miner, at)) = self.waiting.get(&share) else { return false };
+        let Some(due) = self.due.get_mut(&miner) else { return false };
+        let Some(&first) = due.first() else { return false };
+        if !self.forwarded.contains(&share) {
+            let has_input = stage == 0 || self.forwarded.contains(&(id, stage - 1));
+            return first.0 == at.0 && has_input && self.forwarded.insert(share);
+        }
+        let folds = first == at && !self.waiting.contains_key(&(id, stage + 1));
+        if folds {
+            due.remove(&at);
+            self.waiting.remove(&share);
+        }
+        folds
+    }
+}
