@@ -3,41 +3,19 @@
 //! A device may also be *imagined*: it has an arena and sizes but no driver, launches do nothing, and what is read of it is
 //! all ones. Work on it shows what memory the same work takes on a real one.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute;
-use cudarc::driver::sys::CUresult::{
-    CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_SOURCE, CUDA_ERROR_NO_BINARY_FOR_GPU,
-};
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
-use cudarc::nvrtc::Ptx;
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use rayon::prelude::*;
 
 use super::arena::{Arena, Usage};
-use super::cache::{Key, ModuleCache};
-use super::compile::{self, Image};
-use super::ptx::{self, Parameter};
+use super::cache::ModuleCache;
+use super::module::{Modules, locked};
 use super::staging::{HALF_BYTES, Staging};
-use super::{Buffer, DeviceError, Launch, Placed, View, ViewMut, library};
-
-/// The kernels of one room: pieces of CUDA C++ that are compiled as one text.
-#[derive(Clone, Copy, Debug)]
-pub struct Source {
-    /// The room's name.
-    pub name: &'static str,
-    /// What is compiled, in this order; shared pieces go first.
-    pub pieces: &'static [&'static str],
-}
-
-impl Source {
-    /// The whole text.
-    pub fn text(&self) -> String {
-        self.pieces.concat()
-    }
-}
+use super::{Buffer, DeviceError, Launch, Placed, Source, View, ViewMut, compile, library};
 
 /// One CUDA device. Clones share context, stream, modules and memory.
 #[derive(Clone)]
@@ -55,9 +33,9 @@ struct Inner {
 struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    cache: ModuleCache,
-    modules: Mutex<BTreeMap<&'static str, Arc<Module>>>,
-    staging: Mutex<Staging>,
+    modules: Modules,
+    /// Reserved at the first copy.
+    staging: Mutex<Option<Staging>>,
 }
 
 /// Who a device is, for people to read.
@@ -114,13 +92,11 @@ impl CudaDevice {
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(DeviceError::driver(asking))?;
         let memory_bytes = context.total_mem().map_err(DeviceError::driver(asking))? as u64;
-        let staging = Staging::new(&context).map_err(DeviceError::driver("to reserve pinned host memory"))?;
         let driver = Driver {
             stream: context.default_stream(),
+            modules: Modules::new(context.clone(), cache),
             context,
-            cache,
-            modules: Mutex::default(),
-            staging: Mutex::new(staging),
+            staging: Mutex::default(),
         };
         Ok(Self(Arc::new(Inner {
             driver: Some(driver),
@@ -212,10 +188,12 @@ impl CudaDevice {
         assert_eq!(host.len(), to.len(), "a copy to the device: elements");
         let Some(driver) = self.0.driver.as_ref().filter(|_| !host.is_empty()) else { return Ok(()) };
         let bytes: &[u8] = bytemuck::cast_slice(host);
-        // SAFETY: the view is of so many bytes of this device, and borrowed for writing; what is queued on the stream
-        // later comes after the copy.
-        let written = unsafe { locked(&driver.staging).write(&driver.stream, to.address(), bytes) };
-        written.map_err(|e| DeviceError::of(e, || format!("to copy {} bytes to the device", bytes.len())))
+        driver.staged(
+            || format!("to copy {} bytes to the device", bytes.len()),
+            // SAFETY: the view is of so many bytes of this device, and borrowed for writing; what is queued on the stream
+            // later comes after the copy.
+            |staging| unsafe { staging.write(&driver.stream, to.address(), bytes) },
+        )
     }
 
     /// A copy of `device` in host memory, after all work queued before has been done.
@@ -255,12 +233,13 @@ impl CudaDevice {
             pieces.for_each(|len| numbers(&ones[..len], &mut each));
             return Ok(());
         };
-        let mut staging = locked(&driver.staging);
-        // SAFETY: the view is of so many bytes of this device.
-        let read = unsafe {
-            staging.read(&driver.stream, device.address(), count, |bytes| numbers(bytes, &mut each))
-        };
-        read.map_err(|e| DeviceError::of(e, || format!("to copy {count} bytes from the device")))
+        driver.staged(
+            || format!("to copy {count} bytes from the device"),
+            // SAFETY: the view is of so many bytes of this device.
+            |staging| unsafe {
+                staging.read(&driver.stream, device.address(), count, |bytes| numbers(bytes, &mut each))
+            },
+        )
     }
 
     /// Queues the copy of `from` to `to`, which is as long.
@@ -354,7 +333,7 @@ impl CudaDevice {
     /// used; [`DeviceError::NoSuchKernel`] for a name that is not in it.
     pub fn launch(&self, source: &Source, entry: &'static str) -> Result<Launch<'_>, DeviceError> {
         let Some(driver) = &self.0.driver else { return Ok(Launch::imagined(entry)) };
-        let kernel = driver.module(source, self.0.capability)?.kernel(source.name, entry)?;
+        let kernel = driver.modules.of(source, self.0.capability)?.kernel(source.name, entry)?;
         Ok(Launch::new(&driver.stream, entry, kernel))
     }
 
@@ -364,7 +343,7 @@ impl CudaDevice {
     /// As [`CudaDevice::launch`].
     pub fn prepare(&self, source: &Source) -> Result<(), DeviceError> {
         let Some(driver) = &self.0.driver else { return Ok(()) };
-        driver.module(source, self.0.capability).map(|_| ())
+        driver.modules.of(source, self.0.capability).map(|_| ())
     }
 }
 
@@ -381,6 +360,19 @@ impl CudaDevice {
 impl Driver {
     fn bind(&self) -> Result<(), DeviceError> {
         self.context.bind_to_thread().map_err(DeviceError::driver("to be called from this thread"))
+    }
+
+    /// A copy by way of pinned memory.
+    fn staged(
+        &self,
+        doing: impl Fn() -> String,
+        copy: impl FnOnce(&mut Staging) -> Result<(), DriverError>,
+    ) -> Result<(), DeviceError> {
+        let mut staging = locked(&self.staging);
+        if staging.is_none() {
+            *staging = Some(Staging::new(&self.context).map_err(|e| DeviceError::of(e, &doing))?);
+        }
+        staging.as_mut().map_or(Ok(()), copy).map_err(|e| DeviceError::of(e, doing))
     }
 
     /// So many bytes; what waits in the arena is given back first if there is no room otherwise.
@@ -411,31 +403,6 @@ impl Driver {
                 let _ = unsafe { result::free_sync(address) };
             }
         }
-    }
-
-    fn module(&self, source: &Source, capability: u32) -> Result<Arc<Module>, DeviceError> {
-        if let Some(module) = locked(&self.modules).get(source.name) {
-            return Ok(module.clone());
-        }
-        // The lock is not held here, so that several rooms may be compiled at once. If two threads bring the same one,
-        // the second finds the first one's.
-        let image = self.image(source, capability)?;
-        let module = load(&self.context, &image)
-            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
-        let module = Arc::new(Module { module, ptx: image.ptx, kernels: Mutex::default() });
-        Ok(locked(&self.modules).entry(source.name).or_insert(module).clone())
-    }
-
-    fn image(&self, source: &Source, capability: u32) -> Result<Image, DeviceError> {
-        let text = source.text();
-        let target = compile::target_for(capability)?;
-        let key = Key::new(&text, &target, compile::nvrtc_version()?);
-        if let Some(image) = self.cache.get(&key) {
-            return Ok(image);
-        }
-        let image = compile::compile(source.name, &text, &target)?;
-        self.cache.put(&key, &image);
-        Ok(image)
     }
 }
 
@@ -472,50 +439,4 @@ impl fmt::Debug for CudaDevice {
             .field("capability", &self.0.capability)
             .finish_non_exhaustive()
     }
-}
-
-/// A loaded module and the kernels taken from it so far.
-struct Module {
-    module: Arc<CudaModule>,
-    ptx: String,
-    kernels: Mutex<BTreeMap<&'static str, Kernel>>,
-}
-
-/// A kernel and what it takes.
-#[derive(Clone)]
-pub(super) struct Kernel {
-    pub(super) function: CudaFunction,
-    pub(super) parameters: Arc<[Parameter]>,
-}
-
-impl Module {
-    fn kernel(&self, module: &'static str, entry: &'static str) -> Result<Kernel, DeviceError> {
-        if let Some(kernel) = locked(&self.kernels).get(entry) {
-            return Ok(kernel.clone());
-        }
-        let parameters = ptx::parameters(&self.ptx, entry)
-            .ok_or_else(|| DeviceError::NoSuchKernel { module, entry: entry.to_owned() })?;
-        let doing = format!("to find kernel {entry}");
-        let function = self.module.load_function(entry).map_err(DeviceError::driver(doing))?;
-        let kernel = Kernel { function, parameters: parameters.into() };
-        Ok(locked(&self.kernels).entry(entry).or_insert(kernel).clone())
-    }
-}
-
-/// Machine code where the driver takes it, PTX where it does not.
-fn load(context: &Arc<CudaContext>, image: &Image) -> Result<Arc<CudaModule>, DriverError> {
-    if !image.cubin.is_empty() {
-        match context.load_module(Ptx::from_binary(image.cubin.clone())) {
-            Err(DriverError(
-                CUDA_ERROR_NO_BINARY_FOR_GPU | CUDA_ERROR_INVALID_IMAGE | CUDA_ERROR_INVALID_SOURCE,
-            )) => {}
-            answered => return answered,
-        }
-    }
-    context.load_module(Ptx::from_src(&*image.ptx))
-}
-
-/// A map that a panicking thread left behind is whole: every change to it is one insertion.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use cudarc::driver::{CudaStream, result};
 
-use super::cuda::Kernel;
+use super::module::Kernel;
 use super::ptx::{self, Parameter};
 use super::{CudaDevice, DeviceError, Placed, View, ViewMut};
 

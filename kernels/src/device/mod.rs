@@ -10,7 +10,8 @@
 //! | `cache` | compiled modules on disk |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
-//! | `cuda` | the device: modules, stream, copies |
+//! | `cuda` | the device: stream, memory, copies |
+//! | `module` | its compiled kernels |
 //! | `memory` | what launchers see of its memory |
 //! | `arena` | which blocks of it are in use |
 //! | `staging` | pinned host memory that copies go through |
@@ -25,16 +26,18 @@ mod error;
 mod launch;
 pub mod library;
 mod memory;
+mod module;
 pub mod ptx;
 mod resources;
 mod staging;
 pub mod trials;
 
 pub use arena::Usage;
-pub use cuda::{CudaDevice, Report, Source};
+pub use cuda::{CudaDevice, Report};
 pub use error::DeviceError;
 pub use launch::{Base, Grid, Launch, count32};
 pub use memory::{Buffer, Placed, View, ViewMut};
+pub use module::Source;
 pub use resources::Resources;
 
 use crate::{
