@@ -44,12 +44,13 @@ fn up_on_a_device_commits_the_manifests_of_the_cpu() {
     let place = Place::new(TINY);
     let (text, runs) = (place.path("text.txt"), place.path("runs"));
     let (text, runs_named) = (text.to_string_lossy(), runs.to_string_lossy());
-    let mut command = iota(&["up", "--text", &text, "--runs", &runs_named, "--steps", "2", "--epochs", "2"]);
+    let mut command = iota(&["up", "--text", &text, "--runs", &runs_named, "--steps", "2", "--epochs", "1"]);
     let (code, said) = outcome(command.args(["--device", "cuda", "--validator-device", "cpu"]));
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("every digest equal"), "{said}");
+    // Two steps are too few for a loss that falls, and `up` says so at the end of a run that is complete.
+    assert!(code == 0 || said.contains("the run is complete but its loss did not fall"), "{said}");
+    assert!(said.contains("audits   3 windows replayed, every digest equal"), "{said}");
     let manifests = in_one_process(&only(&runs));
-    assert_eq!(manifests.len(), 2);
+    assert_eq!(manifests.len(), 1);
     assert!(manifests.iter().all(|manifest| said.contains(manifest)), "{manifests:?} are not in: {said}");
 }
 
