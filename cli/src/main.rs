@@ -10,6 +10,7 @@ mod evidence;
 mod export;
 mod failure;
 mod judge;
+mod ledger;
 mod model;
 mod new;
 mod peak;
@@ -68,6 +69,9 @@ enum Command {
     /// Check a claim alone, from a file
     #[command(subcommand)]
     Verify(verify::Command),
+    /// Who is paid what for a run's work, and why
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Run every role's core in virtual time from a seed, under named checkers
     Sim(simulate::Arguments),
     /// Time this machine's training
@@ -107,6 +111,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Miner(arguments) => roles::mine(arguments),
         Command::Validator(arguments) => roles::validate(arguments),
         Command::Verify(command) => verify::run(command),
+        Command::Ledger(command) => ledger::run(command),
         Command::Sim(arguments) => simulate::run(arguments),
         Command::Bench(command) => bench::run(command),
     }

@@ -34,6 +34,12 @@ pub struct OrchestratorArguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    /// Seconds until a miner must have revealed what an audit drew from it
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    reveal_within: u64,
+    /// Make other routes of the miners in every epoch, so that losses tell them apart
+    #[arg(long)]
+    mix_routes: bool,
     /// One JSON object a line instead of sentences
     #[arg(long)]
     json: bool,
@@ -51,9 +57,9 @@ pub struct MinerArguments {
     key: PathBuf,
     #[command(flatten)]
     device: crate::device::Arguments,
-    /// Compute one kind of operation wrongly, to see it caught
-    #[arg(long, hide = true, value_parser = parse_perturb)]
-    test_perturb: Option<miner::Perturb>,
+    /// Lie in this way, to see it caught
+    #[arg(long, hide = true)]
+    adversary: Option<miner::Adversary>,
     #[command(flatten)]
     life: Life,
 }
@@ -103,15 +109,6 @@ impl Life {
     }
 }
 
-pub fn parse_perturb(text: &str) -> std::result::Result<miner::Perturb, String> {
-    match text {
-        "forward" => Ok(miner::Perturb::Forward),
-        "backward" => Ok(miner::Perturb::Backward),
-        "step" => Ok(miner::Perturb::Step),
-        _ => Err(format!("expected forward, backward or step, found {text:?}")),
-    }
-}
-
 pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
     let folder = RunFolder::open(&arguments.run).map_err(input)?;
     let secrets = folder.secrets().map_err(input)?;
@@ -130,14 +127,39 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             store: store.clone(),
             validators: arguments.validators,
             seat_grace: Duration::from_secs(arguments.seat_grace),
+            reveal_within: Duration::from_secs(arguments.reveal_within),
+            mixes_routes: arguments.mix_routes,
         };
+        // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.
+        let (kept, mut cases) = tokio::sync::mpsc::unbounded_channel();
+        let packer = tokio::spawn({
+            let (folder, store) = (folder.clone(), S3::new(store.clone()).map_err(input)?);
+            async move {
+                while let Some(()) = cases.recv().await {
+                    pack_cases(&folder, &store).await?;
+                }
+                Ok::<(), Failure>(())
+            }
+        });
         let tell = move |notice: &Notice| {
+            if let Notice::Report {
+                report: orchestrator::Report::Convicted { evidence: Some(_), .. }, ..
+            } = notice
+            {
+                // Who packs has ended only if it failed, which is told at the end.
+                let _ = kept.send(());
+            }
             let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };
             // A parent that no longer reads is about to close our input.
             let _ = line.map(|line| writeln!(std::io::stdout(), "{line}"));
         };
         let ending = orchestrator::run(options, arguments.life.over(), tell).await.map_err(input)?;
-        let packed = pack_cases(&folder, &S3::new(store).map_err(input)?).await;
+        // The sender went with `tell`.
+        let packed = packer.await.map_err(|error| Failure::run(error.to_string())).flatten();
+        let packed = match packed {
+            Ok(()) => pack_cases(&folder, &S3::new(store).map_err(input)?).await,
+            failed => failed,
+        };
         server.shutdown().await;
         packed?;
         match ending {
@@ -153,7 +175,7 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let state = arguments.key.with_extension("state");
     let device = arguments.device.open()?;
-    let options = miner::Options { invitation, key, state, device, perturb: arguments.test_perturb };
+    let options = miner::Options { invitation, key, state, device, adversary: arguments.adversary };
     let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         miner::MinerError::Join(_) => input(error),

@@ -5,7 +5,7 @@ use sim::Options;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What happens: honest, perturb, miner_lost, bad_token
+    /// What happens: honest, perturb, withhold, miner_lost, ... (an unknown one lists all)
     #[arg(long, default_value = "honest")]
     scenario: String,
     /// First seed
@@ -40,6 +40,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         members: arguments.members,
         log: false,
     };
+    let mut reports = Vec::new();
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
         let report = sim::run(&arguments.scenario, seed, &options)
             .map_err(|error| Failure::input(error.to_string()))?;
@@ -49,6 +50,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "seed {seed} breaches its checkers; again with: {}",
                 report.command()
             )));
+        }
+        reports.push(report);
+    }
+    if arguments.scenario == "sparse" {
+        let (rate, table) = sim::detection::detection(&reports, &options)
+            .map_err(|error| Failure::input(error.to_string()))?;
+        println!("one lie an epoch, p = {rate:.3} of the windows audited");
+        println!("epochs  found   1-(1-p)^epochs");
+        for within in table {
+            println!("{:>6}  {:.3}   {:.3}", within.epochs, within.found, within.expected);
         }
     }
     Ok(())

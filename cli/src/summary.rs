@@ -32,6 +32,14 @@ pub struct Summary {
     pub audits_equal: u32,
     /// What other audits found.
     pub audits_unequal: Vec<String>,
+    /// Shards of merges that were added up again.
+    pub sums_checked: u32,
+    /// The miner that was told to lie.
+    pub adversary: Option<String>,
+    /// Who was convicted and banned: key, and why.
+    pub convictions: Vec<(String, String)>,
+    /// Epochs whose windows were all found equal.
+    pub stable: u32,
     /// Payload frames that the relay passed on.
     pub wire_frames: u64,
     /// Bytes of their blocks, before lossless packing.
@@ -120,16 +128,29 @@ impl Summary {
                 ));
             }
             Report::Rewound { epoch, steps, tokens, .. } => {
-                let per_step = self.tokens.checked_div(self.steps).unwrap_or_default();
-                self.steps -= u64::from(*steps).min(self.steps);
-                self.tokens -= (u64::from(*steps) * per_step).min(self.tokens);
-                self.tokens_lost += tokens;
-                self.recent.clear();
+                self.undo(u64::from(*steps), *tokens);
                 self.phase = format!("epoch {epoch}: beginning again");
             }
+            Report::AddedUp { .. } => self.sums_checked += 1,
+            Report::Convicted { node, why, .. } => self.convictions.push((node.to_string(), why.clone())),
+            Report::RolledBack { epoch, steps, tokens, .. } => {
+                self.undo(*steps, *tokens);
+                self.commits.retain(|(of, _)| of < epoch);
+                self.phase = format!("epoch {epoch}: beginning again");
+            }
+            Report::Stable { epoch } => self.stable = epoch + 1,
             Report::Reissued { tokens, .. } => self.tokens_lost += tokens,
             Report::Suspected { .. } | Report::Note { .. } => {}
         }
+    }
+
+    /// Steps that count no longer, and tokens whose loss was reported in vain.
+    fn undo(&mut self, steps: u64, tokens: u64) {
+        let per_step = self.tokens.checked_div(self.steps).unwrap_or_default();
+        self.steps -= steps.min(self.steps);
+        self.tokens -= (steps * per_step).min(self.tokens);
+        self.tokens_lost += tokens;
+        self.recent.clear();
     }
 
     fn take_loss(&mut self, nats: f64) {

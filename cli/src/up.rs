@@ -33,15 +33,34 @@ pub struct Arguments {
     seat_grace: u64,
     #[command(flatten)]
     devices: OfSwarm,
-    /// Let the first miner of a stage compute wrongly, to see it caught: STAGE:OPERATION, such as 1:forward
-    #[arg(long, hide = true, value_parser = parse_perturb)]
-    test_perturb: Option<(usize, String)>,
+    /// Seconds until a miner must have revealed what an audit drew from it
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    reveal_within: u64,
+    /// Let one miner lie in this way, to see it caught: NAME, or NAME@STAGE for the first miner of a stage
+    #[arg(long, hide = true, value_parser = parse_adversary)]
+    adversary: Option<(String, Option<usize>)>,
 }
 
-fn parse_perturb(text: &str) -> std::result::Result<(usize, String), String> {
-    let (stage, operation) = text.split_once(':').ok_or("expected STAGE:OPERATION, such as 1:forward")?;
-    crate::roles::parse_perturb(operation)?;
-    Ok((stage.parse().map_err(|_| format!("expected a stage number, found {stage:?}"))?, operation.into()))
+fn parse_adversary(text: &str) -> std::result::Result<(String, Option<usize>), String> {
+    let (name, stage) = match text.split_once('@') {
+        Some((name, stage)) => {
+            let stage = stage.parse().map_err(|_| format!("expected a stage number, found {stage:?}"))?;
+            (name, Some(stage))
+        }
+        None => (text, None),
+    };
+    name.parse::<miner::Adversary>()?;
+    Ok((name.into(), stage))
+}
+
+/// The miner that lies, and how. Where no stage is named it is one in the middle, or the tail, which reads labels.
+fn liar(arguments: &Arguments, stages: usize) -> Result<Option<(usize, &str)>> {
+    let Some((name, stage)) = &arguments.adversary else { return Ok(None) };
+    let usual = if name == "label-tamperer" { stages - 1 } else { stages / 2 };
+    match stage.unwrap_or(usual) {
+        stage if stage < stages => Ok(Some((stage, name))),
+        stage => Err(Failure::input(format!("--adversary: stage {stage}, but the run has {stages} stages"))),
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -55,11 +74,7 @@ async fn swarm(arguments: Arguments) -> Result<()> {
     let root = fresh_folder(&arguments.runs)?;
     let new = new::make(&root, &arguments.recipe)?;
     let stages = new.run.model.stage_count();
-    if let Some((stage, _)) = arguments.test_perturb.as_ref().filter(|(stage, _)| *stage >= stages) {
-        return Err(Failure::input(format!(
-            "--test-perturb: stage {stage}, but the run has {stages} stages"
-        )));
-    }
+    liar(&arguments, stages)?;
     eprintln!(
         "run {} in {}: Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
         new.run.id().short(),
@@ -79,10 +94,21 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
     let (exits, mut exited) = mpsc::channel(16);
     let mut processes = vec![];
     let run = root.to_string_lossy().into_owned();
-    let seat_grace = arguments.seat_grace.to_string();
+    let (seat_grace, reveal_within) = (arguments.seat_grace.to_string(), arguments.reveal_within.to_string());
     let (leader, output) = Process::start(
         "orchestrator",
-        &["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--seat-grace", &seat_grace],
+        &[
+            "orchestrator",
+            "--run",
+            &run,
+            "--json",
+            "--until-stdin-closes",
+            "--seat-grace",
+            &seat_grace,
+            "--reveal-within",
+            &reveal_within,
+            "--mix-routes",
+        ],
         1,
         &new.folder.path("logs/orchestrator.log"),
         exits.clone(),
@@ -96,17 +122,19 @@ async fn live(arguments: &Arguments, root: &Path, new: &NewRun, summary: &mut Su
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
         let (stages, lanes) = (new.run.model.stage_count(), usize::from(new.run.miners_per_stage));
         for index in 0..stages * lanes {
-            let perturb = arguments.test_perturb.as_ref().filter(|(victim, _)| *victim == index);
+            let lie = liar(arguments, stages)?.filter(|(liar, _)| *liar == index).map(|(_, name)| name);
             let device = arguments.devices.of_miner(index / stages).to_string();
             let mut more = vec!["--device", &*device];
-            if let Some((_, operation)) = perturb {
-                more.extend(["--test-perturb", operation]);
-            }
+            more.extend(lie.iter().flat_map(|lie| ["--adversary", lie]));
             let peers = stages * lanes;
             processes.push(start_node(&new.folder, "miner", index, peers, &invitation, &more, &exits)?);
             // Seats are given in the order of arrival; one after another, miner k holds stage k of the first lane, then
             // of the second.
             await_seats(&mut notices, summary, index, &new.folder).await?;
+            if lie.is_some() {
+                let key = transport::identity::load(&new.folder.key_path(&format!("miner-{index}")));
+                summary.adversary = key.ok().map(|key| key.id().to_string());
+            }
         }
         let device = arguments.devices.of_validator().to_string();
         let more = ["--device", &*device];
@@ -262,6 +290,9 @@ fn conclude(new: &NewRun, root: &Path, summary: &Summary, began: Instant, outcom
     println!("  audits   {} windows replayed, every digest equal", summary.audits_equal);
     for finding in &summary.audits_unequal {
         println!("  UNEQUAL  {finding}");
+    }
+    for (_, why) in &summary.convictions {
+        println!("  BANNED   {why}");
     }
     for path in evidence_files(&new.folder)? {
         println!(

@@ -5,7 +5,7 @@ use engine::data::TokenShard;
 use spec::{Digest, NodeId};
 use std::path::PathBuf;
 use std::time::Instant;
-use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, verify};
+use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, merge, verify};
 use wire::Finding;
 
 #[derive(clap::Subcommand)]
@@ -43,6 +43,10 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
         return Err(wrong(&format!("file: expected at most {FILE_BYTES_MAX} bytes, found {bytes}")));
     }
     let file = std::fs::read(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?;
+    if file.starts_with(&merge::MAGIC) {
+        let report = merge::verify(&file, &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+        return decide_sum(&name, &report, bytes, began);
+    }
     let shard = shard.map(|path| TokenShard::open(&path)).transpose().map_err(|e| wrong(&e))?;
     let report = verify(&file, shard.as_ref(), &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
     let took = format!("{:.1} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
@@ -57,6 +61,24 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
             report.miner
         ))),
     }
+}
+
+/// A sum of a merge that somebody signed.
+fn decide_sum(name: &str, report: &merge::SumReport, bytes: u64, began: Instant) -> Result<()> {
+    let took = format!("{:.1} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
+    if report.claimed == report.found {
+        return Err(Failure::run(format!(
+            "{name}: NOT PROVEN: the pieces add up to what miner {} signed; {took}",
+            report.miner
+        )));
+    }
+    println!("CONVICTED  miner {} of stage {}", report.miner, report.stage);
+    println!("  run        {} ({})", report.run.0, report.run.1);
+    println!("  operation  reduce of shard {} in the merge of epoch {}", report.shard, report.epoch);
+    println!("  claimed    sum {}", report.claimed);
+    println!("  found      sum {}", report.found);
+    println!("  evidence   {}, {took}", report.evidence);
+    Ok(())
 }
 
 fn tell(report: &Report, conviction: &Conviction, took: &str) {

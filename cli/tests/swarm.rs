@@ -70,21 +70,59 @@ fn a_swarm_trains_commits_and_is_audited() {
         outcome(iota(&["export", "--to", "hf", "--run", &from, "--out", &out.to_string_lossy()]));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains(digest) && out.join("model.safetensors.index.json").is_file(), "{said}");
+    the_ledger_answers(&run, place.path());
+}
+
+/// Who was paid what after two epochs of three equal miners, and why; and what becomes of an edited ledger.
+fn the_ledger_answers(run: &Path, place: &Path) {
+    let folder = run.to_string_lossy().into_owned();
+    let (code, said) = outcome(iota(&["ledger", "show", "--run", &folder]));
+    assert!(code == 0 && said.contains("2 entries: every signature, link, score and weight holds"), "{said}");
+    let key = said.lines().find(|line| line.contains('%')).unwrap().split(' ').next().unwrap().to_owned();
+    let (code, said) = outcome(iota(&["ledger", "explain", &key, "--run", &folder]));
+    assert!(code == 0 && said.contains("epoch 1: 48 microbatches folded in 12 steps"), "{said}");
+    assert!(said.contains("1 audited windows equal; weight "), "{said}");
+    let miner = said.lines().next().unwrap().strip_prefix("miner ").unwrap();
+    let uids = place.join("uids");
+    std::fs::write(&uids, format!("{miner} 7\n")).unwrap();
+    let settle = ["ledger", "settle", "--run", &folder, "--netuid", "9", "--uids", &uids.to_string_lossy()];
+    let (code, said) = outcome(iota(&settle));
+    assert!(code == 2 && said.contains("no uid on the chain"), "{said}");
+    let (code, said) = outcome(iota(&["ledger", "explain", "zz", "--run", &folder]));
+    assert!(code == 2 && said.contains("no key of the ledger begins with"), "{said}");
+    let path = run.join("ledger");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (code, said) = outcome(iota(&["ledger", "show", "--run", &folder]));
+    assert!(code == 2 && said.contains("ledger: entry 0"), "{said}");
 }
 
 #[test]
-fn a_perturbed_miner_is_found_unequal() {
-    for (victim, what) in [("1:forward", "output"), ("2:backward", "output"), ("0:step", "state")] {
+fn an_adversary_is_banned_and_the_others_complete_the_run() {
+    for (name, has_evidence) in [("free-rider", true), ("wrong-sum", true), ("withholder", false)] {
         let place = tempfile::tempdir().unwrap();
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let runs_argument = runs.to_string_lossy().into_owned();
-        let arguments =
-            ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--test-perturb", victim];
-        let (code, said) = outcome(iota(&arguments));
-        assert_eq!(code, 1, "{victim}: {said}");
-        assert!(said.contains("UNEQUAL") && said.contains(&format!(": {what} is ")), "{victim}: {said}");
+        let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--epochs", "2"];
+        let lie = ["--miners-per-stage", "2", "--reveal-within", "10", "--adversary", name];
+        let (code, said) = outcome(iota(&[&arguments[..], &lie].concat()));
+        assert_eq!(code, 0, "{name}: {said}");
         let run = only_run(&runs);
-        assert_eq!(run.join("evidence").read_dir().unwrap().count(), 1, "{victim}: {said}");
+        let summary = summary(&run);
+        assert!(summary["adversary"].is_string(), "{name}: {said}");
+        let convicts: Vec<_> = summary["convictions"].as_array().unwrap().iter().map(|c| &c[0]).collect();
+        assert_eq!(convicts, [&summary["adversary"]], "{name}: {said}");
+        assert_eq!(summary["commits"].as_array().unwrap().len(), 2, "{name}: {said}");
+        assert!(said.contains("BANNED   miner"), "{name}: {said}");
+        let mut evidence = run.join("evidence").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        match evidence.next() {
+            Some(file) => {
+                let (code, said) = outcome(iota(&["verify", "evidence", &file.to_string_lossy()]));
+                assert!(code == 0 && said.contains("CONVICTED  miner"), "{name}: {said}");
+            }
+            None => assert!(!has_evidence, "{name}: {said}"),
+        }
     }
 }
 

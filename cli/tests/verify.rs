@@ -28,9 +28,20 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
     let line = (0..40_000u64).map(|i| words[(i * i % 37 % 11) as usize].to_owned() + " ");
     std::fs::write(&text, line.collect::<String>()).unwrap();
     let (text, folder) = (text.to_string_lossy(), runs.to_string_lossy());
-    let (code, said) =
-        iota(&["up", "--text", &text, "--runs", &folder, "--steps", "7", "--test-perturb", victim]);
-    assert_eq!(code, 1, "{victim}: {said}");
+    let (code, said) = iota(&[
+        "up",
+        "--text",
+        &text,
+        "--runs",
+        &folder,
+        "--steps",
+        "7",
+        "--miners-per-stage",
+        "2",
+        "--adversary",
+        victim,
+    ]);
+    assert_eq!(code, 0, "{victim}: {said}");
     let only = |folder: &Path| {
         let mut entries: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(entries.len(), 1, "{entries:?}: {said}");
@@ -44,9 +55,9 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
 #[test]
 fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
     for (victim, operation, field) in [
-        ("0:step", "step", "state"),
-        ("2:backward", "backward", "output"),
-        ("1:forward", "forward", "output"),
+        ("step-bit@0", "step", "state"),
+        ("backward-bit@2", "backward", "output"),
+        ("forward-bit@1", "forward", "output"),
     ] {
         let place = tempfile::tempdir().unwrap();
         let (run, evidence, said) = perturbed(place.path(), victim);
@@ -62,9 +73,9 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ] {
             assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
         }
-        let (stage, _) = victim.split_once(':').unwrap();
+        let (_, stage) = victim.split_once('@').unwrap();
         assert!(said.contains(&format!("of stage {stage}")), "{said}");
-        if victim == "1:forward" {
+        if victim == "forward-bit@1" {
             spoil(place.path(), &run, &evidence);
         }
     }

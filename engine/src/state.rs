@@ -277,16 +277,17 @@ impl StageState {
         self.weights.host()
     }
 
-    /// Tampers with weight number `index`: what a trial of the audit needs.
+    /// Tampers with the weights: what a trial of the audit needs.
     ///
     /// # Errors
     /// The device is lost.
-    pub fn edit_weight(&mut self, index: usize, edit: impl FnOnce(f32) -> f32) -> Result<(), DeviceError> {
-        match self.weights.all_mut().range(index..index + 1) {
-            SliceMut::Host(weight) => weight[0] = edit(weight[0]),
-            SliceMut::Cuda(device, mut weight) => {
-                let before = device.download(&weight.view())?;
-                device.write(&[edit(before[0])], &mut weight)?;
+    pub fn edit_weights(&mut self, edit: impl FnOnce(&mut [f32])) -> Result<(), DeviceError> {
+        match self.weights.all_mut() {
+            SliceMut::Host(weights) => edit(weights),
+            SliceMut::Cuda(device, mut weights) => {
+                let mut here = device.download(&weights.view())?;
+                edit(&mut here);
+                device.write(&here, &mut weights)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Clock, connection and engine around the core.
 
-use crate::worker::{self, Perturb, Ticketed};
+use crate::adversary::{Adversary, Deceitful, Engine, Honest, Lying};
+use crate::worker::{self, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Where the engine computes.
     pub device: engine::Device,
-    /// A deliberate error, for trials.
-    pub perturb: Option<Perturb>,
+    /// How it lies, in trials.
+    pub adversary: Option<Adversary>,
 }
 
 /// A miner that could not start, or had to end.
@@ -49,22 +50,31 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let Options { invitation, key, state, device, perturb } = options;
+    let Options { invitation, key, state, device, adversary } = options;
+    let engine: Box<dyn Engine> = match adversary {
+        Some(adversary) => Box::new(Lying::new(adversary)),
+        None => Box::new(Honest),
+    };
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("engine".into())
         .spawn({
             let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
-            move || worker::work(todo, objects, events, who, state, perturb, device)
+            move || worker::work(todo, objects, events, who, state, engine, device)
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
-    let core = Miner::new(Config::new(key, invitation.orchestrator, invitation.token, software));
+    let core = Miner::new(Config::new(key.clone(), invitation.orchestrator, invitation.token, software));
     let node = guest.node.clone();
     let mut shell = MinerShell { node, tasks, tell: Box::new(tell), exit: Ok(String::new()) };
+    let Some(adversary) = adversary else {
+        guest.drive(core, &mut shell, "the miner ended").await;
+        return shell.exit.map_err(MinerError::Ended);
+    };
+    let mut shell = Deceitful { honest: shell, adversary, key };
     guest.drive(core, &mut shell, "the miner ended").await;
-    shell.exit.map_err(MinerError::Ended)
+    shell.honest.exit.map_err(MinerError::Ended)
 }
 
 /// What happens to a node, as the core says it.

@@ -1,10 +1,11 @@
 //! The engine's thread: one task after another, in the order they were given.
 
+use crate::adversary::Engine;
 use crate::snapshots::{SnapshotError, Snapshots};
 use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
-use engine::work::{self, WorkError};
+use engine::work::WorkError;
 use engine::{Device, DeviceError};
 use miner_core::{Done, Event, Task};
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
@@ -13,17 +14,6 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 use transport::node::Objects;
 use wire::ObjectRef;
-
-/// A deliberate error in one kind of operation, to see it caught. Only for trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Perturb {
-    /// One bit of a forward's output.
-    Forward,
-    /// One bit of a backward's output.
-    Backward,
-    /// The last bit of one weight after a step.
-    Step,
-}
 
 /// A ticket and its task.
 pub type Ticketed = (u64, Task);
@@ -35,11 +25,12 @@ pub fn work(
     events: mpsc::Sender<Event>,
     who: NodeId,
     place: PathBuf,
-    perturb: Option<Perturb>,
+    engine: Box<dyn Engine>,
     device: Device,
 ) {
     let snapshots = Snapshots::at(place);
-    let mut worker = Worker { objects, who, snapshots, perturb, device, stage: None, committed: None };
+    let mut worker =
+        Worker { objects, who, snapshots, engine, device, stage: None, committed: None, begun: None };
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
@@ -82,11 +73,13 @@ struct Worker {
     objects: Objects,
     who: NodeId,
     snapshots: Snapshots,
-    perturb: Option<Perturb>,
+    engine: Box<dyn Engine>,
     device: Device,
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
     committed: Option<Committed>,
+    /// The last epoch whose beginning was kept.
+    begun: Option<u32>,
 }
 
 impl Worker {
@@ -96,6 +89,7 @@ impl Worker {
                 self.adopt(&run, stage, epoch, &weights, momentum)
             }
             Task::Keep { epoch } => {
+                self.begun = Some(epoch);
                 self.snapshots.write(self.state()?, epoch)?;
                 Ok(nothing())
             }
@@ -135,7 +129,7 @@ impl Worker {
     }
 
     /// Stands where an epoch begins: in the state kept then, else with newer weights of the stage it has, which keeps
-    /// its optimizer, else with weights alone.
+    /// its optimizer, else with weights alone: what was learnt in epochs that are undone is not kept.
     fn adopt(
         &mut self,
         run: &Run,
@@ -147,20 +141,20 @@ impl Worker {
         let (weights, stage) = (self.object(digest)?, usize::from(stage));
         let momentum = momentum.map(|momentum| self.object(&momentum)).transpose()?;
         let kept = self.snapshots.read(run, stage, epoch, *digest);
+        let back = self.begun.is_some_and(|begun| epoch < begun);
         let same = |state: &StageState| state.run() == run && state.stage().shape().index == stage;
-        if let Some((state, data)) = self.stage.take_if(|(state, _)| same(state)) {
-            let mut state = match kept {
-                Some(kept) => {
-                    // Its memory is what the other takes.
-                    drop(state);
-                    kept.to_device(&self.device)?
-                }
-                None => {
-                    let mut state = state;
-                    state.adopt(&weights)?;
-                    state
-                }
-            };
+        if let Some((mut state, data)) = self.stage.take_if(|(state, _)| same(state)) {
+            if kept.is_none() && !back {
+                state.adopt(&weights)?;
+            } else {
+                // Its memory is what the other takes.
+                drop(state);
+                let fresh = match kept {
+                    Some(kept) => kept,
+                    None => StageState::from_weights(run, stage, &weights)?,
+                };
+                state = fresh.to_device(&self.device)?;
+            }
             adopt_momentum(&mut state, momentum.as_deref())?;
             self.stage = Some((state, data));
             return Ok(nothing());
@@ -194,15 +188,7 @@ impl Worker {
         let inputs = inputs.iter().map(|digest| self.object(digest)).collect::<Result<Vec<_>, _>>()?;
         let (state, data) = self.stage.as_mut().ok_or(TaskError::NoStage)?;
         let inputs: Vec<&[u8]> = inputs.iter().map(|bytes| &bytes[..]).collect();
-        let mut done = work::perform(state, data.as_ref(), epoch, operation, &inputs)?;
-        match (self.perturb, operation) {
-            (Some(Perturb::Forward), Operation::Forward(_))
-            | (Some(Perturb::Backward), Operation::Backward(_)) => flip_last_bit(done.output.as_mut()),
-            (Some(Perturb::Step), Operation::Step { .. }) => {
-                state.edit_weight(0, |weight| f32::from_bits(weight.to_bits() ^ 1))?;
-            }
-            _ => {}
-        }
+        let mut done = self.engine.perform(state, data.as_ref(), epoch, operation, &inputs)?;
         let mut root = None;
         if let (Operation::Encode, Outer::Nesterov { bits, .. }, Some(bytes)) =
             (operation, &state.run().outer, done.output.take_if(|_| *operation == Operation::Encode))
@@ -241,11 +227,5 @@ fn nothing() -> Done {
         momentum: None,
         loss_q32: None,
         outcome: Outcome::Ok,
-    }
-}
-
-fn flip_last_bit(output: Option<&mut Vec<u8>>) {
-    if let Some(last) = output.and_then(|bytes| bytes.last_mut()) {
-        *last ^= 1;
     }
 }

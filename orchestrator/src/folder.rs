@@ -7,6 +7,8 @@
 //! manifest-0          digest of manifest 0's object
 //! journal.redb        the orchestrator's journal
 //! bucket/             the embedded store, where there is one
+//! ledger              who did what, and what it is worth: `iota ledger`
+//! credit.toml         how work is valued, where not by default
 //! metrics.jsonl       one notice a line
 //! evidence/           <miner>.case: what was signed, of a conviction; packed with its objects <miner>.evidence
 //! logs/               output of child processes

@@ -5,11 +5,13 @@
 
 mod folder;
 mod journal;
+mod ledger;
 mod notice;
 mod shell;
 
 pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, Journal, JournalError};
+pub use ledger::{LedgerFile, LedgerFileError};
 pub use notice::Notice;
 pub use orchestrator_core::{Ending, Report};
 pub use shell::{Options, OrchestratorError, parse_pointer, pointer_name, run};

@@ -96,6 +96,17 @@ fn sentence_of(report: &Report) -> Option<String> {
             format!("nothing heard from {}: suspected", node.short())
         }
         Report::Suspected { node, suspected: false } => format!("{} is heard again", node.short()),
+        Report::AddedUp { epoch, stage, shard, liars } => {
+            let found = if liars.is_empty() { "as its owners said" } else { "not as its owners said" };
+            format!("epoch {epoch}: shard {shard} of stage {stage} was added up again: {found}")
+        }
+        Report::Convicted { why, .. } => why.clone(),
+        Report::RolledBack { epoch, epochs, steps, tokens, why } => format!(
+            "back to the opening of epoch {epoch}: {epochs} epochs, {steps} steps and {tokens} tokens are lost: {why}"
+        ),
+        Report::Stable { epoch } => {
+            format!("epoch {epoch} is stable: every window drawn from it was found equal")
+        }
         Report::Note { text } => text.clone(),
     })
 }

@@ -2,8 +2,10 @@
 
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{Journal, JournalError};
+use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use bytes::Bytes;
+use credit::Rule;
 use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Report, Timeouts};
 use spec::{Digest, NodeId, Run};
 use std::io::Write;
@@ -15,7 +17,7 @@ use store::{Presign, S3, S3Config, Store};
 use tokio::sync::mpsc;
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::{Hub, HubEvent, Invitation};
-use wire::{Ask, Frame, Grant, Machine, Message, Verb};
+use wire::{Ask, Frame, Grant, Key, Machine, Message, Verb};
 
 /// Prefix of every content-addressed object.
 const OBJECTS: &str = "objects";
@@ -41,6 +43,10 @@ pub struct Options {
     pub validators: u16,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace: Duration,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_within: Duration,
+    /// Whether the miners of a route are others in every epoch.
+    pub mixes_routes: bool,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -60,6 +66,9 @@ pub enum OrchestratorError {
         /// What it said.
         source: store::Error,
     },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFileError),
     /// The node's key.
     #[error(transparent)]
     Identity(#[from] transport::identity::IdentityError),
@@ -126,20 +135,28 @@ pub async fn run(
         token: token.clone(),
         secret: audit,
         validators: options.validators,
+        mixes_routes: options.mixes_routes,
         timeouts: Timeouts {
-            seat_grace_ms: u64::try_from(options.seat_grace.as_millis()).unwrap_or(u64::MAX),
+            seat_grace_ms: milliseconds(options.seat_grace),
+            reveal_ms: milliseconds(options.reveal_within),
             ..Timeouts::default()
         },
     })
     .map_err(|error| OrchestratorError::Run(error.to_string()))?;
 
+    let mut ledger = LedgerFile::open(&folder.path("ledger"), credit_rule(&folder)?)?;
     let (began, resumes) = (std::time::Instant::now(), !entries.is_empty());
     let mut now_ms = 0;
     let count = entries.len();
     for entry in entries {
         now_ms = entry.now_ms;
-        // What followed from it was done before, or is asked for again below.
-        core.handle(now_ms, entry.event);
+        // What followed from it was done before, or is asked for again below; but an entry of the ledger that was not
+        // written before the end would be missing for good.
+        for effect in core.handle(now_ms, entry.event) {
+            if let Effect::Credit { epoch, manifest, work, struck } = effect {
+                ledger.enter(&key, (run.id(), epoch, manifest), work, struck)?;
+            }
+        }
     }
     if core.is_over() {
         return Err(OrchestratorError::Over { path: journal_path });
@@ -177,6 +194,9 @@ pub async fn run(
         pointer: pointer_name(&run.id()),
         folder,
         journal,
+        ledger,
+        key,
+        run: run.id(),
         events: events.clone(),
         clock,
         metrics,
@@ -206,6 +226,24 @@ pub async fn run(
     let ending = shell.ending.clone();
     shell.notice(Notice::Ended { ending: ending.clone() });
     Ok(ending)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How work is valued: `credit.toml` in the run's folder, or the default.
+fn credit_rule(folder: &RunFolder) -> Result<Rule, OrchestratorError> {
+    let path = folder.path("credit.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Rule::default()),
+        Err(source) => return Err(FolderError::Io { path, source }.into()),
+    };
+    let bad = |why: String| FolderError::Bad { path: path.clone(), why };
+    let rule: Rule = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    rule.check().map_err(|error| bad(error.to_string()))?;
+    Ok(rule)
 }
 
 /// Connects to the store, makes the bucket and puts the initial objects.
@@ -243,6 +281,9 @@ struct OrchestratorShell {
     pointer: String,
     folder: RunFolder,
     journal: Journal,
+    ledger: LedgerFile,
+    key: Key,
+    run: Digest,
     events: mpsc::Sender<Event>,
     clock: Clock,
     metrics: std::fs::File,
@@ -268,6 +309,9 @@ impl Shell<Orchestrator> for OrchestratorShell {
             Effect::Put { object, bytes } => self.put(object.digest, bytes.into()),
             Effect::MovePointer { from, to } => self.move_pointer(from, to),
             Effect::KeepEvidence { miner, bytes } => self.keep_evidence(miner, bytes)?,
+            Effect::Credit { epoch, manifest, work, struck } => {
+                self.ledger.enter(&self.key, (self.run, epoch, manifest), work, struck)?;
+            }
             Effect::Disconnect { peer, why } => {
                 // In the background: closing waits for the peer to take what was sent.
                 let hub = self.hub.clone();

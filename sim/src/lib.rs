@@ -11,6 +11,7 @@
 
 pub mod checkers;
 pub mod cores;
+pub mod detection;
 pub mod replay;
 pub mod report;
 pub mod scenarios;

@@ -37,10 +37,14 @@ pub struct Report {
     pub reissues: Vec<Reissue>,
     /// How often an epoch began again.
     pub rewinds: u32,
-    /// Whom the orchestrator kept evidence against.
+    /// Whom the orchestrator convicted and banned.
     pub convicted: Vec<NodeId>,
-    /// The miners whose output was perturbed.
+    /// Whom it kept evidence against.
+    pub evidence: Vec<NodeId>,
+    /// The miners that cheat.
     pub cheats: Vec<NodeId>,
+    /// Stable epochs in which a miner lied that was not convicted by then.
+    pub escaped: u32,
     /// How each node ended, by its role and number; killed and unfinished ones are missing.
     pub exits: Vec<(String, Result<String, String>)>,
     /// What the checkers object to.

@@ -1,6 +1,6 @@
 use crate::checkers::{
-    Checker, End, HonestNeverSlashed, JournalReplaysEqual, NoDoubleFold, NoMicrobatchUnfinished, Record,
-    SumIsExact, WeightsAgreeAfterMerge,
+    CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, LedgerFollowsTheRecord,
+    NoDoubleFold, NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
 };
 use crate::cores::Recipe;
 use crate::scenarios::{Scenario, Setup};
@@ -45,6 +45,68 @@ fn several_miners_a_stage_merge() {
 #[test]
 fn a_perturbed_value_is_found() {
     passes("perturb", 0..50, &SHORT);
+    passes("perturb", 0..20, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb", 0..10, &Options { miners: 3, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn a_conviction_survives_the_orchestrator() {
+    passes("perturb_restarted", 0..30, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb_restarted", 0..10, &SHORT);
+}
+
+#[test]
+fn a_newcomer_takes_the_seat_of_a_convict() {
+    passes("replaced", 0..15, &SHORT);
+    passes("replaced", 0..5, &Options { miners: 2, ..SHORT });
+}
+
+#[test]
+fn who_withholds_is_banned() {
+    passes("withhold", 0..10, &SHORT);
+    passes("withhold", 0..15, &Options { miners: 2, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn wrong_sums_are_found_and_the_merge_goes_on() {
+    passes("wrong_sum", 0..10, &Options { miners: 2, ..SHORT });
+    passes("wrong_sum", 0..20, &Options { miners: 4, ..SHORT });
+}
+
+#[test]
+fn a_colluding_pair_is_caught_by_a_third_sum() {
+    let options = Options { miners: 3, epochs: 3, ..SHORT };
+    let reports: Vec<_> = (0..20).map(|seed| run("colluding_pair", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    // Both of a pair are convicted in one breath.
+    let pairs = reports.iter().filter(|report| report.convicted.len() > 1).count();
+    assert!(pairs > 5, "{pairs}");
+}
+
+#[test]
+fn lies_are_found_as_often_as_the_audit_rate_says() {
+    let options = Options { stages: 1, miners: 2, epochs: 4, steps: 12, members: 1, log: false };
+    let reports: Vec<_> = (0..120).map(|seed| run("sparse", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    let (rate, table) = crate::detection::detection(&reports, &options).unwrap();
+    assert_eq!((rate, table.len()), (0.2, 4));
+    for within in table {
+        // Three standard deviations of a share of 120 runs.
+        let deviation = (within.expected * (1.0 - within.expected) / 120.0).sqrt();
+        assert!((within.found - within.expected).abs() < 3.0 * deviation, "{within:?}");
+    }
+}
+
+#[test]
+fn a_stated_share_of_every_cheat_is_banned_and_nobody_else() {
+    for seed in 0..6 {
+        let report = run("mixed", seed, &Options { miners: 6, epochs: 3, ..SHORT }).unwrap();
+        assert!(report.passed(), "{report}");
+    }
 }
 
 #[test]
@@ -109,7 +171,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
@@ -212,6 +274,57 @@ fn honest_never_slashed_objects() {
         None
     );
     assert_eq!(objection(&mut HonestNeverSlashed { cheats: [miner].into() }, &[evidence()]), None);
+}
+
+#[test]
+fn cheat_is_caught_within_n_objects() {
+    let lied = |epoch| Entry { at_us: 1, node: NodeId([7; 32]), what: What::Lied { epoch } };
+    let stable = |epoch| said(Report::Stable { epoch });
+    let back = |epoch| said(Report::RolledBack { epoch, epochs: 1, steps: 1, tokens: 1, why: String::new() });
+    let log = [lied(0), lied(1), stable(0), stable(1)];
+    let sentence = objection(&mut CheatIsCaughtWithinN::new(2), &log).unwrap();
+    assert!(sentence.contains("lied in 2 epochs that are stable, the last is epoch 1"), "{sentence}");
+    assert_eq!(objection(&mut CheatIsCaughtWithinN::new(3), &log), None);
+    assert!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(3), lied(3), stable(3)]).is_some());
+    assert_eq!(objection(&mut CheatIsCaughtWithinN::new(1), &[lied(1), back(1), stable(1)]), None);
+}
+
+#[test]
+fn ledger_follows_the_record_objects() {
+    let miner = NodeId([7; 32]);
+    let credit = |epoch, folded, struck| {
+        let (manifest, head) = (Digest([2; 32]), Digest([3; 32]));
+        let (forwards, steps, flops, first, last) = (4, 2, 10 * folded, 0, 9);
+        let done = credit::Work {
+            miner,
+            stage: 0,
+            forwards,
+            folded,
+            steps,
+            flops,
+            first,
+            last,
+            head,
+            audits_equal: 1,
+        };
+        let work = vec![done];
+        effect(Effect::Orchestrator(orchestrator_core::Effect::Credit { epoch, manifest, work, struck }))
+    };
+    let committed = |epoch| said(Report::Committed { epoch, manifest: Digest([2; 32]), nats: 4.0 });
+    let convicted =
+        || said(Report::Convicted { node: miner, stage: None, evidence: None, why: String::new() });
+    let checker = LedgerFollowsTheRecord::default;
+    let mut good = checker();
+    assert_eq!(objection(&mut good, &[committed(0), credit(0, 4, vec![]), committed(1)]), None);
+    assert!(good.finish(&END).unwrap_err().contains("epoch 1 is committed and was never entered"));
+    assert!(objection(&mut checker(), &[credit(0, 4, vec![])]).unwrap().contains("not committed"));
+    let twice = [committed(0), credit(0, 4, vec![]), credit(0, 4, vec![])];
+    assert!(objection(&mut checker(), &twice).unwrap().contains("stands there already"));
+    assert!(objection(&mut checker(), &[committed(0), credit(0, 0, vec![])]).unwrap().contains("nobody did"));
+    let paid = [convicted(), committed(0), credit(0, 4, vec![])];
+    assert!(objection(&mut checker(), &paid).unwrap().contains("was convicted and is paid"));
+    let struck = vec![credit::Strike { miner, evidence: None }];
+    assert_eq!(objection(&mut checker(), &[convicted(), committed(0), credit(0, 4, struck)]), None);
 }
 
 #[test]

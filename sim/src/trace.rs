@@ -54,6 +54,11 @@ pub enum What {
         /// What it commits to.
         contribution: Contribution,
     },
+    /// A cheat's engine gave something else than it should.
+    Lied {
+        /// The epoch.
+        epoch: u32,
+    },
     /// A miner's engine added up pieces.
     Reduced {
         /// Whose.

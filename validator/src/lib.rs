@@ -3,5 +3,6 @@
 pub mod evidence;
 mod replay;
 mod shell;
+mod sums;
 
 pub use shell::{Options, ValidatorError, run};

@@ -1,13 +1,14 @@
 //! Clock, connection and engine around the core.
 
 use crate::replay::{Window, replay};
+use crate::sums;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
-use validator_core::{Config, Effect, Event, Validator};
+use validator_core::{Addition, Config, Effect, Event, Validator};
 use wire::Key;
 
 /// How to run a validator.
@@ -93,6 +94,19 @@ impl Shell<Validator> for ValidatorShell {
                         Event::StoreFailed { digest: state, missing: false, why }
                     });
                     let _ = events.send(event).await;
+                });
+            }
+            Effect::AddUp { run, stage, blocks, roots, pieces } => {
+                let (objects, events) = (self.node.objects().clone(), self.events.clone());
+                tokio::spawn(async move {
+                    let addition = Addition { blocks, roots };
+                    let pieces: Option<Vec<_>> = pieces.iter().map(|piece| objects.get(piece)).collect();
+                    let added = tokio::task::spawn_blocking(move || {
+                        pieces.and_then(|pieces| sums::add_up(&run, stage, &addition, &pieces))
+                    });
+                    // A panic is a bug of this program, and convicts nobody: the pieces of somebody else may do.
+                    let sum = added.await.unwrap_or_default();
+                    let _ = events.send(Event::AddedUp { sum }).await;
                 });
             }
             Effect::Forget(digest) => self.node.objects().forget(&digest),

@@ -7,17 +7,31 @@ use crate::{cargo, target_dir};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// The NVRTC that the project is tried with; covers sm_75 to sm_120.
 const NVRTC: &str = "nvidia-cuda-nvrtc-cu12==12.9.86";
 
+/// NVIDIA's disassembler, which reads machine code for all of those.
+const NVDISASM: &str = "nvidia-cuda-nvdisasm==13.5.37";
+
 /// Installs NVRTC into `target/nvrtc` unless it is there, and returns the folder of its library.
 pub fn install_nvrtc() -> Result<PathBuf> {
-    let target = target_dir()?.join("nvrtc");
-    let lib = target.join("nvidia/cuda_nvrtc/lib");
-    if lib.join("libnvrtc.so.12").exists() {
-        return Ok(lib);
+    let lib = install("nvrtc", NVRTC, "nvidia/cuda_nvrtc/lib/libnvrtc.so.12")?;
+    Ok(lib.parent().map(Path::to_path_buf).unwrap_or_default())
+}
+
+/// Installs the disassembler into `target/nvdisasm` unless it is there, and returns its path.
+pub fn install_nvdisasm() -> Result<PathBuf> {
+    install("nvdisasm", NVDISASM, "nvidia/cu13/bin/nvdisasm")
+}
+
+/// Installs a Python package into `target/<name>` unless `file` is there, and returns that file's path.
+fn install(name: &str, package: &str, file: &str) -> Result<PathBuf> {
+    let target = target_dir()?.join(name);
+    let wanted = target.join(file);
+    if wanted.exists() {
+        return Ok(wanted);
     }
     // Into a folder of its own first, so that an interrupted installation is never taken for a whole one.
     let partial = target.with_extension("partial");
@@ -27,17 +41,32 @@ pub fn install_nvrtc() -> Result<PathBuf> {
     let status = Command::new("pip")
         .args(["install", "--quiet", "--no-deps", "--target"])
         .arg(&partial)
-        .arg(NVRTC)
+        .arg(package)
         .status()
-        .context("pip cannot be started: install Python's pip, or put libnvrtc.so.12 in the library path")?;
+        .with_context(|| format!("pip cannot be started: install Python's pip, which brings {package}"))?;
     if !status.success() {
-        bail!("pip could not install {NVRTC} ({status})");
+        bail!("pip could not install {package} ({status})");
     }
     if target.exists() {
         std::fs::remove_dir_all(&target)?;
     }
     std::fs::rename(&partial, &target)?;
-    Ok(lib)
+    Ok(wanted)
+}
+
+/// Tests of the kernels, which also write what is made of them: one, named in full, with `variables` set.
+pub fn run_kernel_test(name: &str, variables: &[(&str, &str)]) -> Result<bool> {
+    let folders = [lay_emulator()?, install_nvrtc()?];
+    let mut process =
+        cargo(&["test", "--release", "--quiet", "--package", "kernels", "--test", "cuda", "--"]);
+    process.args(["--exact", name, "--nocapture"]).env("LD_LIBRARY_PATH", library_path(&folders)?);
+    match install_nvdisasm() {
+        Ok(tool) => {
+            process.env("IOTA_NVDISASM", tool);
+        }
+        Err(error) => println!("not run: the disassembly: {error:#}"),
+    }
+    Ok(process.envs(variables.iter().copied()).status()?.success())
 }
 
 /// Builds the emulated libcuda and lays it down under both names that loaders ask for.
@@ -87,4 +116,16 @@ pub fn run_emulated(command: &[String]) -> Result<bool> {
         .status()
         .with_context(|| format!("{program} cannot be started"))?;
     Ok(status.success())
+}
+
+/// Judges and times the CUDA device of this machine, or the emulated one to try the command; the exit code is the answer.
+pub fn run_gpu(emulated: bool) -> Result<ExitCode> {
+    let mut folders = vec![install_nvrtc()?];
+    if emulated {
+        folders.insert(0, lay_emulator()?);
+    }
+    let mut process = cargo(&["run", "--release", "--quiet", "--package", "benches", "--bin", "gpu", "--"]);
+    process.args(emulated.then_some("--emulated")).env("LD_LIBRARY_PATH", library_path(&folders)?);
+    let code = process.status()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
 }

@@ -1,5 +1,6 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
+mod adversaries;
 mod cuda;
 mod peers;
 mod speed;
@@ -25,9 +26,23 @@ enum Task {
     /// Only the architecture: allowed imports, module docs, banned calls
     Tidy,
     /// Install NVRTC into target/nvrtc with pip, for machines without a CUDA toolkit
-    Nvrtc,
+    Nvrtc {
+        /// Compile the kernels anew into kernels/ptx, for machines with a driver but no NVRTC
+        #[arg(long)]
+        ptx: bool,
+    },
+    /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
+    KernelsReport,
+    /// Judge and time this machine's CUDA device: conformance, then every op's share of the peak, as a table to paste
+    Gpu {
+        /// Try the command on the emulated device; the times mean nothing
+        #[arg(long)]
+        emulated: bool,
+    },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Run every adversary as a real miner and print who was caught, when, and what it cost
+    Adversaries(adversaries::Arguments),
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
     /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
@@ -42,11 +57,21 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test => test::run(),
         Task::Tidy => tidy::run().map(|()| true),
-        Task::Nvrtc => cuda::install_nvrtc().map(|place| {
+        Task::Nvrtc { ptx: true } => cuda::run_kernel_test(
+            "committed::the_committed_ptx_is_what_the_compiler_makes",
+            &[("IOTA_WRITE_PTX", "1")],
+        ),
+        Task::Nvrtc { ptx: false } => cuda::install_nvrtc().map(|place| {
             println!("NVRTC is in {}", place.display());
             true
         }),
+        Task::KernelsReport => cuda::run_kernel_test("report::is_written", &[("IOTA_KERNELS_REPORT", "1")]),
+        Task::Gpu { emulated } => match cuda::run_gpu(emulated) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Task::Peers => peers::run(),
+        Task::Adversaries(arguments) => adversaries::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Emulated { command } => cuda::run_emulated(&command),
     };

@@ -3,6 +3,7 @@
 use crate::{cargo, cuda, target_dir, tidy};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -34,8 +35,13 @@ pub fn run() -> Result<bool> {
         Ok(folder) => folders.push(folder),
         Err(error) => not_run.push(format!("CUDA on the emulator: {error:#}")),
     }
+    announce("nvdisasm, through pip");
+    let disassembler = cuda::install_nvdisasm();
+    if let Err(error) = &disassembler {
+        not_run.push(format!("the share of arithmetic in main loops: {error:#}"));
+    }
     announce("all tests (cargo test --workspace)");
-    let mut tally = run_tests(&cuda::library_path(&folders)?)?;
+    let mut tally = run_tests(&cuda::library_path(&folders)?, disassembler.ok().as_deref())?;
     tally.not_run.extend(not_run);
 
     println!("\nwhat was checked in {} s:", began.elapsed().as_secs());
@@ -57,11 +63,12 @@ struct Tally {
 
 /// Runs the tests, showing a line per test binary, the names of failures and what was not run; the whole
 /// output goes to `target/test.log`.
-fn run_tests(library_path: &std::ffi::OsStr) -> Result<Tally> {
+fn run_tests(library_path: &std::ffi::OsStr, disassembler: Option<&Path>) -> Result<Tally> {
     let log_path = target_dir()?.join("test.log");
     let mut log = std::fs::File::create(&log_path)?;
     let mut child = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .env("LD_LIBRARY_PATH", library_path)
+        .envs(disassembler.map(|tool| ("IOTA_NVDISASM", tool)))
         .stdout(Stdio::piped())
         .spawn()?;
     let output = child.stdout.take().context("the tests have an output")?;

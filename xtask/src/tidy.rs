@@ -21,13 +21,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bucket", &[]),
     ("transport", &["wire", "store"]),
     ("plan", &[]),
-    ("orchestrator-core", &["wire", "butterfly", "plan"]),
+    ("credit", &["wire"]),
+    ("orchestrator-core", &["wire", "butterfly", "plan", "credit"]),
     ("miner-core", &["wire", "butterfly"]),
     ("validator-core", &["wire", "butterfly"]),
-    ("orchestrator", &["orchestrator-core", "wire", "transport", "store", "butterfly"]),
+    ("orchestrator", &["orchestrator-core", "credit", "wire", "transport", "store", "butterfly"]),
     ("miner", &["miner-core", "wire", "transport", "store", "butterfly", "engine"]),
     ("validator", &["validator-core", "wire", "transport", "store", "butterfly", "engine"]),
-    ("sim", &["orchestrator-core", "miner-core", "validator-core", "plan", "butterfly", "store", "wire"]),
+    (
+        "sim",
+        &[
+            "orchestrator-core",
+            "miner-core",
+            "validator-core",
+            "plan",
+            "credit",
+            "butterfly",
+            "store",
+            "wire",
+        ],
+    ),
     ("benches", &["kernels", "engine", "butterfly", "transport"]),
     // The one place that puts the parts together.
     (
@@ -38,6 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "validator",
             "sim",
             "plan",
+            "credit",
             "engine",
             "kernels",
             "bucket",
@@ -58,6 +72,7 @@ const WITHOUT_RUNTIME: &[&str] = &[
     "wire",
     "butterfly",
     "plan",
+    "credit",
     "orchestrator-core",
     "miner-core",
     "validator-core",
@@ -67,7 +82,14 @@ const WITHOUT_RUNTIME: &[&str] = &[
 /// arithmetic has its own f64 helpers.
 const BANNED: &[(&[&str], &[&str], &str)] = &[
     (
-        &["orchestrator/core", "miner/core", "validator/core", "transport/butterfly", "orchestrator/plan"],
+        &[
+            "orchestrator/core",
+            "miner/core",
+            "validator/core",
+            "transport/butterfly",
+            "orchestrator/plan",
+            "orchestrator/credit",
+        ],
         &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread::", "rand::"],
         "a pure core has no clock, no thread, no chance and no order but its own",
     ),

@@ -43,8 +43,8 @@ fn what_is_not_finite_is_the_same_outcome_and_leaves_no_trace() {
         assert_ne!(digest(&chain.stages[0]), before);
         // A weight beyond what one product can hold.
         let weight = chain.stages[0].stage().layout().entries()[1].range.start;
-        chain.stages[0].edit_weight(weight, |_| f32::MAX).unwrap();
-        chain.stages[0].edit_weight(weight + 1, |_| f32::MAX).unwrap();
+        chain.stages[0].edit_weights(|weights| weights[weight] = f32::MAX).unwrap();
+        chain.stages[0].edit_weights(|weights| weights[weight + 1] = f32::MAX).unwrap();
         let third = chain.member(1, 0);
         let overflown = chain.perform(0, 0, &Operation::Forward(third), None);
         assert!(!chain.stages[0].forget(&third));
@@ -66,7 +66,7 @@ fn a_weight_that_leaves_f32_takes_its_step_back() {
     for mut chain in chains {
         // Of a token that does not occur, so that nothing else leaves f32.
         let before = chain.stages[0].weights_digest().unwrap();
-        chain.stages[0].edit_weight(5, |_| 3e38).unwrap();
+        chain.stages[0].edit_weights(|weights| weights[5] = 3e38).unwrap();
         let edited = chain.stages[0].weights_digest().unwrap();
         assert_ne!(before, edited);
         let member = chain.member(3, 0);

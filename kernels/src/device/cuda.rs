@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute;
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
 use rayon::prelude::*;
 
 use super::arena::{Arena, Usage};
@@ -354,6 +354,19 @@ impl CudaDevice {
     /// As [`CudaDevice::launch`].
     pub fn prepare_all(&self) -> Result<(), DeviceError> {
         super::SOURCES.par_iter().try_for_each(|source| self.prepare(source))
+    }
+
+    /// A point in the device's time, after all that was queued before; none on an imagined device.
+    pub(super) fn event(&self) -> Result<Option<CudaEvent>, DeviceError> {
+        let Some(driver) = &self.0.driver else { return Ok(None) };
+        let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        driver.stream.record_event(flags).map(Some).map_err(DeviceError::driver("to record an event"))
+    }
+
+    /// A number that the driver knows about the device; 0 of an imagined one.
+    pub(super) fn attribute(&self, attribute: CUdevice_attribute) -> Result<i32, DeviceError> {
+        let Some(driver) = &self.0.driver else { return Ok(0) };
+        driver.context.attribute(attribute).map_err(DeviceError::driver("to describe the device"))
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `library` | finding libcuda and libnvrtc |
 //! | `compile` | CUDA C++ to PTX and CUBIN, under the options of the arithmetic contract |
 //! | `cache` | compiled modules on disk |
+//! | `committed` | PTX that lies in the repository, for machines without NVRTC |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
 //! | `cuda` | the device: stream, memory, copies |
@@ -15,16 +16,19 @@
 //! | `memory` | what launchers see of its memory |
 //! | `arena` | which blocks of it are in use |
 //! | `staging` | pinned host memory that copies go through |
+//! | `measure` | events, and the peaks that clocks allow |
 //! | `launch` | one launch: arguments, grid, block |
 //! | `trials` | the catalogue's ops on a CUDA device |
 
 mod arena;
 pub mod cache;
+pub mod committed;
 pub mod compile;
 mod cuda;
 mod error;
 mod launch;
 pub mod library;
+mod measure;
 mod memory;
 mod module;
 pub mod ptx;
@@ -36,6 +40,7 @@ pub use arena::Usage;
 pub use cuda::{CudaDevice, Report};
 pub use error::DeviceError;
 pub use launch::{Base, Grid, Launch, count32};
+pub use measure::Peaks;
 pub use memory::{Buffer, Placed, View, ViewMut};
 pub use module::Source;
 pub use resources::Resources;

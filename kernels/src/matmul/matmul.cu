@@ -10,17 +10,20 @@
 // permuted by XOR with k / 4, so that the scattered stores of a warp meet 32 different banks.
 
 #define BK 8
-// Steps of k that are unrolled. From architecture 100 on the compiler keeps so many operands of the next steps at hand
-// that a thread's registers do not hold them all.
-#if __CUDA_ARCH__ >= 1000
-#define STEPS 2
-#else
-#define STEPS BK
-#endif
 // Neighbouring lanes that store a transposed piece hold WARP_ROWS rows at BK / 4 places along k.
 #define WARP_ROWS (128 / BK)
 
 enum class Layout { NN, NT, TN };
+
+// Steps of k that are unrolled. From architecture 100 on the compiler keeps so many operands of the next steps at hand
+// that some kernels' registers do not hold them all.
+constexpr __device__ int unrolled(const Layout layout, const int tile, const bool vector, const bool paired) {
+#if __CUDA_ARCH__ >= 1000
+    return tile == 128 ? (paired || layout == Layout::TN ? 2 : BK) : vector ? BK : 4;
+#else
+    return BK;
+#endif
+}
 
 // A product that leaves every accumulator as it is: fma(+0, -0, acc) = acc, also for acc = -0, where adding
 // +0 would not do. So k is padded with +0 in a and -0 in b, and the main loop needs no tail.
@@ -131,6 +134,7 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
                                       const float* __restrict__ other, const unsigned int m, const unsigned int n,
                                       const unsigned int k, End end) {
     constexpr int THREADS = BM * BN / 64;
+    constexpr int STEPS = unrolled(LAYOUT, BM, VECTOR, PAIRED);
     constexpr bool A_K = LAYOUT != Layout::TN;
     constexpr bool B_K = LAYOUT == Layout::NT;
     __shared__ __align__(16) float tile_a[2][BK * BM];

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use kernels::adamw;
+use kernels::catalogue::{conformance, find};
 use kernels::device::cache::ModuleCache;
-use kernels::device::{CudaDevice, DeviceError, Grid, Source};
+use kernels::device::{CudaDevice, DeviceError, Grid, Source, trials};
 
 use crate::support::{device, scratch_folder};
 
@@ -45,6 +46,16 @@ fn attempt(trial: &str) -> Result<(), DeviceError> {
         "memory" => device.scratch::<f32>(1 << 20).map(|_| ()),
         "compile" => device.prepare(&SOURCE),
         "load" => device.prepare(&adamw::cuda::SOURCE),
+        "conformance" => {
+            for trial in trials::TRIALS {
+                let op = find(trial.op).unwrap();
+                let run = |case: &_, inputs: &_, outputs: &mut _| {
+                    *outputs = trial.run(&device, 0, 0, case, inputs, outputs).unwrap();
+                };
+                assert_eq!(conformance::deviations(&[(trial.op, conformance::hash(op, run))]), []);
+            }
+            Ok(())
+        }
         // What broke stays broken: the second step says it too.
         "twice" => step(&device).or_else(|_| step(&device)).map(|_| ()),
         _ => step(&device).map(|_| ()),
@@ -130,6 +141,21 @@ fn no_compiler() {
             }
         }
     }
+}
+
+/// The committed PTX serves every op where there is no compiler, with the same bits.
+#[test]
+fn no_compiler_and_the_kernels_of_the_repository() {
+    if device().is_none() {
+        return;
+    }
+    let path = without("libnvrtc.so.12");
+    let environment = [(LIBRARY_PATH, path.to_str().unwrap()), ("IOTA_EMULATED_SM", "75")];
+    if said("compile", &environment).is_none() {
+        println!("not run: failures without NVRTC: the system has one");
+        return;
+    }
+    assert_eq!(said("conformance", &environment), None);
 }
 
 #[test]

@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod committed;
 mod device;
 mod failures;
 mod faults;
 mod fused;
 mod ptx;
+mod report;
 mod support;
 mod traffic;

@@ -1,10 +1,12 @@
 //! The compiler held to the contract: no instruction that rounds in a way of its own, on any architecture.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kernels::device::{SOURCES, Source, compile, ptx};
 
+use crate::report::{self, disassembly};
 use crate::support::compiler_present;
 
 /// One of each kind of machine code and of PTX: before `cp.async`, after it, and from 100 on, where NVRTC has another
@@ -13,7 +15,7 @@ const ARCHITECTURES: [&str; 3] = ["sm_75", "sm_86", "sm_120"];
 
 /// Kernels whose registers hold what their speed lives on: not one of them may wait in local memory.
 #[test]
-fn no_kernel_rounds_in_its_own_way_or_spills() {
+fn no_kernel_rounds_in_its_own_way_or_spills_or_takes_more_than_reported() {
     if !compiler_present() {
         return;
     }
@@ -21,20 +23,21 @@ fn no_kernel_rounds_in_its_own_way_or_spills() {
     let mut wanted: Vec<_> =
         SOURCES.iter().flat_map(|source| ARCHITECTURES.map(|architecture| (source, architecture))).collect();
     wanted.sort_by_key(|(source, _)| std::cmp::Reverse(source.text().len()));
+    let reported = report::committed();
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some((source, architecture)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    judge(source, architecture);
+                    judge(source, architecture, &reported);
                 }
             });
         }
     });
 }
 
-fn judge(source: &Source, architecture: &str) {
+fn judge(source: &Source, architecture: &str, reported: &BTreeMap<(String, String), report::Committed>) {
     let name = source.name;
     let (image, resources) = compile::compile_with_resources(name, &source.text(), architecture).unwrap();
     assert!(!image.cubin.is_empty(), "{name} has no machine code for {architecture}");
@@ -48,7 +51,11 @@ fn judge(source: &Source, architecture: &str) {
         !entries.is_empty() && entries == judged,
         "{name} has kernels {entries:?}, judged are {judged:?}"
     );
+    let loops = disassembly::main_loops(&image.cubin, &format!("{name}-{architecture}"));
     for kernel in resources {
+        let main = loops.as_ref().and_then(|loops| loops.get(&kernel.entry));
+        let worse = report::worse(reported, architecture, &kernel, main);
+        assert_eq!(worse, None, "if that is wanted: cargo xtask kernels-report");
         assert!(kernel.registers > 0, "{kernel:?} on {architecture}");
         assert!(kernel.spill_bytes == 0 && kernel.stack_bytes == 0, "{kernel:?} on {architecture}");
     }

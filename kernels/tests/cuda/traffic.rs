@@ -231,12 +231,16 @@ fn attention() -> Vec<Subject> {
 /// What one kernel did, over all its launches.
 #[derive(Default)]
 struct Counts {
+    /// The kernel's own name.
+    name: String,
     launches: u64,
     asked: u64,
     beyond_l1: u64,
     wavefronts: u64,
     conflict_free: u64,
     local_bytes: u64,
+    fused: u64,
+    instructions: u64,
 }
 
 impl Counts {
@@ -245,6 +249,7 @@ impl Counts {
         for line in lines.iter().filter(|line| line["kernel"].as_str().is_some_and(|k| k.starts_with(name))) {
             let number = |group: &str, what: &str| line[group][what].as_u64().unwrap();
             counts.launches += 1;
+            counts.name = line["kernel"].as_str().unwrap().to_owned();
             for group in ["load", "store", "atomic"] {
                 counts.asked += 32 * number(group, "sectors");
                 counts.beyond_l1 += 32 * number(group, "block_sectors");
@@ -254,6 +259,11 @@ impl Counts {
                 counts.conflict_free += number(group, "ideal");
             }
             counts.local_bytes += line["local_bytes"].as_u64().unwrap();
+            for (class, count) in line["instructions"].as_object().unwrap() {
+                let count = count.as_u64().unwrap();
+                counts.fused += if class == "ffma" { count } else { 0 };
+                counts.instructions += if class == "move" { 0 } else { count };
+            }
         }
         counts
     }
@@ -299,8 +309,12 @@ fn measure(device: &CudaDevice, path: &std::path::Path) {
         let (asked, beyond_l1) = (over(counts.asked), over(counts.beyond_l1));
         let conflicts = counts.wavefronts - counts.conflict_free;
         println!(
-            "{MARK} {} | {shape} | {} | {asked:.3} | {beyond_l1:.3} | {conflicts} of {} | {} |",
-            kernel.name, kernel.ideal_bytes, counts.wavefronts, counts.local_bytes
+            "{MARK} {} | {shape} | {} | {asked:.3} | {beyond_l1:.3} | {conflicts} of {} | {} | {:.1} |",
+            counts.name,
+            kernel.ideal_bytes,
+            counts.wavefronts,
+            counts.local_bytes,
+            100.0 * counts.fused as f64 / counts.instructions as f64
         );
         // Less than the ideal would be an ideal that is none.
         let sound =

@@ -47,6 +47,8 @@ impl Miner {
         for receipt in missed {
             self.send(Message::Receipt(receipt));
         }
+        // Named before they are asked for, else the requests are refused.
+        self.disclose_again();
         for ask in self.state.waits.ask_again(self.now_ms) {
             self.send(ask);
         }

@@ -159,6 +159,7 @@ impl Miner {
             Message::Call { epoch, call } => self.take_call(epoch, call),
             Message::Keep(object) => self.keep_weights(object),
             Message::Draw(window) => self.reveal(window),
+            Message::Disclose { epoch, shard } => self.disclose(epoch, shard),
             Message::Finish { reason } => self.exit(Ok(reason)),
             other => self.note(format!("the orchestrator said what is not for a miner, ignored: {other}")),
         }
@@ -203,13 +204,16 @@ impl Miner {
     fn fetched(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Get, digest) {
             self.state.table.hold(digest);
-            self.adopt_when_loaded(digest);
+            if !self.adopt_when_loaded(digest) && !self.is_token_shard(digest) {
+                self.release(digest);
+            }
         }
     }
 
     fn uploaded(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Put, digest) {
             self.weights_kept(digest);
+            self.piece_uploaded(digest);
             self.reveal_uploaded(digest);
         }
     }

@@ -1,5 +1,6 @@
 //! The end of an epoch, in company or alone: what the butterfly wants done, done by the engine and the shell.
 
+mod disclose;
 mod parts;
 
 pub(crate) use parts::EarlyPart;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use spec::{Digest, NodeId, Operation, Outcome, Outer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use wire::merge::{commitment, inputs_digest};
+use wire::merge::{commitment, inputs_digest, reduce_digest};
 use wire::{Machine, Merge, Merged, Message, ObjectRef, Part, PartHead, Receipt, Round, Signed, Verb};
 
 /// A merge on its way, kept until the next epoch opens: who lost a neighbour may still need a sum.
@@ -33,6 +34,10 @@ pub(crate) struct Merging {
     roots: BTreeMap<NodeId, Digest>,
     /// To whom my piece of a shard goes while it is cut.
     cutting: BTreeMap<u32, BTreeSet<NodeId>>,
+    /// Whose pieces are added up, once that is known.
+    contributors: Vec<NodeId>,
+    /// Pieces that are not in the store yet, of shards that are added up again.
+    disclosing: BTreeMap<u32, BTreeSet<Digest>>,
     /// Pieces that the engine looks at.
     opening: BTreeSet<(u32, NodeId)>,
     /// Reductions that wait for my own piece.
@@ -87,6 +92,8 @@ impl Merging {
             reduced: BTreeMap::new(),
             roots: BTreeMap::new(),
             cutting: BTreeMap::new(),
+            contributors: Vec::new(),
+            disclosing: BTreeMap::new(),
             opening: BTreeSet::new(),
             due: BTreeMap::new(),
             held: BTreeSet::new(),
@@ -174,6 +181,9 @@ impl Miner {
             }
             merging.roots = seats.iter().map(|seat| (seat.node, seat.root)).collect();
         }
+        if let Call::Closed { contributors } = &call {
+            merging.contributors.clone_from(contributors);
+        }
         let drawn = matches!(call, Call::Drawn { .. });
         self.turn(butterfly::Event::Called(call));
         if drawn {
@@ -193,7 +203,7 @@ impl Miner {
     /// Next epoch: nobody asks for parts of this merge any more.
     pub(crate) fn end_merge(&mut self) {
         let Some(merging) = self.state.merging.take() else { return };
-        for &digest in &merging.keeping {
+        for &digest in merging.keeping.iter().chain(merging.disclosing.values().flatten()) {
             self.state.waits.transferred(Verb::Put, digest);
         }
         let result = merging.result.into_iter().flat_map(|(weights, momentum)| [Some(weights), momentum]);
@@ -322,7 +332,7 @@ impl Miner {
         match operation {
             Operation::Scale => {
                 merging.scaled = Some(receipt);
-                self.hold_part(Part::Scales, me, output);
+                self.hold_made(Part::Scales, done);
                 self.turn(butterfly::Event::Scaled);
             }
             Operation::Encode => {
@@ -332,10 +342,18 @@ impl Miner {
             }
             Operation::Reduce { shard, .. } => {
                 merging.reduced.insert(shard, receipt);
-                self.hold_part(Part::Sum { shard }, me, output);
+                self.hold_made(Part::Sum { shard }, done);
                 self.turn(butterfly::Event::Reduced { shard, sum: output });
             }
             _ => self.applied(epoch, done),
+        }
+    }
+
+    /// Keeps what I made as a part.
+    fn hold_made(&mut self, part: Part, done: &Done) {
+        let me = self.config.key.id();
+        if let Some(object) = done.output {
+            self.hold_part(part, me, object);
         }
     }
 
@@ -376,7 +394,7 @@ impl Miner {
         let Some(piece) = done.output else {
             return self.leave("cutting gave no piece, which is a bug of this program".into());
         };
-        self.hold_part(Part::Piece { shard }, me, piece.digest);
+        self.hold_part(Part::Piece { shard }, me, piece);
         let Some(merging) = &mut self.state.merging else { return };
         for to in merging.cutting.remove(&shard).unwrap_or_default() {
             self.send_part(to, Part::Piece { shard });
@@ -398,15 +416,19 @@ impl Miner {
             merging.due.remove(&shard);
             let roots: Vec<Digest> =
                 contributors.iter().filter_map(|who| merging.roots.get(who).copied()).collect();
-            let reduce = Operation::Reduce { shard, contributors };
-            self.merge_operation(reduce, Some(inputs_digest(&roots)), pieces);
+            // Alone there is no draw to bind.
+            let input = match merging.members.len() {
+                1 => inputs_digest(&roots),
+                _ => reduce_digest(&roots, merging.commitment),
+            };
+            self.merge_operation(Operation::Reduce { shard, contributors }, Some(input), pieces);
         }
     }
 
     fn opened(&mut self, from: NodeId, shard: u32, block: ObjectRef, opens: bool) {
         match &mut self.state.merging {
             // It was held when it arrived.
-            Some(merging) if opens => drop(merging.parts.insert(Part::Piece { shard }, from, block.digest)),
+            Some(merging) if opens => drop(merging.parts.insert(Part::Piece { shard }, from, block)),
             _ => self.release(block.digest),
         }
         self.turn(butterfly::Event::Piece { from, shard, opens });
@@ -439,11 +461,11 @@ impl Miner {
         parts.filter_map(|(part, of)| merging.parts.get(part, of)).collect()
     }
 
-    fn hold_part(&mut self, part: Part, of: NodeId, digest: Digest) {
-        self.state.table.hold(digest);
-        let fresh = self.state.merging.as_mut().is_some_and(|merging| merging.parts.insert(part, of, digest));
+    fn hold_part(&mut self, part: Part, of: NodeId, object: ObjectRef) {
+        self.state.table.hold(object.digest);
+        let fresh = self.state.merging.as_mut().is_some_and(|merging| merging.parts.insert(part, of, object));
         if !fresh {
-            self.release(digest);
+            self.release(object.digest);
         }
     }
 }

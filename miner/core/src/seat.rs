@@ -75,17 +75,23 @@ impl Miner {
         }
     }
 
-    pub(crate) fn adopt_when_loaded(&mut self, fetched: Digest) {
-        let Some(seat) = &mut self.state.seat else { return };
+    pub(crate) fn is_token_shard(&self, digest: Digest) -> bool {
+        self.state.seat.as_ref().is_some_and(|seat| seat.run.data.train == digest)
+    }
+
+    /// An object is here: whether it was waited for.
+    pub(crate) fn adopt_when_loaded(&mut self, fetched: Digest) -> bool {
+        let Some(seat) = &mut self.state.seat else { return false };
         let was_missing = seat.missing.remove(&fetched);
         if !was_missing || !seat.missing.is_empty() {
-            return;
+            return was_missing;
         }
-        let Some(record) = seat.record() else { return };
+        let Some(record) = seat.record() else { return true };
         let (weights, momentum) = (record.weights.digest, record.momentum.map(|momentum| momentum.digest));
         let (run, stage, epoch) = (seat.run.clone(), seat.stage, seat.manifest.body.epoch);
         let task = Task::Adopt { run, stage, epoch, weights, momentum };
         self.compute(Job::Adopt { weights, momentum }, task);
+        true
     }
 
     pub(crate) fn adopted(&mut self, weights: Digest, momentum: Option<Digest>) {
@@ -100,7 +106,8 @@ impl Miner {
         self.send(Message::Ready { epoch });
     }
 
-    /// Stands where the epoch of this manifest begins, whatever was done of it or of the one before.
+    /// Stands where the epoch of this manifest begins, whatever was done of it, before it or after it: who leads takes
+    /// everybody back where work that others stand on was convicted.
     pub(crate) fn adopt(&mut self, manifest: Signed<Manifest>) {
         let Some(seat) = &mut self.state.seat else {
             return self
@@ -110,14 +117,18 @@ impl Miner {
             return self.leave(error.to_string());
         }
         let epoch = manifest.body.epoch;
-        if epoch < seat.manifest.body.epoch || manifest.body.stages.len() != seat.run.model.stage_count() {
+        if manifest.body.stages.len() != seat.run.model.stage_count() {
             return self
-                .note(format!("a manifest of epoch {epoch} to adopt is older than the one held, ignored"));
+                .note(format!("a manifest of epoch {epoch} to adopt is of another stage cut, ignored"));
         }
+        let back = epoch < seat.manifest.body.epoch;
         seat.manifest = manifest;
+        // What was on its way for another manifest is not waited for; the token shard serves all.
+        let tokens = seat.run.data.train;
+        seat.missing.retain(|missing| *missing == tokens);
         let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();
         let held = seat.weights == seat.record().map(|record| record.weights.digest);
-        let begun = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        let begun = back || self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         self.abandon(epoch);
         if held && !begun {
             self.state.ready = Some(epoch);
@@ -131,7 +142,7 @@ impl Miner {
         }
     }
 
-    /// Drops everything that belongs to the epoch in hand; windows of `epoch` are not drawn as they are.
+    /// Drops everything that belongs to the epoch in hand; windows from `epoch` on are not drawn as they are.
     fn abandon(&mut self, epoch: u32) {
         self.end_merge();
         let mut blocks: Vec<Digest> = self.state.epoch.take().iter().flat_map(Epoch::blocks).collect();
@@ -141,7 +152,7 @@ impl Miner {
             self.state.abandoned.insert(ticket);
             blocks.extend(job.holds());
         }
-        let stale: Vec<_> = self.state.kept.keys().filter(|window| window.epoch == epoch).copied().collect();
+        let stale: Vec<_> = self.state.kept.keys().filter(|window| window.epoch >= epoch).copied().collect();
         for window in stale {
             for digest in self.state.kept.remove(&window).iter().flat_map(|kept| kept.digests()) {
                 self.state.waits.transferred(Verb::Put, digest);
@@ -151,6 +162,8 @@ impl Miner {
         for block in blocks {
             self.release(block);
         }
+        self.state.told.retain(|window, _| window.epoch < epoch);
+        self.state.revealed.retain(|of, _| *of < epoch);
         self.used_before(u32::MAX);
         self.state.ready = None;
     }

@@ -1,6 +1,7 @@
 //! Audits: draw windows, collect what the receipts bind, order replays, take in verdicts.
 
-use crate::effect::{Effect, Report};
+use crate::consequences::conviction_of;
+use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
 use serde::Serialize;
@@ -12,7 +13,9 @@ use wire::{AuditOrder, Evidence, Finding, Manifest, Message, ObjectRef, Receipt,
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct AuditedEpoch {
     /// The manifest it opened with.
-    manifest: Signed<Manifest>,
+    pub manifest: Signed<Manifest>,
+    /// Windows drawn.
+    pub drawn: usize,
     /// By miner and inner step.
     pub pending: BTreeMap<(NodeId, u32), Pending>,
 }
@@ -23,6 +26,8 @@ pub(crate) struct Pending {
     stage: u16,
     /// When it came to where it stands.
     pub since_ms: u64,
+    /// Whether its miner was given more time because it had been away.
+    pub extended: bool,
     start: Signed<Receipt>,
     receipts: Vec<Signed<Receipt>>,
     pub standing: Standing,
@@ -65,13 +70,16 @@ impl Orchestrator {
                 let since_ms = self.now_ms;
                 pending.insert(
                     (miner, step),
-                    Pending { stage, since_ms, start, receipts, standing: Standing::Drawn },
+                    Pending { stage, since_ms, extended: false, start, receipts, standing: Standing::Drawn },
                 );
                 self.send(miner, Message::Draw(Window { epoch: epoch.number, step }));
             }
         }
         if !pending.is_empty() {
-            self.state.audits.insert(epoch.number, AuditedEpoch { manifest: epoch.opened_with, pending });
+            self.state.audits.insert(
+                epoch.number,
+                AuditedEpoch { manifest: epoch.opened_with, drawn: pending.len(), pending },
+            );
         }
     }
 
@@ -97,6 +105,8 @@ impl Orchestrator {
         pending.standing = Standing::Revealed { state, inputs };
         pending.since_ms = now_ms;
         self.order_audits();
+        let reveal_ms = self.config.timeouts.reveal_ms;
+        self.convict_withholders(&|since_ms| now_ms >= since_ms.saturating_add(reveal_ms));
     }
 
     /// Gives every revealed window to the validator that has the fewest.
@@ -141,7 +151,11 @@ impl Orchestrator {
                 pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
             }
         }
+        self.state.consequences.undone.retain(
+            |_, (_, pending)| !matches!(pending.standing, Standing::Ordered { validator, .. } if validator == gone),
+        );
         self.order_audits();
+        self.orphan_sums(gone);
     }
 
     pub(crate) fn take_verdict(&mut self, from: NodeId, verdict: &Signed<Verdict>) {
@@ -152,7 +166,7 @@ impl Orchestrator {
             return self.turn_away(from, "sent a verdict of another node or run");
         }
         let Verdict { miner, window, finding, .. } = body;
-        let Some(pending) = self.pending(miner, window) else {
+        let Some((manifest, pending, undone)) = self.judged(miner, window) else {
             return self.note(from, "verdict", "judged a window that is not audited; ignored");
         };
         let (stage, count) = (pending.stage, pending.receipts.len());
@@ -171,17 +185,40 @@ impl Orchestrator {
         }
         let order = pending.order(miner, window, state, inputs);
         self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
-        let Some(audited) = self.state.audits.get_mut(&window.epoch) else { return };
-        audited.pending.remove(&(miner, window.step));
         if let Finding::Equal { .. } = finding {
-            if audited.pending.is_empty() {
-                self.state.audits.remove(&window.epoch);
+            self.forget_judged(miner, window, undone);
+            self.window_passed(miner);
+            if !undone {
+                self.count_equal(miner, window.epoch);
             }
-            return;
+            return self.settle();
         }
+        if undone {
+            self.forget_judged(miner, window, undone);
+        }
+        let why = conviction_of(&order, &finding);
         let run = self.config.run.canonical_bytes();
-        let evidence = Evidence { run, manifest: audited.manifest.clone(), order, verdict: verdict.clone() };
-        self.convict(miner, &evidence);
+        let evidence = Evidence { run, manifest, order, verdict: verdict.clone() };
+        self.convict(miner, &why, Some(wire::to_bytes(&evidence)));
+    }
+
+    /// The window that a verdict speaks of, with the manifest of its epoch, and whether it was undone since: a
+    /// validator answers in the order in which it was asked, so of two with one name the undone is first.
+    fn judged(&self, miner: NodeId, window: Window) -> Option<(Signed<Manifest>, Pending, bool)> {
+        let Window { epoch, step } = window;
+        if let Some((manifest, pending)) = self.state.consequences.undone.get(&(miner, epoch, step)) {
+            return Some((manifest.clone(), pending.clone(), true));
+        }
+        let audited = self.state.audits.get(&epoch)?;
+        Some((audited.manifest.clone(), audited.pending.get(&(miner, step))?.clone(), false))
+    }
+
+    fn forget_judged(&mut self, miner: NodeId, Window { epoch, step }: Window, undone: bool) {
+        if undone {
+            self.state.consequences.undone.remove(&(miner, epoch, step));
+        } else if let Some(audited) = self.state.audits.get_mut(&epoch) {
+            audited.pending.remove(&(miner, step));
+        }
     }
 
     /// Whether `digest` is bound by a window drawn from `miner`: `Some(true)` as state, `Some(false)` as
@@ -202,8 +239,9 @@ impl Orchestrator {
 
     /// Whether `object` belongs to an audit that this validator was ordered to do.
     pub(crate) fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
+        let undone = self.state.consequences.undone.values().map(|(_, pending)| pending);
         let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
-        pending.into_iter().any(|pending| match &pending.standing {
+        pending.chain(undone).any(|pending| match &pending.standing {
             Standing::Ordered { validator, state, inputs } => {
                 *validator == node && (*state == object || inputs.contains(&object))
             }
@@ -211,28 +249,7 @@ impl Orchestrator {
         })
     }
 
-    fn convict(&mut self, miner: NodeId, evidence: &Evidence) {
-        let (order, finding) = (&evidence.order, &evidence.verdict.body.finding);
-        let operation = match finding {
-            Finding::Unequal { sequence, .. } => {
-                let said = order.receipts.iter().find(|receipt| receipt.body.sequence == *sequence);
-                said.map(|receipt| format!(" in its {}", receipt.body.operation)).unwrap_or_default()
-            }
-            _ => String::new(),
-        };
-        let Window { epoch, step } = order.window;
-        let why = format!(
-            "{} was convicted{operation} (epoch {epoch}, window of step {step}): {finding}",
-            self.name(miner)
-        );
-        let bytes = wire::to_bytes(evidence);
-        self.emit(Effect::KeepEvidence { miner, bytes });
-        self.state.banned.insert(miner, why.clone());
-        self.turn_away(miner, &format!("is banned: {finding}"));
-        self.fail(format!("{why}; the weights stand on its work, so the run ends; the evidence is kept, start again without this miner"));
-    }
-
-    fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {
+    pub(crate) fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {
         self.state.audits.get_mut(&window.epoch)?.pending.get_mut(&(miner, window.step))
     }
 

@@ -38,6 +38,12 @@ impl Orchestrator {
         if publishing.object.digest != digest || publishing.stored {
             return;
         }
+        if self.state.phase == Phase::RollingBack {
+            // Nobody saw it yet, and nobody will.
+            self.state.publishing = None;
+            self.move_back();
+            return;
+        }
         publishing.stored = true;
         self.emit(Effect::MovePointer { from: self.state.pointer, to: digest });
         self.progressed();
@@ -50,10 +56,22 @@ impl Orchestrator {
         }
         let Some(Publishing { manifest, .. }) = self.state.publishing.take() else { return };
         self.state.pointer = Some(digest);
-        self.state.manifest = manifest;
-        if self.state.phase == Phase::Committing {
-            self.committed(digest);
+        if self.move_back() {
+            return;
         }
+        self.state.manifest = manifest;
+        match self.state.phase {
+            Phase::Committing => self.committed(digest),
+            Phase::RollingBack => self.rolled_back(),
+            _ => {}
+        }
+    }
+
+    /// Moves the pointer to a manifest that is in the store.
+    pub(crate) fn point_at(&mut self, manifest: Signed<Manifest>) {
+        let object = ObjectRef::of(&wire::to_bytes(&manifest));
+        self.emit(Effect::MovePointer { from: self.state.pointer, to: object.digest });
+        self.state.publishing = Some(Publishing { manifest, object, stored: true });
     }
 
     /// Goes as far as the state of things allows.
@@ -87,9 +105,11 @@ impl Orchestrator {
                 seat.ready = Some(next);
             }
         }
+        self.account(&epoch, digest);
         self.draw_audits(epoch);
         self.state.phase = Phase::Settling;
         self.progressed();
+        self.settle();
         if !self.is_complete() {
             self.tell_to_adopt();
         }

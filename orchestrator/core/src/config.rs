@@ -18,6 +18,9 @@ pub struct Config {
     pub secret: [u8; 32],
     /// Validators that must be there before the start; no more are let in.
     pub validators: u16,
+    /// Whether the miners of a route are others in every epoch. Where they never are, attribution cannot tell the miners of
+    /// one route apart.
+    pub mixes_routes: bool,
     /// How long it waits for what.
     pub timeouts: Timeouts,
 }
@@ -33,6 +36,8 @@ pub struct Timeouts {
     pub absence_ms: u64,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
+    /// Until a miner that is there must have revealed a drawn window.
+    pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
 }
@@ -44,6 +49,7 @@ impl Default for Timeouts {
             reissue_ms: 200,
             absence_ms: 3_000,
             seat_grace_ms: 60_000,
+            reveal_ms: 60_000,
             stall_ms: 120_000,
         }
     }

@@ -26,6 +26,7 @@ impl Orchestrator {
             return;
         }
         self.go_on_without_the_late();
+        self.forgive_the_absent();
         let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
         let gone = self
             .state
@@ -40,6 +41,17 @@ impl Orchestrator {
                 seconds(timeouts.seat_grace_ms)
             ));
         }
+        if let Some(stage) = self.vacant_stage()
+            && self.state.consequences.vacant_ms.is_some_and(|since_ms| late(since_ms, timeouts.join_ms))
+        {
+            return self.fail(format!(
+                "{} lost its last miner to a conviction, and nobody took its seat within {} s: invite a miner and start the run again from its last committed manifest",
+                self.stage_name(stage),
+                seconds(timeouts.join_ms)
+            ));
+        }
+        self.convict_withholders(&|since_ms| late(since_ms, timeouts.reveal_ms));
+        self.convict_concealers(&|since_ms| late(since_ms, timeouts.reveal_ms));
         let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
         let owing = if stalled {
             self.owing()
@@ -56,8 +68,10 @@ impl Orchestrator {
     }
 
     pub(crate) fn set_alarm(&mut self) {
-        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, stall_ms } = self.config.timeouts;
-        let shortest_ms = join_ms.min(reissue_ms).min(absence_ms).min(seat_grace_ms).min(stall_ms);
+        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms } =
+            self.config.timeouts;
+        let all = [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms];
+        let shortest_ms = all.into_iter().fold(u64::MAX, u64::min);
         // No deadline that began just now can be earlier than this, so the rest need not be looked at.
         let began_now_ms = self.now_ms.saturating_add(shortest_ms);
         if self.is_over() || self.state.alarm.covers(began_now_ms) {
@@ -78,19 +92,34 @@ impl Orchestrator {
         let grace = needed.map(|(_, lost)| lost.since_ms.saturating_add(timeouts.seat_grace_ms));
         let patience =
             self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
-        let lost = patience.chain(grace);
+        let windows = self.windows_end_ms().into_iter().map(|(_, at_ms, _)| at_ms);
+        let lost = patience.chain(grace).chain(windows);
         let moving = self.is_moving().then_some(self.state.progress_ms);
-        let audits = self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| p.since_ms);
-        lost.chain(moving.into_iter().chain(audits).map(|since| since.saturating_add(timeouts.stall_ms)))
+        let audits =
+            self.state.audits.values().flat_map(|epoch| &epoch.pending).map(|(&(miner, _), pending)| {
+                let owes = pending.standing == Standing::Drawn && !seats.is_lost(miner);
+                let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
+                // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
+                let due_ms = Some(due_ms).filter(|&due_ms| owes && due_ms > self.now_ms);
+                due_ms.unwrap_or(pending.since_ms.saturating_add(timeouts.stall_ms))
+            });
+        let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
+        lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
+            .chain(audits)
+            .chain(vacant)
+            .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()
     }
 
     /// Whether an epoch is on its way, rather than audits alone.
     fn is_moving(&self) -> bool {
         match self.state.phase {
-            Phase::Working | Phase::Merging | Phase::Committing => true,
+            Phase::Working | Phase::Merging | Phase::Committing | Phase::RollingBack => true,
             // Everyone is told where to stand.
-            Phase::Settling => self.state.audits.is_empty() && self.state.seats.lost().next().is_none(),
+            Phase::Settling => {
+                let all_there = self.state.seats.lost().next().is_none();
+                self.state.audits.is_empty() && all_there && self.state.consequences.vacant_ms.is_none()
+            }
             Phase::Idle | Phase::Gathering { .. } | Phase::Over => false,
         }
     }

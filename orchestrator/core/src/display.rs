@@ -35,6 +35,9 @@ impl fmt::Display for Effect {
             Self::KeepEvidence { miner, bytes } => {
                 write!(f, "keep {} bytes of evidence against {}", bytes.len(), miner.short())
             }
+            Self::Credit { epoch, work, struck, .. } => {
+                write!(f, "enter epoch {epoch}: work of {} miners, {} struck", work.len(), struck.len())
+            }
             Self::Disconnect { peer, why } => write!(f, "disconnect {}: {why}", peer.short()),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Report(report) => write!(f, "report: {report}"),
@@ -90,6 +93,19 @@ impl fmt::Display for Report {
             Self::Rewound { epoch, steps, tokens, why } => {
                 write!(f, "epoch {epoch} begins again, {steps} steps and {tokens} tokens lost: {why}")
             }
+            Self::AddedUp { epoch, stage, shard, liars } => {
+                write!(f, "epoch {epoch}: shard {shard} of stage {stage} added up again, wrong by")?;
+                if liars.is_empty() {
+                    return write!(f, " nobody");
+                }
+                liars.iter().try_for_each(|liar| write!(f, " {}", liar.short()))
+            }
+            Self::Convicted { why, .. } => write!(f, "convicted: {why}"),
+            Self::RolledBack { epoch, epochs, steps, tokens, why } => write!(
+                f,
+                "back to the opening of epoch {epoch}, {epochs} epochs, {steps} steps and {tokens} tokens lost: {why}"
+            ),
+            Self::Stable { epoch } => write!(f, "epoch {epoch} is stable"),
             Self::Note { text } => write!(f, "note: {text}"),
         }
     }

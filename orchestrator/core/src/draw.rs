@@ -4,9 +4,30 @@ use crate::machine::Orchestrator;
 use spec::NodeId;
 
 const MERGE_DOMAIN: &str = "iota merge secret v1";
+const ROUTE_DOMAIN: &str = "iota route turn v1";
 const AUDIT_DOMAIN: &str = "iota audit draw v1";
 
 impl Orchestrator {
+    /// The routes of an epoch, every stage's miners turned by a number that nobody knew before its manifest.
+    pub(crate) fn mixed(&self, mut routes: Vec<Vec<NodeId>>) -> Vec<Vec<NodeId>> {
+        if !self.config.mixes_routes {
+            return routes;
+        }
+        let (lanes, straight) = (routes.len(), routes.clone());
+        for stage in 1..self.config.run.model.stage_count() {
+            let mut hasher = blake3::Hasher::new_derive_key(ROUTE_DOMAIN);
+            hasher.update(&self.config.secret);
+            hasher.update(self.state.manifest.digest().as_bytes()).update(&(stage as u64).to_le_bytes());
+            let mut word = [0; 8];
+            hasher.finalize_xof().fill(&mut word);
+            let turn = (u64::from_le_bytes(word) % lanes.max(1) as u64) as usize;
+            for (lane, route) in routes.iter_mut().enumerate() {
+                route[stage] = straight[(lane + turn) % lanes][stage];
+            }
+        }
+        routes
+    }
+
     /// The secret that, together with what the members commit to, gives a stage's shards to pairs.
     pub(crate) fn merge_secret(&self, epoch: u32, stage: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key(MERGE_DOMAIN);

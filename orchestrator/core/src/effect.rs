@@ -1,5 +1,6 @@
 //! What an orchestrator wants done.
 
+use credit::{Strike, Work};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 use wire::{Ask, Finding, Message, ObjectRef, Role};
@@ -43,6 +44,17 @@ pub enum Effect {
         miner: NodeId,
         /// Canonical bytes of [`wire::Evidence`].
         bytes: Vec<u8>,
+    },
+    /// Enter a stable epoch into the ledger; an epoch that stands there already is not entered again.
+    Credit {
+        /// The epoch.
+        epoch: u32,
+        /// Digest of the manifest that it committed.
+        manifest: Digest,
+        /// What was done in it, in key order.
+        work: Vec<Work>,
+        /// Who was convicted since the stable epoch before.
+        struck: Vec<Strike>,
     },
     /// Close the connection to a node.
     Disconnect {
@@ -156,6 +168,46 @@ pub enum Report {
         tokens: u64,
         /// Who, and why.
         why: String,
+    },
+    /// A third party added up a shard of a merge.
+    AddedUp {
+        /// The epoch that ends.
+        epoch: u32,
+        /// The stage that merges.
+        stage: u16,
+        /// Which shard.
+        shard: u32,
+        /// Owners that signed another sum.
+        liars: Vec<NodeId>,
+    },
+    /// A miner was convicted and is banned.
+    Convicted {
+        /// Who.
+        node: NodeId,
+        /// The stage it held.
+        stage: Option<u16>,
+        /// BLAKE3 of the evidence, where the lie can be replayed.
+        evidence: Option<Digest>,
+        /// Of what, in one sentence.
+        why: String,
+    },
+    /// Everybody goes back to the manifest with which an epoch opened.
+    RolledBack {
+        /// The epoch that begins again.
+        epoch: u32,
+        /// Committed epochs that are undone.
+        epochs: u32,
+        /// Inner steps of every miner that are undone, those of the epoch in hand included.
+        steps: u64,
+        /// Tokens whose loss was reported in vain.
+        tokens: u64,
+        /// Why.
+        why: String,
+    },
+    /// Every window drawn from an epoch, and from all before it, was found equal: it is never undone.
+    Stable {
+        /// The epoch.
+        epoch: u32,
     },
     /// A lost miner's work goes to another of its stage, and the epoch goes on.
     Reissued {

@@ -27,8 +27,12 @@ pub(crate) struct Epoch {
     pub stepped: u32,
     loss_q32_sum: i128,
     pub losses: u64,
+    /// Losses of the microbatches that went one way.
+    pub route_losses: BTreeMap<Vec<NodeId>, Losses>,
     /// By stage, once the last step is taken.
     pub merges: Vec<StageMerge>,
+    /// How often an owner of a shard showed the pieces that it added up.
+    pub disclosures: u32,
 }
 
 /// A microbatch on its way.
@@ -74,6 +78,13 @@ impl Leg {
     }
 }
 
+/// Losses of some microbatches, in nats per token.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Losses {
+    pub sum: f64,
+    pub count: u64,
+}
+
 /// What one miner has done in the epoch.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Progress {
@@ -108,6 +119,18 @@ impl Epoch {
         self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, object))
     }
 
+    /// Whether an owner named this object as a piece of a shard that is added up again.
+    pub fn may_disclose(&self, miner: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.names(miner, object))
+    }
+
+    /// Whether a validator was asked to add this object up.
+    pub fn may_add_up(&self, validator: NodeId, object: ObjectRef) -> bool {
+        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
+        disputes.into_iter().any(|dispute| dispute.ordered_to(validator, object))
+    }
+
     /// Mean loss in 2^-32 nats per token.
     pub fn loss_q32(&self) -> Option<i64> {
         let mean = self.loss_q32_sum.checked_div(i128::from(self.losses))?;
@@ -125,7 +148,9 @@ impl Orchestrator {
     /// and the validators are there.
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
-        let taken = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
+        // Once the run has begun, only a conviction frees a seat, and the others go on.
+        let full = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
+        let taken = full || !matches!(self.state.phase, Phase::Gathering { .. });
         let ready = seats.miners().all(|seat| seat.away || seat.lost.is_none() && seat.ready == Some(due));
         let validators = seats.validators_present().count();
         let enough = validators >= usize::from(self.config.validators);
@@ -135,7 +160,7 @@ impl Orchestrator {
     pub(crate) fn open_epoch(&mut self) {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
-        let routes = self.state.seats.routes(number);
+        let routes = self.mixed(self.state.seats.routes(number));
         let lanes = routes.iter().enumerate();
         let miners: BTreeMap<NodeId, Progress> = lanes
             .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))
@@ -156,7 +181,9 @@ impl Orchestrator {
             stepped: 0,
             loss_q32_sum: 0,
             losses: 0,
+            route_losses: BTreeMap::new(),
             merges: Vec::new(),
+            disclosures: 0,
         });
         self.progressed();
         self.hand_out();

@@ -44,6 +44,10 @@ impl Orchestrator {
             let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
             return if fits { Ok(()) } else { Err("the weights shard is longer than this stage's can be") };
         }
+        if epoch.is_some_and(|epoch| epoch.may_disclose(miner, object)) {
+            let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
+            return if fits { Ok(()) } else { Err("the piece is longer than this stage's can be") };
+        }
         let state_max = now.saturating_mul(STATE_WEIGHTS_MAX).saturating_add(WEIGHTS_SLACK_BYTES);
         match self.drawn_bound(miner, object.digest) {
             Some(true) if object.bytes <= state_max => Ok(()),
@@ -54,7 +58,8 @@ impl Orchestrator {
     }
 
     fn validator_may_get(&self, validator: NodeId, object: ObjectRef) -> Result<(), &'static str> {
-        if self.is_token_shard(object) || self.ordered_to(validator, object) {
+        let adds_up = self.state.epoch.as_ref().is_some_and(|epoch| epoch.may_add_up(validator, object));
+        if self.is_token_shard(object) || adds_up || self.ordered_to(validator, object) {
             return Ok(());
         }
         Err("a validator reads the token shards and the objects of its audits")

@@ -5,11 +5,14 @@
 //! from the start they give the same state and the same effects. The conversation is told in
 //! `docs/protocol.md`.
 
+mod account;
 mod audit;
 mod commit;
 mod config;
+mod consequences;
 mod deadlines;
 mod display;
+mod disputes;
 mod draw;
 mod effect;
 mod epoch;

@@ -1,8 +1,10 @@
 //! The orchestrator's state and who takes in which event.
 
+use crate::account::Accounts;
 use crate::audit::AuditedEpoch;
 use crate::commit::Publishing;
 use crate::config::{Config, ConfigError};
+use crate::consequences::Consequences;
 use crate::effect::{Effect, Ending, Report};
 use crate::epoch::Epoch;
 use crate::event::Event;
@@ -35,6 +37,8 @@ pub(crate) enum Phase {
     Merging,
     /// The manifest goes to the store.
     Committing,
+    /// The pointer goes back to an earlier manifest.
+    RollingBack,
     /// Committed; the next epoch or the end waits for audits.
     Settling,
     /// It ended.
@@ -57,8 +61,8 @@ pub(crate) struct State {
     pub next_assignment: u64,
     pub epoch: Option<Epoch>,
     pub audits: BTreeMap<u32, AuditedEpoch>,
-    /// Convicted keys, each with why.
-    pub banned: BTreeMap<NodeId, String>,
+    pub consequences: Consequences,
+    pub accounts: Accounts,
     /// What was noted of whom, so that it is said once.
     pub noted: BTreeSet<(NodeId, &'static str)>,
 }
@@ -82,7 +86,8 @@ impl Orchestrator {
             next_assignment: 0,
             epoch: None,
             audits: BTreeMap::new(),
-            banned: BTreeMap::new(),
+            consequences: Consequences::default(),
+            accounts: Accounts::default(),
             noted: BTreeSet::new(),
         };
         Ok(Self { config, run_id, now_ms: 0, state, effects: Vec::new() })
@@ -215,6 +220,10 @@ impl Orchestrator {
             Message::Revealed { window, state, inputs } if is_miner => {
                 self.take_revealed(from, window, state, inputs);
             }
+            Message::Disclosed { epoch, shard, pieces, stored } if is_miner => {
+                self.take_disclosed(from, (epoch, shard), pieces, stored);
+            }
+            Message::AddedUp(verdict) if !is_miner => self.take_added_up(from, &verdict),
             Message::Verdict(verdict) if !is_miner => self.take_verdict(from, &verdict),
             other => self.note(from, "role", &format!("said what is not its to say, ignored: {other}")),
         }

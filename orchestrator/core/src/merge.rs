@@ -1,13 +1,14 @@
 //! The end of an epoch: every stage merges, and says what came of it.
 
-use crate::effect::Effect;
+use crate::disputes::Dispute;
+use crate::effect::{Effect, Report};
 use crate::machine::{Orchestrator, Phase};
 use crate::receipts::Fault;
 use butterfly::{Call, Caller, Copies, Heard, Shard};
 use serde::Serialize;
 use spec::{Digest, NodeId, Operation, Outer};
 use std::collections::{BTreeMap, BTreeSet};
-use wire::merge::{commitment, inputs_digest};
+use wire::merge::{Seat, commitment, inputs_digest, reduce_digest};
 use wire::{Machine, Manifest, Merge, Merged, Message, ObjectRef, Receipt, Round, Signed, StageRecord};
 
 /// Ratios of bandwidth are not measured in this version: all are given the same share.
@@ -29,6 +30,10 @@ pub(crate) struct StageMerge {
     shards: Vec<Shard>,
     contributors: Vec<NodeId>,
     sums: BTreeMap<(u32, NodeId), Digest>,
+    /// Sums that a third party found, where owners disagreed.
+    settled: BTreeMap<u32, Digest>,
+    /// Shards that are added up again.
+    pub disputes: BTreeMap<u32, Dispute>,
     /// The weights that each applied.
     applied: BTreeMap<NodeId, Digest>,
     merged: BTreeMap<NodeId, Merged>,
@@ -52,6 +57,8 @@ impl StageMerge {
             roots: BTreeMap::new(),
             shards: Vec::new(),
             sums: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            disputes: BTreeMap::new(),
             applied: BTreeMap::new(),
             merged: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -104,7 +111,14 @@ impl StageMerge {
                 };
                 let due = owner && !contributors.is_empty() && *contributors == self.contributors;
                 let first = !self.sums.contains_key(&(*shard, from)) && self.roots.contains_key(&from);
-                (due && first).then(|| named(&self.roots, contributors))
+                (due && first).then(|| {
+                    if alone {
+                        return named(&self.roots, contributors);
+                    }
+                    let roots: Vec<Digest> =
+                        contributors.iter().filter_map(|node| self.roots.get(node).copied()).collect();
+                    Some(reduce_digest(&roots, self.commitment))
+                })
             }
             Operation::Apply if self.applied.contains_key(&from) => None,
             Operation::Apply if *outer == Outer::None => Some(None),
@@ -120,8 +134,9 @@ impl StageMerge {
 
     /// The sums known so far, by shard.
     fn sums(&self) -> Vec<Digest> {
+        let said = self.sums.iter().map(|(&(shard, _), &sum)| (shard, sum));
         let shards: BTreeMap<u32, Digest> =
-            self.sums.iter().map(|(&(shard, _), &sum)| (shard, sum)).collect();
+            said.chain(self.settled.iter().map(|(&s, &sum)| (s, sum))).collect();
         shards.into_values().collect()
     }
 
@@ -140,11 +155,35 @@ impl StageMerge {
         None
     }
 
-    /// Two owners of a shard who say different things about it.
-    fn disputed(&self, shard: u32) -> Option<[NodeId; 2]> {
-        let mut words = self.sums.range((shard, NodeId([0; 32]))..=(shard, NodeId([0xFF; 32])));
-        let (((_, one), first), ((_, other), second)) = (words.next()?, words.next()?);
-        (first != second).then_some([*one, *other])
+    /// What its owners say of a shard.
+    pub fn claims(&self, shard: u32) -> impl Iterator<Item = (NodeId, Digest)> {
+        let of_shard = (shard, NodeId([0; 32]))..=(shard, NodeId([0xFF; 32]));
+        self.sums.range(of_shard).map(|(&(_, owner), &sum)| (owner, sum))
+    }
+
+    /// Whether the owners of a shard who are there have all said what it is, and whether they agree.
+    fn agreement(&self, shard: u32) -> Option<bool> {
+        let owners = &self.shards.get(shard as usize)?.owners;
+        let said = |owner: &&NodeId| self.sums.contains_key(&(shard, **owner)) || self.gone.contains(*owner);
+        let mut claims = self.claims(shard).map(|(_, sum)| sum);
+        let first = claims.next();
+        owners.iter().all(|owner| said(&owner)).then(|| claims.all(|claim| Some(claim) == first))
+    }
+
+    pub fn contributors(&self) -> &[NodeId] {
+        &self.contributors
+    }
+
+    pub fn roots(&self) -> impl Iterator<Item = (NodeId, Digest)> {
+        self.roots.iter().map(|(&node, &root)| (node, root))
+    }
+
+    /// Who took part in the draw.
+    pub fn seats(&self) -> Option<&[Seat]> {
+        self.calls.iter().find_map(|call| match call {
+            Call::Drawn { seats, .. } => Some(&seats[..]),
+            _ => None,
+        })
     }
 }
 
@@ -272,6 +311,7 @@ impl Orchestrator {
         if let Some(weights) = keep {
             self.send(node, Message::Keep(weights));
         }
+        self.disputes_again(node);
     }
 
     /// The next manifest, once every stage has merged and its weights are in the store.
@@ -279,7 +319,7 @@ impl Orchestrator {
         let epoch = self.state.epoch.as_ref()?;
         let mut stages = Vec::new();
         for merge in &epoch.merges {
-            let first = merge.merged.values().next().filter(|_| merge.kept)?;
+            let first = merge.merged.values().next().filter(|_| merge.kept && merge.disputes.is_empty())?;
             let miners = merge.contributors.clone();
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
         }
@@ -311,16 +351,22 @@ impl Orchestrator {
         }
     }
 
-    /// An owner's word on a shard goes to the others, unless the other owner said something else.
+    /// An owner's word on a shard goes to the others; words that differ, and some of those that do not, are checked.
     fn announce(&mut self, stage: u16, from: NodeId, shard: u32, sum: Digest) {
-        let Some(merge) = self.stage_merge(stage) else { return };
-        if let Some([one, other]) = merge.disputed(shard) {
-            let (one, other, name) = (self.name(one), self.name(other), self.stage_name(stage));
-            return self.fail(format!(
-                "{one} and {other} add up shard {shard} of {name} to different sums, so one of them lies: find out which, and start again without it"
-            ));
-        }
         self.call(stage, &Call::Announced { from, shard, sum });
+        let agreement = self.stage_merge(stage).and_then(|merge| merge.agreement(shard));
+        match agreement {
+            Some(false) => {
+                let name = self.stage_name(stage);
+                let text = format!(
+                    "the owners of shard {shard} of {name} add it up to different sums: one of them lies"
+                );
+                self.report(Report::Note { text });
+                self.dispute(stage, shard);
+            }
+            Some(true) if self.is_sampled(stage, shard) => self.dispute(stage, shard),
+            Some(true) | None => {}
+        }
     }
 
     fn tell_caller(&mut self, stage: u16, heard: Heard) {
@@ -332,7 +378,7 @@ impl Orchestrator {
     }
 
     /// Says something to every member that is there, and remembers what it means.
-    fn call(&mut self, stage: u16, call: &Call) {
+    pub(crate) fn call(&mut self, stage: u16, call: &Call) {
         let parameters = self.config.run.model.stage_parameters(usize::from(stage));
         let name = self.stage_name(stage);
         let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
@@ -346,6 +392,7 @@ impl Orchestrator {
             Call::Abandoned => {
                 return self.fail(format!("every miner of {name} was lost while it merged epoch {epoch}"));
             }
+            Call::Settled { shard, sum } => drop(merge.settled.insert(*shard, *sum)),
             Call::Announced { .. } | Call::Lost(_) => {}
         }
         merge.calls.push(call.clone());
@@ -361,7 +408,7 @@ impl Orchestrator {
         }
     }
 
-    fn stage_merge(&mut self, stage: u16) -> Option<&mut StageMerge> {
+    pub(crate) fn stage_merge(&mut self, stage: u16) -> Option<&mut StageMerge> {
         self.state.epoch.as_mut()?.merges.get_mut(usize::from(stage))
     }
 

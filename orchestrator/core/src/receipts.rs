@@ -12,6 +12,8 @@ pub(crate) enum Fault {
     Ignored(&'static str, String),
     /// The signer contradicts itself, its neighbours or the run.
     Lie(String),
+    /// It signed two receipts with one number, and both are here.
+    Twice(u64),
 }
 
 impl Orchestrator {
@@ -21,6 +23,13 @@ impl Orchestrator {
             Ok(()) => self.progressed(),
             Err(Fault::Ignored(kind, why)) => {
                 self.note(from, kind, &format!("receipt {sequence} {why}; ignored"));
+            }
+            Err(Fault::Twice(sequence)) => {
+                self.convict(
+                    from,
+                    &format!(" of equivocation: it signed two receipts with number {sequence}"),
+                    None,
+                );
             }
             Err(Fault::Lie(why)) => self.turn_away(from, &format!("gave receipt {sequence}, which {why}")),
         }
@@ -43,6 +52,10 @@ impl Orchestrator {
             && known.is_some_and(|progress| progress.receipts.iter().any(|known| known.body == body));
         if repeated {
             return Err(Fault::Ignored("repeated", "was given before".into()));
+        }
+        let same = |known: &Signed<Receipt>| known.body.sequence == sequence;
+        if known.is_some_and(|progress| progress.receipts.iter().any(same)) {
+            return Err(Fault::Twice(sequence));
         }
         seat.chain.follow(&body).map_err(|error| match error {
             ChainError::Sequence { expected, found } if found < expected => {
@@ -103,10 +116,12 @@ impl Orchestrator {
         let Some(epoch) = &mut self.state.epoch else { return };
         // Who stands in for a lost tail computes a loss once more.
         let tracked = epoch.live.get_mut(&member.assignment);
-        if tracked.is_none_or(|tracked| std::mem::replace(&mut tracked.judged, true)) {
-            return;
-        }
+        let Some(tracked) = tracked.filter(|tracked| !tracked.judged) else { return };
+        tracked.judged = true;
+        let route = tracked.assignment.route.iter().map(|slot| slot.miner).collect();
         epoch.add_loss(loss_q32);
+        let of_route = epoch.route_losses.entry(route).or_default();
+        (of_route.sum, of_route.count) = (of_route.sum + nats, of_route.count + 1);
         let (step, microbatch) = (member.step, member.microbatch);
         self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
     }

@@ -62,7 +62,9 @@ impl Orchestrator {
         if let Some(seat) = self.state.seats.seat_mut(node) {
             seat.ready = None;
         }
-        self.forgive_windows(node);
+        if self.forgive_windows(node, true) {
+            return;
+        }
         let name = self.name(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} was started again"));
@@ -76,6 +78,25 @@ impl Orchestrator {
                 self.go_on_without(node);
             }
         }
+    }
+
+    /// Nobody waits for what was drawn from a miner that has been away for long. That is its fault, unless the
+    /// orchestrator was away itself.
+    pub(crate) fn forgive_the_absent(&mut self) {
+        for (node, at_ms, with_all) in self.windows_end_ms() {
+            if self.now_ms >= at_ms {
+                self.forgive_windows(node, !with_all);
+            }
+        }
+    }
+
+    /// Lost miners with drawn windows, until when they may return to reveal them, and whether all were lost at once.
+    pub(crate) fn windows_end_ms(&self) -> Vec<(NodeId, u64, bool)> {
+        let absence_ms = self.config.timeouts.absence_ms;
+        let lost = self.state.seats.lost().filter(|(node, _)| !self.drawn_windows(*node).is_empty());
+        // Where nobody stands in, the run itself waits.
+        let away = lost.filter(|(node, _)| self.state.seats.seat(*node).is_some_and(|seat| seat.away));
+        away.map(|(node, lost)| (node, lost.since_ms.saturating_add(absence_ms), lost.with_all)).collect()
     }
 
     /// Lost nodes that are waited for, and until when before the others of their stage go on. Where another can do the
@@ -99,7 +120,6 @@ impl Orchestrator {
         }
         let name = self.name(node);
         self.report(Report::Note { text: format!("{name} is away: its stage goes on without it") });
-        self.forgive_windows(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} went away"));
         }
@@ -107,7 +127,7 @@ impl Orchestrator {
 
     /// What a miner did in the epoch is gone: others of its stage do its work or merge without it where they can, else
     /// the epoch begins again.
-    fn lose_work(&mut self, node: NodeId, why: &str) {
+    pub(crate) fn lose_work(&mut self, node: NodeId, why: &str) {
         let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
         if self.state.phase == Phase::Working {
             if !self.reissue(node, why) {
@@ -127,7 +147,7 @@ impl Orchestrator {
     }
 
     /// Everybody goes back to where the epoch began.
-    fn rewind(&mut self, why: &str) {
+    pub(crate) fn rewind(&mut self, why: &str) {
         let Some(epoch) = self.state.epoch.take() else { return };
         let tokens = epoch.losses * self.config.run.microbatch_tokens();
         let (number, steps, why) = (epoch.number, epoch.stepped, why.to_owned());
@@ -172,27 +192,37 @@ impl Orchestrator {
     }
 
     fn draw_again(&mut self, node: NodeId) {
+        let now_ms = self.now_ms;
         for window in self.drawn_windows(node) {
+            // Once, so that nobody puts it off by coming and going.
+            if let Some(pending) = self.pending(node, window).filter(|pending| !pending.extended) {
+                (pending.since_ms, pending.extended) = (now_ms, true);
+            }
             self.send(node, Message::Draw(window));
         }
     }
 
-    /// What a drawn window binds went with its miner's process: nobody can judge it any more.
-    fn forgive_windows(&mut self, node: NodeId) {
+    /// What a drawn window binds went with its miner's process: nobody can judge it any more. `true` if that happened
+    /// once too often, and the miner is convicted.
+    fn forgive_windows(&mut self, node: NodeId, is_lapse: bool) -> bool {
         let windows = self.drawn_windows(node);
         if windows.is_empty() {
-            return;
+            return false;
+        }
+        if is_lapse && self.lapsed(node) {
+            return true;
         }
         for window in &windows {
             if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
                 audited.pending.remove(&(node, window.step));
             }
         }
-        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
         let name = self.name(node);
         let text =
             format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
         self.report(Report::Note { text });
+        self.settle();
+        false
     }
 
     fn drawn_windows(&self, node: NodeId) -> Vec<spec::Window> {

@@ -148,12 +148,21 @@ impl Seats {
         }
     }
 
+    /// Who takes a seat while the others work is waited for only if its stage has nobody else.
+    fn is_late(&mut self, miner: NodeId) {
+        let stage = self.stage_of(miner);
+        let others = self.miners.values().any(|seat| Some(seat.stage) == stage && seat.miner != miner);
+        if let Some(seat) = self.miners.get_mut(&miner) {
+            seat.away = others;
+        }
+    }
+
     /// Nobody stands where an epoch begins.
     pub fn none_is_ready(&mut self) {
         self.miners.values_mut().for_each(|seat| seat.ready = None);
     }
 
-    fn vacate(&mut self, node: NodeId) {
+    pub fn vacate(&mut self, node: NodeId) {
         self.validators.remove(&node);
         if let Some(seat) = self.miners.remove(&node) {
             self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
@@ -191,6 +200,10 @@ impl Orchestrator {
             }
             Role::Miner => {
                 self.state.seats.seat_miner(node);
+                if !matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
+                    self.state.seats.is_late(node);
+                }
+                self.watch_vacancies();
             }
             Role::Validator => {
                 self.state.seats.validators.insert(node, None);
@@ -208,10 +221,11 @@ impl Orchestrator {
         }
         // Windows may wait for a validator.
         self.order_audits();
+        self.order_sums();
     }
 
     fn may_enter(&self, node: NodeId, hello: &Hello) -> Result<(), Refusal> {
-        if let Some(evidence) = self.state.banned.get(&node) {
+        if let Some(evidence) = self.state.consequences.banned.get(&node) {
             return Err(Refusal::Banned { evidence: evidence.clone() });
         }
         match &self.config.run.admission {

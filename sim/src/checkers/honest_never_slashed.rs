@@ -23,6 +23,7 @@ impl Checker for HonestNeverSlashed {
         let What::Effect(Effect::Orchestrator(effect)) = &entry.what else { return Ok(()) };
         let accused = match effect {
             orchestrator_core::Effect::KeepEvidence { miner, .. } => *miner,
+            orchestrator_core::Effect::Report(Report::Convicted { node, .. }) => *node,
             orchestrator_core::Effect::Report(Report::Audited { miner, finding, .. })
                 if !matches!(finding, Finding::Equal { .. }) =>
             {

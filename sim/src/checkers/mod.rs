@@ -1,14 +1,18 @@
 //! Invariants, each an object with a name that sees every event and effect.
 
+mod cheat_is_caught_within_n;
 mod honest_never_slashed;
 mod journal_replays_equal;
+mod ledger_follows_the_record;
 mod no_double_fold;
 mod no_microbatch_unfinished;
 mod sum_is_exact;
 mod weights_agree_after_merge;
 
+pub use cheat_is_caught_within_n::CheatIsCaughtWithinN;
 pub use honest_never_slashed::HonestNeverSlashed;
 pub use journal_replays_equal::JournalReplaysEqual;
+pub use ledger_follows_the_record::LedgerFollowsTheRecord;
 pub use no_double_fold::NoDoubleFold;
 pub use no_microbatch_unfinished::NoMicrobatchUnfinished;
 pub use sum_is_exact::SumIsExact;
@@ -62,14 +66,17 @@ pub struct Record {
     pub state: Digest,
 }
 
-/// Every checker there is. `cheats` are the nodes whose work is tampered with, a microbatch has so many tokens.
-pub fn all(cheats: BTreeSet<NodeId>, microbatch_tokens: u64) -> Vec<Box<dyn Checker>> {
+/// Every checker there is. `cheats` are the nodes whose work is tampered with, none of which may have lied in `escapes`
+/// epochs that are stable; a microbatch has so many tokens.
+pub fn all(cheats: BTreeSet<NodeId>, escapes: u32, microbatch_tokens: u64) -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(NoDoubleFold::new(microbatch_tokens)),
         Box::new(JournalReplaysEqual),
         Box::new(NoMicrobatchUnfinished::default()),
         Box::new(HonestNeverSlashed { cheats }),
+        Box::new(CheatIsCaughtWithinN::new(escapes)),
         Box::new(WeightsAgreeAfterMerge::default()),
         Box::new(SumIsExact::default()),
+        Box::new(LedgerFollowsTheRecord::default()),
     ]
 }

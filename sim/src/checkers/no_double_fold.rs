@@ -67,6 +67,15 @@ impl Checker for NoDoubleFold {
                     self.backward.retain(|(_, of, _), _| of != epoch);
                     Ok(())
                 }
+                Report::RolledBack { epoch, .. } => {
+                    self.void.extend(self.ids.split_off(epoch).into_values().flatten());
+                    self.assigned.split_off(epoch);
+                    self.gone.split_off(epoch);
+                    self.lost_tokens.split_off(epoch);
+                    self.folded.retain(|(_, of, _), _| of < epoch);
+                    self.backward.retain(|(_, of, _), _| of < epoch);
+                    Ok(())
+                }
                 Report::Committed { epoch, .. } => self.committed(*epoch),
                 _ => Ok(()),
             },

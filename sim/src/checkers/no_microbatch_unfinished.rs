@@ -34,6 +34,9 @@ impl Checker for NoMicrobatchUnfinished {
             orchestrator_core::Effect::Report(Report::Rewound { epoch, .. }) => {
                 self.losses.retain(|(of, _), _| of != epoch);
             }
+            orchestrator_core::Effect::Report(Report::RolledBack { epoch, .. }) => {
+                self.losses.retain(|(of, _), _| of < epoch);
+            }
             _ => {}
         }
         Ok(())

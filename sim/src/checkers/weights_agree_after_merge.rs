@@ -43,6 +43,10 @@ impl Checker for WeightsAgreeAfterMerge {
                         self.applied.retain(|(of, _), _| of != epoch);
                         self.behind.clone_from(&self.nodes);
                     }
+                    Report::RolledBack { epoch, .. } => {
+                        self.applied.retain(|(of, _), _| of < epoch);
+                        self.behind.clone_from(&self.nodes);
+                    }
                     _ => {}
                 }
                 Ok(())

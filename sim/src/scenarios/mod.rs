@@ -18,15 +18,24 @@ pub struct Scenario {
     pub about: &'static str,
     /// Turns the honest swarm into this one.
     pub twist: fn(&mut Setup, &mut Chance),
+    /// In so many stable epochs no cheat may have lied.
+    pub escapes: u32,
     /// How it must have ended; else what is wrong, in one sentence.
     pub expect: fn(&Report) -> Result<(), String>,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 9] = [
+    pub const ALL: [&'static Self; 16] = [
         &HONEST,
         &PERTURB,
+        &PERTURB_RESTARTED,
+        &SPARSE,
+        &MIXED,
+        &REPLACED,
+        &WITHHOLD,
+        &WRONG_SUM,
+        &COLLUDING_PAIR,
         &MINER_LOST,
         &MINER_RESTARTED,
         &ORCHESTRATOR_RESTARTED,
@@ -45,37 +54,179 @@ impl Scenario {
 static HONEST: Scenario = Scenario {
     name: "honest",
     about: "nothing goes wrong: the run completes and every audit finds equal digests",
+    escapes: 1,
     twist: |_, _| {},
     expect: complete,
 };
 
 static PERTURB: Scenario = Scenario {
     name: "perturb",
-    about: "one miner changes one value in each inner step: a replay finds it, and evidence is kept",
+    about: "one miner changes one value in each inner step: a replay finds it, it is banned, and the others begin again where it had not lied",
+    escapes: 1,
     twist: |setup, chance| {
         let perturbation = Perturbation::drawn(chance, setup.run.inner.members);
         setup.some_miner(chance).fate.perturbation = Some(perturbation);
     },
-    expect: |report| {
-        let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
-        let unequal = |finding: &Finding| matches!(finding, Finding::Unequal { .. });
-        if !report.findings.iter().any(|(miner, finding)| miner == cheat && unequal(finding)) {
-            return Err(format!(
-                "the changed values of {} were not found: {:?}",
-                cheat.short(),
-                report.findings
-            ));
+    expect: PERTURB_EXPECT,
+};
+
+const PERTURB_EXPECT: fn(&Report) -> Result<(), String> = |report| {
+    let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
+    let unequal = |finding: &Finding| matches!(finding, Finding::Unequal { .. });
+    if !report.findings.iter().any(|(miner, finding)| miner == cheat && unequal(finding)) {
+        return Err(format!("the changed values of {} were not found: {:?}", cheat.short(), report.findings));
+    }
+    if !report.evidence.contains(cheat) || !report.convicted.contains(cheat) {
+        return Err(format!("no evidence is kept against {}", cheat.short()));
+    }
+    goes_on(report)
+};
+
+static PERTURB_RESTARTED: Scenario = Scenario {
+    name: "perturb_restarted",
+    about: "one miner changes values, and the orchestrator is killed and started again somewhere on the way",
+    escapes: 1,
+    twist: |setup, chance| {
+        (PERTURB.twist)(setup, chance);
+        (ORCHESTRATOR_RESTARTED.twist)(setup, chance);
+    },
+    expect: PERTURB_EXPECT,
+};
+
+static SPARSE: Scenario = Scenario {
+    name: "sparse",
+    about: "one miner changes one value in one inner step of each epoch, which an audit may draw or not",
+    // How often it gets away is what `detection` measures.
+    escapes: 0,
+    twist: |setup, chance| {
+        let candidates = setup.run.audit_candidates();
+        let step = candidates[chance.within(0..candidates.len() as u64) as usize];
+        let perturbation = Perturbation::drawn(chance, setup.run.inner.members).only_in(step);
+        setup.some_miner(chance).fate.perturbation = Some(perturbation);
+    },
+    expect: goes_on,
+};
+
+static MIXED: Scenario = Scenario {
+    name: "mixed",
+    about: "of all miners a tenth changes values, a tenth withholds, a tenth signs wrong sums: all that can be seen are banned, nobody else",
+    // Wrong sums of two that share a shard are seen where it is added up again.
+    escapes: 0,
+    twist: |setup, chance| {
+        let members = setup.run.inner.members;
+        let miners = setup.run.model.stage_count() * usize::from(setup.run.miners_per_stage);
+        for node in 1..=miners {
+            let perturbation = Perturbation::drawn(chance, members);
+            let fate = &mut setup.nodes[node].fate;
+            match chance.within(0..10) {
+                0 => fate.perturbation = Some(perturbation),
+                1 => fate.withholds = true,
+                2 => fate.wrong_sums = true,
+                _ => {}
+            }
         }
-        if !report.convicted.contains(cheat) {
-            return Err(format!("no evidence is kept against {}", cheat.short()));
-        }
-        Ok(())
+    },
+    expect: |report| match &report.ending {
+        Some(Ending::Complete) if report.commits == report.options.epochs => Ok(()),
+        other => Err(format!("expected the honest to complete the run, found {other:?}")),
     },
 };
+
+static REPLACED: Scenario = Scenario {
+    name: "replaced",
+    about: "one miner changes values; after it is banned a newcomer takes its seat, so even a stage without others goes on",
+    escapes: 1,
+    twist: |setup, chance| {
+        (PERTURB.twist)(setup, chance);
+        setup.add_newcomer(chance.bytes(), 60_000_000);
+    },
+    expect: |report| {
+        let cheat = report.cheats.first().ok_or("nobody cheats in this world")?;
+        if report.options.miners > 1
+            || report.ending == Some(Ending::Complete) && report.convicted == [*cheat]
+        {
+            return whole_or_gone_on(report);
+        }
+        Err(format!(
+            "expected a newcomer in the convict's seat and a complete run, found {:?}",
+            report.ending
+        ))
+    },
+};
+
+fn whole_or_gone_on(report: &Report) -> Result<(), String> {
+    if report.options.miners == 1 { whole(report) } else { goes_on(report) }
+}
+
+static WITHHOLD: Scenario = Scenario {
+    name: "withhold",
+    about: "one miner does not reveal what is drawn from it: it is banned without evidence, the others go on",
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.withholds = true,
+    expect: |report| {
+        if report.convicted != report.cheats || !report.evidence.is_empty() {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+static WRONG_SUM: Scenario = Scenario {
+    name: "wrong_sum",
+    about: "one miner signs wrong sums of merges: a third party adds up, it is banned, the merge goes on with the honest copy",
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.wrong_sums = true,
+    expect: |report| {
+        if report.options.miners == 1 {
+            // Alone nobody contradicts it, and nobody else adds up.
+            return complete(report);
+        }
+        if report.convicted != report.cheats || report.evidence != report.cheats {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+static COLLUDING_PAIR: Scenario = Scenario {
+    name: "colluding_pair",
+    about: "two miners of a stage sign the same wrong sums: caught where a shard that both own is added up again",
+    // Where both own every shard, one in as many as there are windows is added up again.
+    escapes: 0,
+    twist: |setup, chance| {
+        let miners = setup.nodes.len() as u64 - 2;
+        let first = chance.within(1..miners + 1) as usize;
+        setup.nodes[first].fate.wrong_sums = true;
+        // Who joins when decides who shares a stage; with two stages' worth of liars a pair is among them.
+        for node in 1..=miners as usize {
+            setup.nodes[node].fate.wrong_sums |= chance.within(0..2) == 0;
+        }
+    },
+    expect: |report| match &report.ending {
+        Some(Ending::Complete) => Ok(()),
+        Some(Ending::Failed { why }) if why.contains("last miner") => Ok(()),
+        other => Err(format!("expected the others to go on, found {other:?}")),
+    },
+};
+
+/// After a conviction the run completes where the convict's stage has others; else nobody takes its seat here.
+fn goes_on(report: &Report) -> Result<(), String> {
+    match &report.ending {
+        Some(Ending::Complete) if report.options.miners > 1 => {
+            let epochs = report.options.epochs;
+            (report.commits == epochs)
+                .then_some(())
+                .ok_or_else(|| format!("{} of {epochs} epochs count in the end", report.commits))
+        }
+        Some(Ending::Failed { why }) if report.options.miners == 1 && why.contains("last miner") => Ok(()),
+        other => Err(format!("expected the others to go on without the convict, found {other:?}")),
+    }
+}
 
 static MINER_LOST: Scenario = Scenario {
     name: "miner_lost",
     about: "one miner stops without a word: with one miner a stage the run fails and says why, with more it goes on",
+    escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
         setup.some_miner(chance).fate.mishaps.push_back(killed(killed_after_events, None));
@@ -96,6 +247,7 @@ static MINER_LOST: Scenario = Scenario {
 static MINER_RESTARTED: Scenario = Scenario {
     name: "miner_restarted",
     about: "one miner stops without a word and is started again with its key and disk: the run completes",
+    escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
         let restarted_after_us = chance.within(10_000..9_000_000);
@@ -111,6 +263,7 @@ static MINER_RESTARTED: Scenario = Scenario {
 static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
     name: "orchestrator_restarted",
     about: "the orchestrator stops without a word and is started again from its journal: the run completes",
+    escapes: 1,
     twist: |setup, chance| {
         let nodes = setup.nodes.len() as u64;
         // It hears what every miner does.
@@ -125,6 +278,7 @@ static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
 static CHURN: Scenario = Scenario {
     name: "churn",
     about: "a tenth of the miners is killed in the course of the run, each at some moment, and started again: the run completes",
+    escapes: 1,
     twist: |setup, chance| mishaps(setup, chance, 10, 0),
     expect: complete,
 };
@@ -132,6 +286,7 @@ static CHURN: Scenario = Scenario {
 static TURMOIL: Scenario = Scenario {
     name: "turmoil",
     about: "half of the miners are killed at some moment, the orchestrator is too, all are started again: the run completes",
+    escapes: 1,
     twist: |setup, chance| {
         mishaps(setup, chance, 2, 0);
         let at = some_event(setup, chance, 1) * setup.nodes.len() / 3;
@@ -144,6 +299,7 @@ static TURMOIL: Scenario = Scenario {
 static FLAKY: Scenario = Scenario {
     name: "flaky",
     about: "connections of half of the miners break, for a moment or for seconds, some miners are killed: the run completes",
+    escapes: 1,
     twist: |setup, chance| mishaps(setup, chance, 6, 2),
     expect: complete,
 };
@@ -223,6 +379,7 @@ fn whole(report: &Report) -> Result<(), String> {
 static BAD_TOKEN: Scenario = Scenario {
     name: "bad_token",
     about: "a stranger comes with a wrong token: it is turned away with a reason, the run completes",
+    escapes: 1,
     twist: |setup, chance| setup.add_stranger(chance.bytes()),
     expect: |report| {
         complete(report)?;

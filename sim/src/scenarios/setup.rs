@@ -23,6 +23,7 @@ pub struct Setup {
     /// The orchestrator, then the miners, then the validator.
     pub nodes: Vec<NodeSetup>,
     orchestrator: NodeId,
+    token: Vec<u8>,
 }
 
 /// One node of it.
@@ -74,6 +75,7 @@ impl Setup {
             token: token.clone(),
             secret: chance.bytes(),
             validators: 1,
+            mixes_routes: true,
             timeouts: Timeouts::default(),
         };
         let orchestrator = key.id();
@@ -96,7 +98,7 @@ impl Setup {
         let (id, config) = guest();
         let recipe = Recipe::Validator(config);
         nodes.push(NodeSetup { id, name: "validator".into(), recipe, fate: Fate::default() });
-        let mut setup = Self { run, store, nodes, orchestrator };
+        let mut setup = Self { run, store, nodes, orchestrator, token };
         (scenario.twist)(&mut setup, &mut chance);
         Ok(setup)
     }
@@ -110,14 +112,20 @@ impl Setup {
 
     /// Adds a miner whose token is a wrong one.
     pub fn add_stranger(&mut self, seed: [u8; 32]) {
-        let token = b"guessed".to_vec();
+        self.add_miner(Self::STRANGER, seed, b"guessed".to_vec());
+    }
+
+    /// Adds a miner that comes when the others have long begun.
+    pub fn add_newcomer(&mut self, seed: [u8; 32], comes_after_us: u64) {
+        let token = self.token.clone();
+        self.add_miner("newcomer", seed, token).fate.comes_after_us = Some(comes_after_us);
+    }
+
+    fn add_miner(&mut self, name: &str, seed: [u8; 32], token: Vec<u8>) -> &mut NodeSetup {
         let config = guest::Config::new(Key::from_seed(seed), self.orchestrator, token, "sim");
-        self.nodes.push(NodeSetup {
-            id: config.key.id(),
-            name: Self::STRANGER.into(),
-            recipe: Recipe::Miner(config),
-            fate: Fate::default(),
-        });
+        let (id, name, at) = (config.key.id(), name.into(), self.nodes.len());
+        self.nodes.push(NodeSetup { id, name, recipe: Recipe::Miner(config), fate: Fate::default() });
+        &mut self.nodes[at]
     }
 }
 

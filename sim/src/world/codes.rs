@@ -88,6 +88,18 @@ pub fn sum(pieces: &[&[u8]]) -> Result<Vec<u8>, String> {
     Ok(wire::to_bytes(&sum))
 }
 
+/// A sum with one unit too many in its first place: whoever spoils the same sum gets the same bytes.
+///
+/// # Errors
+/// When it is none.
+pub fn spoilt(sum: &[u8]) -> Result<Vec<u8>, String> {
+    let mut sum: Sum = postcard::from_bytes(sum).map_err(|error| format!("no sum: {error}"))?;
+    if let Some(first) = sum.sums.first_mut() {
+        *first += 1;
+    }
+    Ok(wire::to_bytes(&sum))
+}
+
 /// The sums of a whole stage from those of its shards, in order.
 ///
 /// # Errors

@@ -16,8 +16,21 @@ pub const ELSEWHERE_US: u64 = 2_000_000;
 pub struct Fate {
     /// What happens to it, one after the other.
     pub mishaps: VecDeque<Mishap>,
+    /// The node comes only then, in microseconds.
+    pub comes_after_us: Option<u64>,
+    /// The node does not say that it revealed a drawn window.
+    pub withholds: bool,
+    /// The node signs wrong sums of merges.
+    pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
+}
+
+impl Fate {
+    /// Whether the node owes something to somebody.
+    pub fn cheats(&self) -> bool {
+        self.perturbation.is_some() || self.withholds || self.wrong_sums
+    }
 }
 
 /// Something that happens instead of the event after so many that the node took in since it was started.
@@ -44,18 +57,24 @@ pub enum What {
     },
 }
 
-/// One value changed in one microbatch of every inner step but the first.
+/// One value changed in one microbatch of every inner step but the first, or of one step alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Perturbation {
     position: u16,
     backward: bool,
+    step: Option<u32>,
 }
 
 impl Perturbation {
     /// Draws which microbatch of a step of `members`, and which pass.
     pub fn drawn(chance: &mut Chance, members: u16) -> Self {
         let position = chance.within(0..u64::from(members)) as u16;
-        Self { position, backward: chance.within(0..2) == 1 }
+        Self { position, backward: chance.within(0..2) == 1, step: None }
+    }
+
+    /// The same, but only in inner step `step` of each epoch.
+    pub fn only_in(self, step: u32) -> Self {
+        Self { step: Some(step), ..self }
     }
 
     /// Whether the result of `operation` in stage `stage` is changed. A head's backward gives nothing away that
@@ -66,6 +85,7 @@ impl Perturbation {
             Operation::Backward(member) => (member, true),
             _ => return false,
         };
-        member.step > 0 && member.position == self.position && backward == (self.backward && stage > 0)
+        let due = self.step.map_or(member.step > 0, |step| member.step == step);
+        due && member.position == self.position && backward == (self.backward && stage > 0)
     }
 }

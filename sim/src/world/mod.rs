@@ -23,7 +23,7 @@ use faults::Fate;
 use learner::Learner;
 use net::Net;
 use spec::{Digest, NodeId, Run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// A run that has not ended by then has stopped moving: longer than the longest wait of any core.
@@ -44,8 +44,10 @@ pub struct World {
     checkers: Vec<Box<dyn Checker>>,
     hasher: blake3::Hasher,
     keep_log: bool,
-    /// Losses reported before the epoch in hand.
-    losses_at_open: usize,
+    /// Epochs that may be undone, in which somebody lied.
+    lied: BTreeSet<u32>,
+    /// Losses reported before each epoch opened.
+    losses_at_open: BTreeMap<u32, usize>,
     report: Report,
 }
 
@@ -66,8 +68,8 @@ struct Node {
     cut_until_us: u64,
     /// How often they began to.
     link: u64,
-    /// The state in which an epoch began, on the node's disk.
-    snapshot: Option<(u32, Learner)>,
+    /// The states in which epochs that may be undone began, on the node's disk.
+    snapshots: BTreeMap<u32, Learner>,
     table: Objects,
     learner: Option<Learner>,
     /// What was encoded last.
@@ -104,7 +106,7 @@ impl World {
         let setup = Setup::new(scenario, seed, options)?;
         let nodes: Vec<Node> = setup.nodes.into_iter().map(Node::new).collect::<Result<_, _>>()?;
         let cheats: Vec<NodeId> =
-            nodes.iter().filter(|node| node.fate.perturbation.is_some()).map(|node| node.id).collect();
+            nodes.iter().filter(|node| node.fate.cheats()).map(|node| node.id).collect();
         let microbatch_tokens = setup.run.microbatch_tokens();
         let mut world = Self {
             clock: Clock::default(),
@@ -114,10 +116,11 @@ impl World {
             nodes,
             run: setup.run,
             tempo: Chance::of(seed, "tempo"),
-            checkers: checkers::all(cheats.iter().copied().collect(), microbatch_tokens),
+            checkers: checkers::all(cheats.iter().copied().collect(), scenario.escapes, microbatch_tokens),
             hasher: blake3::Hasher::new(),
             keep_log: options.log,
-            losses_at_open: 0,
+            lied: BTreeSet::new(),
+            losses_at_open: BTreeMap::new(),
             report: Report {
                 scenario: scenario.name,
                 seed,
@@ -133,7 +136,9 @@ impl World {
                 reissues: Vec::new(),
                 rewinds: 0,
                 convicted: Vec::new(),
+                evidence: Vec::new(),
                 cheats,
+                escaped: 0,
                 exits: Vec::new(),
                 violations: Vec::new(),
                 log: String::new(),
@@ -183,7 +188,8 @@ impl World {
         let started = Event::Orchestrator(orchestrator_core::Event::Started);
         self.clock.at(0, Coming::Event { node: 0, life: 0, event: started, objects: Vec::new() });
         for node in 1..self.nodes.len() {
-            let at_us = self.tempo.within(1_000..500_000);
+            let soon_us = self.tempo.within(1_000..500_000);
+            let at_us = self.nodes[node].fate.comes_after_us.unwrap_or(soon_us);
             let event = self.nodes[node].connected_event();
             self.clock.at(at_us, Coming::Event { node, life: 0, event, objects: Vec::new() });
         }
@@ -279,7 +285,7 @@ impl Node {
             connected: true,
             cut_until_us: 0,
             link: 0,
-            snapshot: None,
+            snapshots: BTreeMap::new(),
             table: Objects::default(),
             learner: None,
             contribution: None,

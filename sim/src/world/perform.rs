@@ -43,8 +43,10 @@ impl World {
             }
             Effect::KeepEvidence { miner, bytes } => {
                 self.store.objects.put(bytes);
-                self.report.convicted.push(miner);
+                self.report.evidence.push(miner);
             }
+            // The checkers see it in the trace.
+            Effect::Credit { .. } => {}
             Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
             Effect::WakeAt(at_ms) => self.wake_at(0, at_ms),
             Effect::Report(said) => self.note(said),
@@ -62,6 +64,7 @@ impl World {
     pub(super) fn perform_miner(&mut self, node: usize, effect: miner_core::Effect) {
         use miner_core::{Effect, Event as Happened};
         match effect {
+            Effect::Send(Message::Revealed { .. }) if self.nodes[node].fate.withholds => {}
             Effect::Send(message) => self.say(node, message),
             Effect::SendPayload { to, head, block } => {
                 self.send_object(node, to, block, |block| Happened::Payload { head, block })
@@ -109,12 +112,34 @@ impl World {
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
             }
+            Effect::AddUp { blocks, roots, pieces, .. } => {
+                let sum = self.add_up(node, &blocks, &roots, &pieces);
+                let at_us = self.busy_us(node, pieces.len() as u64);
+                self.own_at(at_us, node, Event::Validator(Happened::AddedUp { sum }), Vec::new());
+            }
             Effect::Forget(digest) => self.nodes[node].table.forget(digest),
             Effect::CallAgain { after_ms } => self.call_after(node, after_ms),
             Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
             Effect::Note(_) => {}
             Effect::Exit(with) => self.exit(node, with),
         }
+    }
+
+    /// What pieces of a shard add up to, if all open.
+    fn add_up(
+        &self,
+        node: usize,
+        blocks: &std::ops::Range<u64>,
+        roots: &[(NodeId, Digest)],
+        pieces: &[Digest],
+    ) -> Option<Digest> {
+        let table = &self.nodes[node].table;
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| table.get(*piece)).collect::<Option<_>>()?;
+        let opens = |(bytes, root): (&&[u8], &(NodeId, Digest))| {
+            codes::piece(bytes).is_ok_and(|piece| (piece.who, piece.root) == *root && piece.blocks == *blocks)
+        };
+        let all = pieces.iter().zip(roots).all(opens);
+        Some(Digest::of(&codes::sum(&pieces).ok().filter(|_| all)?))
     }
 
     fn send_object(
@@ -201,14 +226,13 @@ impl World {
         let (epoch, operation, inputs, keep_state, keep_weights) = match task {
             Task::Adopt { stage, epoch, weights, momentum, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
-                let kept = machine
-                    .snapshot
-                    .as_ref()
-                    .filter(|(of, learner)| *of == epoch && Digest::of(&learner.shard()) == weights);
+                let kept = machine.snapshots.get(&epoch);
+                let kept = kept.filter(|learner| Digest::of(&learner.shard()) == weights);
+                let back = machine.snapshots.keys().any(|begun| epoch < *begun);
                 match (&mut machine.learner, kept) {
-                    (learner, Some((_, kept))) => *learner = Some(kept.clone()),
-                    (Some(learner), None) => learner.take_over(bytes)?,
-                    (learner, None) => *learner = Some(Learner::adopt(stage, bytes)?),
+                    (learner, Some(kept)) => *learner = Some(kept.clone()),
+                    (Some(learner), None) if !back => learner.take_over(bytes)?,
+                    (learner, _) => *learner = Some(Learner::adopt(stage, bytes)?),
                 }
                 if let (Some(momentum), Some(learner)) = (momentum, &mut machine.learner) {
                     learner.take_momentum(machine.table.get(momentum).ok_or_else(|| missing(momentum))?)?;
@@ -216,7 +240,9 @@ impl World {
                 return Ok(done);
             }
             Task::Keep { epoch } => {
-                machine.snapshot = machine.learner.clone().map(|learner| (epoch, learner));
+                let first = epoch.saturating_sub(self.run.audit.lag);
+                machine.snapshots.retain(|begun, _| (first..epoch).contains(begun));
+                machine.snapshots.extend(machine.learner.clone().map(|learner| (epoch, learner)));
                 return Ok(done);
             }
             Task::Cut { blocks } => {
@@ -242,18 +268,25 @@ impl World {
             .collect::<Result<_, _>>()?;
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
         let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
+        let mut lied = None;
         if machine
             .fate
             .perturbation
             .is_some_and(|perturbation| perturbation.hits(learner.stage(), &operation))
         {
             perturb(&mut made);
+            lied = Some(What::Lied { epoch });
         }
         let mut seen = None;
         if let Some(contribution) = made.contribution {
             done.root = Some(contribution.root(machine.id));
             machine.contribution = Some(contribution.clone());
             seen = Some(What::Encoded { contribution });
+        } else if let (Operation::Reduce { .. }, Some(sum), true) =
+            (&operation, &mut made.output, machine.fate.wrong_sums)
+        {
+            *sum = codes::spoilt(sum)?;
+            lied = Some(What::Lied { epoch });
         } else if let (Operation::Reduce { contributors, .. }, Some(sum)) = (&operation, &made.output) {
             let (contributors, sum) = (contributors.clone(), sum.clone());
             let roots = bytes.iter().filter_map(|piece| Some(codes::piece(piece).ok()?.root)).collect();
@@ -268,7 +301,10 @@ impl World {
             done.weights = Some(keep(learner.shard()));
             done.momentum = Some(keep(learner.momentum()));
         }
-        if let Some(seen) = seen {
+        if lied.is_some() && !self.report.convicted.contains(&self.nodes[node].id) {
+            self.lied.insert(epoch);
+        }
+        for seen in [seen, lied].into_iter().flatten() {
             self.observe(node, seen);
         }
         Ok(done)
@@ -308,13 +344,27 @@ impl World {
         (results, None)
     }
 
+    fn drop_losses(&mut self, epoch: u32) {
+        let before = self.losses_at_open.get(&epoch).copied().unwrap_or_default();
+        self.report.losses.truncate(before);
+    }
+
     fn note(&mut self, said: Said) {
         match said {
-            Said::Opened { .. } => self.losses_at_open = self.report.losses.len(),
-            Said::Rewound { .. } => {
-                self.report.losses.truncate(self.losses_at_open);
+            Said::Opened { epoch } => {
+                self.losses_at_open.insert(epoch, self.report.losses.len());
+            }
+            Said::Rewound { epoch, .. } => {
+                self.drop_losses(epoch);
                 self.report.rewinds += 1;
             }
+            Said::RolledBack { epoch, epochs, .. } => {
+                self.drop_losses(epoch);
+                self.lied.split_off(&epoch);
+                self.report.commits -= epochs;
+            }
+            Said::Stable { epoch } => self.report.escaped += u32::from(self.lied.remove(&epoch)),
+            Said::Convicted { node, .. } => self.report.convicted.push(node),
             Said::Reissued { from, microbatches, tokens, .. } => {
                 let killed_us = self.report.killed_us.get(&from);
                 let after_us = killed_us.map(|killed_us| self.clock.now_us() - killed_us);

@@ -25,7 +25,7 @@
 //! see [`bound`]. One member sends nothing.
 //!
 //! What is deliberately absent: the opening of a piece against its root (the shell does it and says
-//! `opens`), and the third party's reduction of a disputed shard (it comes in as [`Event::Settled`]).
+//! `opens`), and the third party's reduction of a disputed shard (it comes in as [`wire::Call::Settled`]).
 
 mod caller;
 mod member;

@@ -94,13 +94,6 @@ pub enum Event {
         /// Digest of the bytes as they arrived.
         sum: Digest,
     },
-    /// A third party added up a disputed shard.
-    Settled {
-        /// Which shard.
-        shard: u32,
-        /// Digest of the true sum.
-        sum: Digest,
-    },
 }
 
 /// What a member wants done.
@@ -244,7 +237,10 @@ impl Butterfly {
             Call::Lost(node) => {
                 self.lost.insert(node);
             }
-            Call::Announced { .. } | Call::Abandoned => {}
+            Call::Settled { shard, sum } if (shard as usize) < self.shards.len() => {
+                self.settled.entry(shard).or_insert(sum);
+            }
+            Call::Announced { .. } | Call::Settled { .. } | Call::Abandoned => {}
         }
     }
 
@@ -447,15 +443,8 @@ impl Machine for Butterfly {
                 // The last one counts: after a shard is settled the truth may come from the same sender.
                 self.sums.insert((shard, from), sum);
             }
-            Event::Settled { shard, sum } if (shard as usize) < self.shards.len() => {
-                self.settled.entry(shard).or_insert(sum);
-            }
             // From a stranger, or an answer to nothing that I asked.
-            Event::Scales { .. }
-            | Event::Piece { .. }
-            | Event::Reduced { .. }
-            | Event::Sum { .. }
-            | Event::Settled { .. } => {}
+            Event::Scales { .. } | Event::Piece { .. } | Event::Reduced { .. } | Event::Sum { .. } => {}
         }
         self.advance(&mut effects);
         effects

@@ -210,7 +210,7 @@ impl Network {
                 if self.disagreements.insert((shard, owners)) && self.settle {
                     let sum = digest(&self.sum(&blocks, &self.contributors));
                     for to in self.members.keys().copied().collect::<Vec<_>>() {
-                        self.tell(None, to, Event::Settled { shard, sum }, Vec::new());
+                        self.tell(None, to, Event::Called(Call::Settled { shard, sum }), Vec::new());
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt,
-    Role, Round, Slot, Verb,
+    Role, Round, Slot, SumVerdict, Verb,
 };
 use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;
@@ -76,6 +76,26 @@ impl fmt::Display for Message {
             Self::Kept(object) => write!(f, "kept {object} in the store"),
             Self::Adopt(manifest) => write!(f, "adopt the manifest of epoch {}", manifest.body.epoch),
             Self::Returned(node) => write!(f, "{} is back", node.short()),
+            Self::Disclose { epoch, shard } => {
+                write!(f, "disclose the pieces of shard {shard} of epoch {epoch}")
+            }
+            Self::Disclosed { epoch, shard, pieces, stored } => {
+                let place = if *stored { "in the store" } else { "to come" };
+                write!(f, "{} pieces of shard {shard} of epoch {epoch} are {place}", pieces.len())
+            }
+            Self::AddUp(order) => write!(
+                f,
+                "add up {} pieces of shard {} of stage {} in epoch {}",
+                order.pieces.len(),
+                order.shard,
+                order.stage,
+                order.epoch
+            ),
+            Self::AddedUp(verdict) => {
+                let SumVerdict { stage, epoch, shard, sum, .. } = &verdict.body;
+                let sum = sum.map_or("nothing".into(), |sum| sum.short());
+                write!(f, "shard {shard} of stage {stage} in epoch {epoch} adds up to {sum}")
+            }
         }
     }
 }
@@ -157,6 +177,7 @@ impl fmt::Display for Call {
             }
             Self::Lost(node) => write!(f, "{} is lost", node.short()),
             Self::Abandoned => write!(f, "nobody is left"),
+            Self::Settled { shard, sum } => write!(f, "the sum of shard {shard} is {}", sum.short()),
         }
     }
 }

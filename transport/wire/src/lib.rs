@@ -31,7 +31,7 @@ pub use envelope::{Frame, HEADER_LEN, Header, WireError};
 pub use hello::{Hello, Refusal, Role, Welcome};
 pub use machine::{Alarm, Machine};
 pub use manifest::{Manifest, StageRecord};
-pub use merge::{Call, Merge, Merged, Part, PartHead, Round};
+pub use merge::{Call, Merge, MergeEvidence, MergeOrder, Merged, Part, PartHead, Round, SumVerdict};
 pub use message::Message;
 pub use object::{Ask, Grant, ObjectRef, Presigned, Verb};
 pub use receipt::Receipt;

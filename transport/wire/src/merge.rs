@@ -50,6 +50,13 @@ pub enum Call {
     Lost(NodeId),
     /// Nobody is left: the merge is off.
     Abandoned,
+    /// A third party added up a disputed shard.
+    Settled {
+        /// Which shard.
+        shard: u32,
+        /// Digest of the true sum.
+        sum: Digest,
+    },
 }
 
 /// A member that takes part, as the draw knows it.
@@ -111,6 +118,65 @@ pub struct Merged {
 
 impl Signable for Merged {
     const DOMAIN: &'static str = "iota merged v1";
+}
+
+/// The order to add up a shard again, for whoever owns none of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeOrder {
+    /// The stage that merges.
+    pub stage: u16,
+    /// The epoch that ends.
+    pub epoch: u32,
+    /// Which shard.
+    pub shard: u32,
+    /// The secret by which shards were drawn; the claims bind it.
+    pub secret: [u8; 32],
+    /// Who took part in the draw, in key order.
+    pub seats: Vec<Seat>,
+    /// The receipt of each contributor's encoding, whose output is the root of its contribution; in key order.
+    pub roots: Vec<Signed<Receipt>>,
+    /// The receipts of the owners' reductions.
+    pub claims: Vec<Signed<Receipt>>,
+    /// The contributors' pieces of the shard, in the order of `roots`.
+    pub pieces: Vec<ObjectRef>,
+}
+
+/// A third party's signed word on a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SumVerdict {
+    /// The run's id.
+    pub run: Digest,
+    /// The stage that merges.
+    pub stage: u16,
+    /// The epoch that ends.
+    pub epoch: u32,
+    /// Which shard.
+    pub shard: u32,
+    /// Digest of the sum; `None` if a piece does not open against its root.
+    pub sum: Option<Digest>,
+}
+
+impl Signable for SumVerdict {
+    const DOMAIN: &'static str = "iota sum verdict v1";
+}
+
+/// What anyone needs to check alone that an owner signed a wrong sum; the pieces by digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeEvidence {
+    /// Canonical bytes of the run, which hash to its id.
+    pub run: Vec<u8>,
+    /// The owner that lied.
+    pub accused: NodeId,
+    /// What was added up.
+    pub order: MergeOrder,
+    /// What was found.
+    pub verdict: Signed<SumVerdict>,
+}
+
+/// What the receipt of a reduction in company names as its input: the roots, and the secret that gave the shards to
+/// their owners and said which blocks they hold.
+pub fn reduce_digest(roots: &[Digest], commitment: Digest) -> Digest {
+    inputs_digest(&[roots, &[commitment]].concat())
 }
 
 /// What the orchestrator says of a merge's secret before any root is known.

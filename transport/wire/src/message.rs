@@ -3,7 +3,7 @@
 use crate::audit::{AuditOrder, Verdict};
 use crate::hello::{Hello, Refusal, Welcome};
 use crate::manifest::Manifest;
-use crate::merge::{Call, Merge, Merged, PartHead, Round};
+use crate::merge::{Call, Merge, MergeOrder, Merged, PartHead, Round, SumVerdict};
 use crate::object::{Ask, Grant, ObjectRef};
 use crate::receipt::Receipt;
 use crate::signed::Signed;
@@ -93,6 +93,28 @@ pub enum Message {
     Returned(NodeId),
     /// Orchestrator to the miners of a route: a miner of it was lost, this is who does its share now.
     Amend(Assignment),
+    /// Orchestrator to an owner: put the pieces of this shard into the store, somebody adds them up again.
+    Disclose {
+        /// The epoch that ends.
+        epoch: u32,
+        /// Which shard.
+        shard: u32,
+    },
+    /// Owner to orchestrator: these are the contributors' pieces, in key order.
+    Disclosed {
+        /// The epoch that ends.
+        epoch: u32,
+        /// Which shard.
+        shard: u32,
+        /// The pieces.
+        pieces: Vec<ObjectRef>,
+        /// Whether they are in the store by now.
+        stored: bool,
+    },
+    /// Orchestrator to validator: add this up.
+    AddUp(MergeOrder),
+    /// Validator to orchestrator: this is the sum.
+    AddedUp(Signed<SumVerdict>),
 }
 
 impl Message {
@@ -125,6 +147,10 @@ impl Message {
             Self::Adopt(_) => 23,
             Self::Returned(_) => 24,
             Self::Amend(_) => 25,
+            Self::Disclose { .. } => 26,
+            Self::Disclosed { .. } => 27,
+            Self::AddUp(_) => 28,
+            Self::AddedUp(_) => 29,
         }
     }
 
@@ -135,13 +161,15 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 26;
+pub const KINDS: u8 = 30;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.
 pub const PART_KIND: u8 = 20;
-/// The one kind whose head may be long: a whole window of receipts.
+/// A kind whose head may be long: a whole window of receipts.
 pub const AUDIT_KIND: u8 = 14;
+/// The other one: the receipts of everybody who merges.
+pub const ADD_UP_KIND: u8 = 28;
 
 /// Whether messages of this kind have a body; no other has one.
 pub fn has_body(kind: u8) -> bool {

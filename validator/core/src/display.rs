@@ -19,6 +19,8 @@ impl fmt::Display for Event {
                 write!(f, "replayed {} operations", results.len())?;
                 stopped.iter().try_for_each(|why| write!(f, ", then stopped: {why}"))
             }
+            Self::AddedUp { sum: Some(sum) } => write!(f, "added up to {}", sum.short()),
+            Self::AddedUp { sum: None } => write!(f, "a piece does not open"),
             Self::Woke => write!(f, "woke"),
             Self::Leave => write!(f, "owner asks to leave"),
         }
@@ -36,6 +38,9 @@ impl fmt::Display for Effect {
                 operations.len(),
                 state.short()
             ),
+            Self::AddUp { stage, blocks, pieces, .. } => {
+                write!(f, "add up {} pieces of blocks {blocks:?} of stage {stage}", pieces.len())
+            }
             Self::Forget(digest) => write!(f, "forget {}", digest.short()),
             Self::CallAgain { after_ms } => write!(f, "call again after {after_ms} ms"),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),

@@ -1,7 +1,8 @@
 //! What a validator wants done.
 
 use serde::{Deserialize, Serialize};
-use spec::{Digest, Operation, Run};
+use spec::{Digest, NodeId, Operation, Run};
+use std::ops::Range;
 use wire::{Message, ObjectRef, Presigned};
 
 /// One operation to replay.
@@ -40,6 +41,19 @@ pub enum Effect {
         state: Digest,
         /// What to do, in order.
         operations: Vec<Replay>,
+    },
+    /// Add up pieces of the same shard that open against their roots; answered by `AddedUp`.
+    AddUp {
+        /// The run.
+        run: Run,
+        /// The stage.
+        stage: u16,
+        /// The shard's blocks of 1024 parameters.
+        blocks: Range<u64>,
+        /// Whose pieces, and what each must open against.
+        roots: Vec<(NodeId, Digest)>,
+        /// The pieces, in the object table, in the same order.
+        pieces: Vec<Digest>,
     },
     /// Drop an object from the object table.
     Forget(Digest),

@@ -40,6 +40,11 @@ pub enum Event {
         /// Trouble of this machine is not to be told here, it ends the validator.
         stopped: Option<String>,
     },
+    /// A shard is added up.
+    AddedUp {
+        /// Digest of the sum; `None` if a piece is none, or does not open against its root.
+        sum: Option<Digest>,
+    },
     /// The time asked for by [`crate::Effect::WakeAt`] has come.
     Woke,
     /// The owner asks the validator to leave.

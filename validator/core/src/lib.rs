@@ -9,10 +9,12 @@ mod display;
 mod effect;
 mod event;
 mod machine;
+mod sums;
 
 pub use check::{Objection, check};
 pub use compare::compare;
 pub use effect::{Effect, Replay};
 pub use event::{Event, Replayed};
 pub use machine::Validator;
+pub use sums::{Addition, check_merge};
 pub use wire::guest::Config;

@@ -4,11 +4,14 @@ use crate::check::check;
 use crate::compare::compare;
 use crate::effect::{Effect, Replay};
 use crate::event::{Event, Replayed};
+use crate::sums::Adding;
 use serde::Serialize;
 use spec::{Digest, Run};
 use std::collections::{BTreeSet, VecDeque};
 use wire::guest::{Config, Waits};
-use wire::{AuditOrder, Finding, Grant, Machine, Message, ObjectRef, Role, Signed, Verb, Verdict, Welcome};
+use wire::{
+    AuditOrder, Finding, Grant, Machine, MergeOrder, Message, ObjectRef, Role, Signed, Verb, Verdict, Welcome,
+};
 
 /// Orders that wait for their turn; an orchestrator that sends more has lost its mind.
 const QUEUE_MAX: usize = 4096;
@@ -16,27 +19,29 @@ const QUEUE_MAX: usize = 4096;
 /// The validator's core.
 #[derive(Debug, Clone)]
 pub struct Validator {
-    config: Config,
+    pub(crate) config: Config,
     now_ms: u64,
-    state: State,
+    pub(crate) state: State,
     effects: Vec<Effect>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
-struct State {
-    over: bool,
+pub(crate) struct State {
+    pub over: bool,
     waits: Waits,
-    seat: Option<Seat>,
+    pub seat: Option<Seat>,
     queue: VecDeque<AuditOrder>,
     audit: Option<Audit>,
+    pub sums: VecDeque<MergeOrder>,
+    pub adding: Option<Adding>,
     noted: BTreeSet<&'static str>,
 }
 
 /// The run that the validator watches.
 #[derive(Debug, Clone, Serialize)]
-struct Seat {
-    run: Run,
-    run_id: Digest,
+pub(crate) struct Seat {
+    pub run: Run,
+    pub run_id: Digest,
     /// Whether the token shard, which heads and tails read, lies in the object table.
     has_tokens: bool,
 }
@@ -81,6 +86,7 @@ impl Validator {
             Event::Message(message) => self.hear(message),
             Event::Fetched { digest } => self.fetched(digest),
             Event::StoreFailed { digest, missing, why } => self.fetch_failed(digest, missing, &why),
+            Event::AddedUp { sum } => self.added_up(sum),
             Event::Replayed { results, stopped } => self.replayed(&results, stopped.as_deref()),
             Event::Woke => {
                 if let Some(why) = self.state.waits.overdue(self.now_ms, &self.config) {
@@ -101,6 +107,9 @@ impl Validator {
             Message::Grant(grant) => self.take_grant(grant),
             Message::Audit(order) if self.state.seat.is_some() && self.state.queue.len() < QUEUE_MAX => {
                 self.state.queue.push_back(order);
+            }
+            Message::AddUp(order) if self.state.seat.is_some() && self.state.sums.len() < QUEUE_MAX => {
+                self.state.sums.push_back(order);
             }
             Message::Finish { reason } => self.exit(Ok(reason)),
             _ => self.note("the orchestrator said what is not for a validator or not yet, ignored"),
@@ -132,6 +141,10 @@ impl Validator {
     /// The connection is gone: calls again. Who leads gives its orders anew, to this validator or another.
     fn lost(&mut self, why: &str) {
         self.state.queue.clear();
+        self.state.sums.clear();
+        if let Some((missing, held)) = self.state.adding.take().map(Adding::digests) {
+            self.drop_digests(missing, held);
+        }
         if let Some(audit) = self.state.audit.take() {
             self.drop_objects(audit);
         }
@@ -144,10 +157,14 @@ impl Validator {
     }
 
     fn drop_objects(&mut self, audit: Audit) {
-        for digest in audit.held {
+        self.drop_digests(audit.missing, audit.held);
+    }
+
+    pub(crate) fn drop_digests(&mut self, missing: BTreeSet<Digest>, held: BTreeSet<Digest>) {
+        for digest in held {
             self.emit(Effect::Forget(digest));
         }
-        for digest in audit.missing {
+        for digest in missing {
             self.state.waits.transferred(Verb::Get, digest);
         }
     }
@@ -156,7 +173,24 @@ impl Validator {
         match self.state.waits.granted(grant) {
             None => self.note("the orchestrator granted an object that was not asked for, ignored"),
             Some((ask, Ok(request))) => self.emit(Effect::Fetch { object: ask.object, request }),
-            Some((ask, Err(why))) => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+            Some((ask, Err(why))) => {
+                let digest = ask.object.digest;
+                self.state.waits.transferred(ask.verb, digest);
+                let wanted = |audit: &mut Audit| audit.missing.remove(&digest);
+                let sum = self.state.adding.take_if(|adding| adding.waits_for(digest));
+                if let Some((missing, held)) = sum.map(Adding::digests) {
+                    self.drop_digests(missing, held);
+                    return self.note("an order was withdrawn");
+                }
+                match self.state.audit.take_if(wanted) {
+                    // Its miner was convicted of something else meanwhile: nobody waits for this verdict.
+                    Some(audit) => {
+                        self.drop_objects(audit);
+                        self.note("an order was withdrawn");
+                    }
+                    None => self.leave(format!("the orchestrator does not let me {ask}: {why}")),
+                }
+            }
         }
     }
 
@@ -164,6 +198,9 @@ impl Validator {
         if !self.state.waits.transferred(Verb::Get, digest) {
             // Its audit was judged before it came.
             return self.emit(Effect::Forget(digest));
+        }
+        if self.state.adding.as_mut().is_some_and(|adding| adding.arrived(digest)) {
+            return;
         }
         if let Some(audit) = &mut self.state.audit
             && audit.missing.remove(&digest)
@@ -176,6 +213,10 @@ impl Validator {
     }
 
     fn fetch_failed(&mut self, digest: Digest, missing: bool, why: &str) {
+        if missing && self.state.adding.as_ref().is_some_and(|adding| adding.waits_for(digest)) {
+            self.state.waits.transferred(Verb::Get, digest);
+            return self.added_up(None);
+        }
         let wanted = self.state.audit.as_ref().is_some_and(|audit| audit.missing.contains(&digest));
         if wanted && missing {
             self.state.waits.transferred(Verb::Get, digest);
@@ -244,13 +285,13 @@ impl Validator {
         self.send(Message::Verdict(verdict));
     }
 
-    fn ask(&mut self, object: ObjectRef) {
+    pub(crate) fn ask(&mut self, object: ObjectRef) {
         if let Some(message) = self.state.waits.ask(self.now_ms, Verb::Get, object) {
             self.send(message);
         }
     }
 
-    fn note(&mut self, text: &'static str) {
+    pub(crate) fn note(&mut self, text: &'static str) {
         if self.state.noted.insert(text) {
             self.emit(Effect::Note(text.into()));
         }
@@ -267,11 +308,11 @@ impl Validator {
         self.emit(Effect::Exit(with));
     }
 
-    fn send(&mut self, message: Message) {
+    pub(crate) fn send(&mut self, message: Message) {
         self.emit(Effect::Send(message));
     }
 
-    fn emit(&mut self, effect: Effect) {
+    pub(crate) fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
 }
@@ -290,6 +331,7 @@ impl Machine for Validator {
         }
         self.take_in(event);
         self.advance();
+        self.advance_sums();
         if !self.state.over
             && let Some(at_ms) = self.state.waits.alarm(&self.config)
         {

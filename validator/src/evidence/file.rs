@@ -1,13 +1,15 @@
 //! The evidence file: a table of contents, then the sections.
 
-use super::{Refused, refused};
+use super::{Refused, merge, refused};
 use crate::replay::reads_tokens;
 use spec::{Digest, Run};
 use std::collections::BTreeMap;
 use transport::pack as packing;
+use wire::limits::BODY_BYTES_MAX;
 use wire::{Evidence, ObjectRef};
 
-const MAGIC: [u8; 4] = *b"IEV1";
+/// Magic of a file about an inner step.
+pub(super) const MAGIC: [u8; 4] = *b"IEV1";
 const HEADER_LEN: usize = 8;
 const ENTRY_LEN: usize = 48;
 /// Longest case, in bytes: an audit order and what else is signed.
@@ -41,8 +43,11 @@ pub struct Parts {
 /// # Errors
 /// The bytes are no case, or the run in it is none.
 pub fn needed(case: &[u8]) -> Result<Vec<ObjectRef>, Refused> {
+    if let Some(pieces) = merge::needed(case) {
+        return Ok(pieces);
+    }
     let case = decode_case(case)?;
-    Ok(named(&case, &run_of(&case)?))
+    Ok(named(&case, &run_of(&case.run)?))
 }
 
 fn named(case: &Evidence, run: &Run) -> Vec<ObjectRef> {
@@ -62,6 +67,7 @@ fn named(case: &Evidence, run: &Run) -> Vec<ObjectRef> {
 /// The bytes are no case, or an object is none of those [`needed`].
 pub fn pack<B: AsRef<[u8]>>(case: &[u8], objects: &[B]) -> Result<Vec<u8>, Refused> {
     let named = needed(case)?;
+    let magic = if merge::needed(case).is_some() { merge::MAGIC } else { MAGIC };
     let (mut table, mut sections) = (vec![], vec![]);
     for plain in std::iter::once(case).chain(objects.iter().map(AsRef::as_ref)) {
         let object = ObjectRef::of(plain);
@@ -77,7 +83,7 @@ pub fn pack<B: AsRef<[u8]>>(case: &[u8], objects: &[B]) -> Result<Vec<u8>, Refus
         sections.extend(section);
     }
     let count = u32::try_from(objects.len() + 1).unwrap_or(u32::MAX);
-    Ok([&MAGIC[..], &count.to_le_bytes(), &table, &sections].concat())
+    Ok([&magic[..], &count.to_le_bytes(), &table, &sections].concat())
 }
 
 /// One line of the table.
@@ -92,7 +98,7 @@ struct Entry {
 /// # Errors
 /// The first byte, length or digest that is not as it should be.
 pub fn unpack(file: &[u8]) -> Result<Parts, Refused> {
-    let (entries, mut rest) = table(file)?;
+    let (entries, mut rest) = table(file, MAGIC)?;
     let mut entries = entries.into_iter();
     let Some(first) = entries.next() else { return Err(refused("sections", "at least the case", "none")) };
     if first.object.bytes > CASE_BYTES_MAX {
@@ -100,7 +106,7 @@ pub fn unpack(file: &[u8]) -> Result<Parts, Refused> {
     }
     let bytes = section(&mut rest, "case", first)?;
     let case = decode_case(&bytes)?;
-    let run = run_of(&case)?;
+    let run = run_of(&case.run)?;
     let named: BTreeMap<Digest, u64> = named(&case, &run).iter().map(|o| (o.digest, o.bytes)).collect();
     let mut objects = BTreeMap::new();
     for entry in entries {
@@ -122,12 +128,38 @@ pub fn unpack(file: &[u8]) -> Result<Parts, Refused> {
     Ok(Parts { run, digest: first.object.digest, case, objects })
 }
 
-fn table(file: &[u8]) -> Result<(Vec<Entry>, &[u8]), Refused> {
+/// One section, unpacked and held against its digest.
+pub(super) struct Section {
+    pub object: ObjectRef,
+    pub plain: Vec<u8>,
+}
+
+/// The case of a file and its other sections, none longer than it may be.
+pub(super) fn sections(file: &[u8], magic: [u8; 4]) -> Result<(Section, Vec<Section>), Refused> {
+    let (entries, mut rest) = table(file, magic)?;
+    let mut all = Vec::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let (field, limit) = match index {
+            0 => ("case".to_owned(), CASE_BYTES_MAX),
+            _ => (format!("object {}", entry.object.digest), OBJECT_BYTES_MAX.min(BODY_BYTES_MAX.into())),
+        };
+        if entry.object.bytes > limit {
+            return Err(refused(field, format!("at most {limit} bytes"), entry.object.bytes));
+        }
+        all.push(Section { object: entry.object, plain: section(&mut rest, &field, entry)? });
+    }
+    let mut all = all.into_iter();
+    let first = all.next().ok_or_else(|| refused("sections", "at least the case", "none"))?;
+    Ok((first, all.collect()))
+}
+
+fn table(file: &[u8], expected: [u8; 4]) -> Result<(Vec<Entry>, &[u8]), Refused> {
     let short = || refused("file", "a header and a table of sections", format!("{} bytes", file.len()));
     let Some((header, rest)) = file.split_first_chunk::<HEADER_LEN>() else { return Err(short()) };
     let (magic, count) = header.split_at(4);
-    if magic != MAGIC {
-        return Err(refused("magic", "\"IEV1\"", format!("{magic:02x?}")));
+    if magic != expected {
+        let expected = format!("\"{}\"", String::from_utf8_lossy(&expected));
+        return Err(refused("magic", expected, format!("{magic:02x?}")));
     }
     let count = number(count) as usize;
     if count > OBJECTS_MAX {
@@ -187,11 +219,11 @@ fn decode_case(bytes: &[u8]) -> Result<Evidence, Refused> {
     Ok(case)
 }
 
-fn run_of(case: &Evidence) -> Result<Run, Refused> {
+pub(super) fn run_of(bytes: &[u8]) -> Result<Run, Refused> {
     let bad = |found: String| refused("run", "the canonical bytes of a legal run", found);
-    let run: Run = postcard::from_bytes(&case.run).map_err(|error| bad(error.to_string()))?;
+    let run: Run = postcard::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
     run.check().map_err(|error| bad(error.to_string()))?;
-    if run.canonical_bytes() != case.run {
+    if run.canonical_bytes() != bytes {
         return Err(bad("another spelling of it".into()));
     }
     check_size(&run)?;

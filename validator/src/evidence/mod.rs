@@ -8,6 +8,7 @@
 //! same again. The validator's verdict is checked for its signature and quoted, never believed.
 
 mod file;
+pub mod merge;
 mod verify;
 
 pub use file::{FILE_BYTES_MAX, Parts, SHARD_BYTES_MAX, needed, pack, unpack};

@@ -32,7 +32,7 @@ fn mma_kernel(opcode: &str, a: usize, b: usize) -> String {
 /// Where the manual puts element `i` of a lane's part of A: (row, column). `wide` is elements in a register.
 fn place_of_a(lane: usize, i: usize, wide: usize) -> (usize, usize) {
     let (group, thread) = (lane / 4, lane % 4);
-    let upper = i / wide % 2 == 0;
+    let upper = (i / wide).is_multiple_of(2);
     let column = thread * wide + i % wide + if i < 2 * wide { 0 } else { 4 * wide };
     (if upper { group } else { group + 8 }, column)
 }
@@ -167,7 +167,7 @@ fn matrices_are_loaded_as_they_lie_and_transposed() {
         source += "ret;\n}\n";
         #[repr(align(16))]
         struct Words([u32; 128]);
-        let before: [u32; 128] = std::array::from_fn(|i| (2 * i as u32 + 1) << 16 | 2 * i as u32);
+        let before: [u32; 128] = std::array::from_fn(|i| ((2 * i as u32 + 1) << 16) | (2 * i as u32));
         let mut words = Words(before);
         Run { check: true, ..Run::new(&source, "k") }.on(&mut [&mut words.0]).unwrap();
         for lane in 0..32 {

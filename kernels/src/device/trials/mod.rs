@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 use super::{CudaDevice, DeviceError, Grid};
 use crate::catalogue::conformance::{self, Deviation};
-use crate::catalogue::{self, Buffers, Case, Op, equal, judge};
+use crate::catalogue::{self, Buffers, Case, Cost, Op, equal, judge};
 use crate::{
     adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
     rope, swiglu,
@@ -115,6 +115,36 @@ impl Trial {
         let mut on_device = OnDevice::upload(device, outputs, shift).map_err(said)?;
         (self.run)(device, way, case, &inputs, &mut on_device).map_err(said)?;
         on_device.download(device, outputs)
+    }
+}
+
+/// How long an op takes on a device, and what it must do at least.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Milliseconds of each round but the first, which compiles and warms up.
+    pub rounds_ms: Vec<f64>,
+    /// What a round costs.
+    pub cost: Cost,
+}
+
+impl Trial {
+    /// Times `rounds` launches of `case`, the choice of how left to the launcher.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn time(
+        &self,
+        device: &CudaDevice,
+        op: &dyn Op,
+        case: &Case,
+        rounds: usize,
+    ) -> Result<Timing, DeviceError> {
+        let inputs = OnDevice::upload(device, &op.inputs(case), 0)?;
+        let mut outputs = OnDevice::upload(device, &op.outputs(case), 0)?;
+        (self.run)(device, 0, case, &inputs, &mut outputs)?;
+        let one = |_| device.time_ms(|| (self.run)(device, 0, case, &inputs, &mut outputs));
+        let rounds_ms = (0..rounds).map(one).collect::<Result<_, _>>()?;
+        Ok(Timing { rounds_ms, cost: op.cost(case) })
     }
 }
 

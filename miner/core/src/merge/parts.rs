@@ -12,27 +12,31 @@ use wire::{ObjectRef, Part, PartHead};
 /// Parts in the object table, by what they are and whose.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Parts {
-    here: BTreeMap<(Part, NodeId), Digest>,
+    here: BTreeMap<(Part, NodeId), ObjectRef>,
     /// Pieces that wait for the draw, which says what they must open against.
     closed: BTreeMap<(u32, NodeId), ObjectRef>,
 }
 
 impl Parts {
     pub fn get(&self, part: Part, of: NodeId) -> Option<Digest> {
+        self.object(part, of).map(|object| object.digest)
+    }
+
+    pub fn object(&self, part: Part, of: NodeId) -> Option<ObjectRef> {
         self.here.get(&(part, of)).copied()
     }
 
     /// Keeps a part; `false` if there was one already.
-    pub fn insert(&mut self, part: Part, of: NodeId, digest: Digest) -> bool {
+    pub fn insert(&mut self, part: Part, of: NodeId, object: ObjectRef) -> bool {
         let free = !self.here.contains_key(&(part, of));
         if free {
-            self.here.insert((part, of), digest);
+            self.here.insert((part, of), object);
         }
         free
     }
 
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.here.values().copied().chain(self.closed.values().map(|block| block.digest))
+        self.here.values().chain(self.closed.values()).map(|block| block.digest)
     }
 }
 
@@ -148,7 +152,7 @@ impl Miner {
             }
             return self.open_piece(from, shard, block);
         }
-        if !merging.parts.insert(part, from, block.digest) {
+        if !merging.parts.insert(part, from, block) {
             return self.release(block.digest);
         }
         self.turn(match part {

@@ -1,8 +1,8 @@
 //! The whole of a small run, as text that a person can read, and the law of the journal.
 
 use crate::support::{World, object, run};
-use orchestrator_core::{Ending, Event, Orchestrator};
-use wire::{Ask, Finding, Machine, Message, ObjectRef, Verb};
+use orchestrator_core::{Effect, Ending, Event, Orchestrator};
+use wire::{Ask, Finding, Key, Machine, Message, ObjectRef, Role, Verb};
 
 #[test]
 fn a_run_from_the_first_hello_to_the_last_verdict() {
@@ -31,7 +31,7 @@ fn a_run_from_the_first_hello_to_the_last_verdict() {
 }
 
 #[test]
-fn a_convicted_miner_ends_the_run_with_its_name_and_evidence() {
+fn a_convicted_miner_is_banned_and_the_others_go_back_to_where_it_had_not_lied() {
     let mut world = World::opened(run());
     world.inner_step(0);
     world.inner_step(1);
@@ -41,8 +41,20 @@ fn a_convicted_miner_ends_the_run_with_its_name_and_evidence() {
     let finding = Finding::Unequal { sequence: 8, what: "output".into(), expected, found };
     world.transcript.title("the validator finds the tail unequal");
     world.verdict(1, finding);
+    world.transcript.title("the tail comes again, and somebody else in its place");
+    let [head, tail] = world.ids()[..] else { panic!("two stages") };
+    world.hello_again(tail, Role::Miner);
+    world.say(head, Message::Ready { epoch: 0 });
+    let other = Key::from_seed([77; 32]);
+    world.transcript.name(other.id(), "newcomer");
+    world.hello(other.id(), Role::Miner, b"token");
+    world.say(other.id(), Message::Ready { epoch: 0 });
+    assert_eq!(world.ending(), None);
     let text = world.transcript.text();
     let at = text.find("# the validator").unwrap();
+    assert_eq!(world.core.manifest(), &world.config.manifest);
+    let moved = |effect: &&Effect| matches!(effect, Effect::MovePointer { .. });
+    assert_eq!(world.effects.iter().filter(moved).count(), 3, "manifest 0, manifest 1, and back");
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!("conviction", &text[at..]);
     });

@@ -105,7 +105,10 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
     world.say(tail, revealed);
     world.verdict(1, Finding::Equal { operations: 5 });
     let why = failure(&mut world);
-    assert!(why.contains("(head) owes what its receipts bind of epoch 0 step 1"), "{why}");
+    assert!(why.contains("stage 0 (head) lost its last miner to a conviction"), "{why}");
+    assert!(
+        world.transcript.text().contains("(head) was convicted of withholding (epoch 0, window of step 1)")
+    );
 
     let mut world = World::opened(run());
     world.inner_step(0);
@@ -114,6 +117,17 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
     world.reveal();
     let why = failure(&mut world);
     assert!(why.contains("owes a verdict on epoch 0 step 1"), "{why}");
+}
+
+#[test]
+fn where_nobody_can_reveal_nobody_is_convicted() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    let why = failure(&mut world);
+    assert!(why.contains("owes what its receipts bind of epoch 0 step 1"), "{why}");
+    assert!(!world.transcript.text().contains("convicted"), "{}", world.transcript.text());
 }
 
 #[test]

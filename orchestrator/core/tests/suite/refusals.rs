@@ -138,7 +138,7 @@ fn a_forged_signature_and_a_second_truth_close_the_connection() {
     let other = Signed::new(forged.body, &world.puppets[0].key);
     let effects = world.say(head, Message::Receipt(other));
     assert!(disconnects(&effects, head), "{effects:?}");
-    assert!(format!("{effects:?}").contains("contradicts one given before"), "{effects:?}");
+    assert!(format!("{effects:?}").contains("was convicted of equivocation"), "{effects:?}");
 }
 
 #[test]

@@ -52,11 +52,13 @@ pub fn config(run: Run) -> Config {
         token: b"token".to_vec(),
         secret: [3; 32],
         validators: 1,
+        mixes_routes: false,
         timeouts: Timeouts {
             join_ms: 10_000,
             reissue_ms: 100,
             absence_ms: 500,
             seat_grace_ms: 1_000,
+            reveal_ms: 4_000,
             stall_ms: 5_000,
         },
     }

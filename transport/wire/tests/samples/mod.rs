@@ -6,9 +6,9 @@ use spec::{
 };
 use wire::merge::Seat;
 use wire::{
-    Ask, Assignment, AuditOrder, Call, Chain, Finding, Grant, Hello, Key, Manifest, Merge, Merged, Message,
-    ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Round, Signed,
-    Slot, StageRecord, Verb, Verdict, Welcome,
+    Ask, Assignment, AuditOrder, Call, Chain, Finding, Grant, Hello, Key, Manifest, Merge, MergeOrder,
+    Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role,
+    Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -111,6 +111,24 @@ pub fn receipt() -> Signed<Receipt> {
     Signed::new(body, &key(2))
 }
 
+fn merge_order() -> MergeOrder {
+    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000 };
+    MergeOrder {
+        stage: 1,
+        epoch: 9,
+        shard: 6,
+        secret: [0x71; 32],
+        seats: vec![seat],
+        roots: vec![receipt()],
+        claims: vec![receipt(), receipt()],
+        pieces: vec![object(0x53)],
+    }
+}
+
+fn sum_verdict() -> SumVerdict {
+    SumVerdict { run: Digest([0x31; 32]), stage: 1, epoch: 9, shard: 6, sum: Some(Digest([0x54; 32])) }
+}
+
 pub fn payload(kind: PayloadKind) -> Message {
     Message::Payload(PayloadHead { kind, assignment: 300, attempt: 1, receipt: receipt() })
 }
@@ -195,5 +213,12 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Adopt", Message::Adopt(manifest())),
         ("Returned", Message::Returned(key(2).id())),
         ("Amend", Message::Amend(assignment)),
+        ("Disclose", Message::Disclose { epoch: 9, shard: 6 }),
+        (
+            "Disclosed",
+            Message::Disclosed { epoch: 9, shard: 6, pieces: vec![object(0x51), object(0x52)], stored: true },
+        ),
+        ("AddUp", Message::AddUp(merge_order())),
+        ("AddedUp", Message::AddedUp(Signed::new(sum_verdict(), &key(4)))),
     ]
 }

@@ -1,0 +1,231 @@
+//! What follows from a conviction: the key is banned, its seat is free, and what stands on its work is undone.
+//!
+//! Everybody goes back to the manifest with which the first epoch opened that its unproven work is part of. Epochs
+//! whose windows were all found equal are stable: nothing goes back beyond them.
+
+use crate::audit::{Pending, Standing};
+use crate::effect::{Effect, Report};
+use crate::machine::{Orchestrator, Phase};
+use serde::Serialize;
+use spec::{Digest, NodeId, Window};
+use std::collections::BTreeMap;
+use wire::{Finding, Manifest, Signed};
+
+/// How often a miner may lose what its drawn windows bind before that counts as withholding.
+const LAPSES_MAX: u32 = 2;
+/// Windows found equal after which earlier lapses no longer count.
+const PASSED_FOR_LAPSES: u32 = 8;
+
+/// What is remembered of verdicts and of what may have to be undone.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Consequences {
+    /// Convicted keys, each with why.
+    pub banned: BTreeMap<NodeId, String>,
+    /// Epochs from the first whose audits all passed.
+    pub stable: u32,
+    /// The manifest to go back to, while the pointer is on its way elsewhere.
+    rollback: Option<Signed<Manifest>>,
+    /// Windows of epochs that were undone while a validator replayed them, by miner, epoch and step.
+    pub undone: BTreeMap<(NodeId, u32, u32), (Signed<Manifest>, Pending)>,
+    /// Who lost drawn windows: how often, and how many were found equal since.
+    lapses: BTreeMap<NodeId, (u32, u32)>,
+    /// Since when a stage has no miner at all.
+    pub vacant_ms: Option<u64>,
+}
+
+impl Orchestrator {
+    /// A miner is convicted: it is banned, and what stands on its work is undone.
+    pub(crate) fn convict(&mut self, miner: NodeId, why: &str, evidence: Option<Vec<u8>>) {
+        let name = self.name(miner);
+        let window_of = |pending: &BTreeMap<(NodeId, u32), Pending>| {
+            pending.range((miner, 0)..=(miner, u32::MAX)).next().is_some()
+        };
+        // What of its work no verdict speaks of yet is not believed either.
+        let first = self.state.audits.iter().find(|(_, audited)| window_of(&audited.pending));
+        let first = first.map(|(&epoch, _)| epoch);
+        if !self.state.consequences.banned.contains_key(&miner) {
+            let stage = self.state.seats.stage_of(miner);
+            let digest = evidence.as_deref().map(Digest::of);
+            let sentence = match digest {
+                Some(digest) => format!("{name} was convicted{why}; evidence {digest}"),
+                None => format!("{name} was convicted{why}"),
+            };
+            if let Some(bytes) = evidence {
+                self.emit(Effect::KeepEvidence { miner, bytes });
+            }
+            self.state.consequences.banned.insert(miner, sentence.clone());
+            self.report(Report::Convicted { node: miner, stage, evidence: digest, why: sentence });
+            self.strike(miner, digest);
+            self.turn_away(miner, "is banned");
+        }
+        self.drop_windows(miner);
+        match first {
+            Some(epoch) => self.roll_back(epoch, format!("{name} was convicted{why}")),
+            None => self.lose_convict(miner, &name),
+        }
+        self.state.seats.vacate(miner);
+        self.watch_vacancies();
+        self.settle();
+    }
+
+    /// A convict whose earlier work is undone or was found equal leaves what it takes part in now.
+    fn lose_convict(&mut self, miner: NodeId, name: &str) {
+        if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&miner)) {
+            self.lose_work(miner, &format!("{name} was convicted"));
+        }
+    }
+
+    fn drop_windows(&mut self, miner: NodeId) {
+        let of_it = |(of, _): &(NodeId, u32)| *of == miner;
+        self.state.audits.values_mut().for_each(|audited| audited.pending.retain(|at, _| !of_it(at)));
+        self.state.consequences.undone.retain(|(of, ..), _| *of != miner);
+    }
+
+    /// Undoes everything from `epoch` on.
+    fn roll_back(&mut self, epoch: u32, why: String) {
+        let mut undone = self.state.audits.split_off(&epoch);
+        let Some(to) = undone.get(&epoch).map(|audited| audited.manifest.clone()) else { return };
+        for (number, audited) in std::mem::take(&mut undone) {
+            for ((miner, step), pending) in audited.pending {
+                // What a validator has in hand may still convict; what is with its miner is forgotten there.
+                if let Standing::Ordered { .. } = pending.standing {
+                    let at = (miner, number, step);
+                    self.state.consequences.undone.insert(at, (audited.manifest.clone(), pending));
+                }
+            }
+        }
+        let undone = self.undo_accounts(epoch);
+        let (mut steps, mut losses) = undone
+            .values()
+            .fold((0, 0), |(steps, losses), of| (steps + u64::from(of.steps), losses + of.losses));
+        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX);
+        if let Some(open) = self.state.epoch.take() {
+            (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
+        }
+        let tokens = losses * self.config.run.microbatch_tokens();
+        self.report(Report::RolledBack { epoch, epochs, steps, tokens, why });
+        self.state.phase = Phase::RollingBack;
+        self.state.seats.none_is_ready();
+        self.state.consequences.rollback = Some(to);
+        self.progressed();
+        self.move_back();
+    }
+
+    /// Moves the pointer back, once it stands still; `false` if nothing is to be undone.
+    pub(crate) fn move_back(&mut self) -> bool {
+        if self.state.consequences.rollback.is_none() {
+            return false;
+        }
+        if self.state.publishing.is_none()
+            && let Some(to) = self.state.consequences.rollback.take()
+        {
+            self.point_at(to);
+        }
+        true
+    }
+
+    /// The pointer names the manifest that everybody goes back to.
+    pub(crate) fn rolled_back(&mut self) {
+        self.state.phase = Phase::Settling;
+        self.state.seats.none_is_ready();
+        self.progressed();
+        self.tell_to_adopt();
+        self.settle();
+    }
+
+    /// Epochs whose windows, and those of all before, are judged can no longer be undone.
+    pub(crate) fn settle(&mut self) {
+        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
+        if self.state.phase == Phase::RollingBack {
+            return;
+        }
+        let committed = self.state.manifest.body.epoch;
+        let stable = self.state.audits.keys().next().map_or(committed, |&epoch| epoch.min(committed));
+        while self.state.consequences.stable < stable {
+            let epoch = self.state.consequences.stable;
+            self.state.consequences.stable += 1;
+            self.enter(epoch);
+            if self.config.run.audit.windows > 0 {
+                self.report(Report::Stable { epoch });
+            }
+        }
+    }
+
+    /// A window of a miner was found equal.
+    pub(crate) fn window_passed(&mut self, miner: NodeId) {
+        if let Some((_, passed)) = self.state.consequences.lapses.get_mut(&miner) {
+            *passed += 1;
+            if *passed >= PASSED_FOR_LAPSES {
+                self.state.consequences.lapses.remove(&miner);
+            }
+        }
+    }
+
+    /// What drawn windows of a miner bind is gone: `true` if that happened so often that it is convicted.
+    pub(crate) fn lapsed(&mut self, miner: NodeId) -> bool {
+        let (lapses, passed) = self.state.consequences.lapses.entry(miner).or_default();
+        (*lapses, *passed) = (*lapses + 1, 0);
+        let lapses = *lapses;
+        if lapses <= LAPSES_MAX {
+            return false;
+        }
+        self.convict(miner, &format!(" of withholding: it lost drawn windows {lapses} times"), None);
+        true
+    }
+
+    /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
+    /// windows were revealed: where hardly anybody can, the store or the network is to blame.
+    pub(crate) fn convict_withholders(&mut self, late: &dyn Fn(u64) -> bool) {
+        let mut withheld: Vec<(NodeId, Window)> = Vec::new();
+        for (&epoch, audited) in &self.state.audits {
+            let owed = audited.pending.values().filter(|pending| pending.standing == Standing::Drawn).count();
+            if 2 * owed > audited.drawn {
+                continue;
+            }
+            for (&(miner, step), pending) in &audited.pending {
+                let owes = pending.standing == Standing::Drawn && late(pending.since_ms);
+                if owes && !self.state.seats.is_lost(miner) {
+                    withheld.push((miner, Window { epoch, step }));
+                }
+            }
+        }
+        for (miner, Window { epoch, step }) in withheld {
+            if !self.state.consequences.banned.contains_key(&miner) {
+                let why = format!(
+                    " of withholding (epoch {epoch}, window of step {step}): it did not reveal what its receipts bind"
+                );
+                self.convict(miner, &why, None);
+            }
+        }
+    }
+
+    /// Notes since when a stage has nobody, which a newcomer can change.
+    pub(crate) fn watch_vacancies(&mut self) {
+        let vacant = self.vacant_stage().is_some();
+        let since = &mut self.state.consequences.vacant_ms;
+        *since = vacant.then(|| since.unwrap_or(self.now_ms));
+    }
+
+    /// A stage that has no miner, once the run has begun.
+    pub(crate) fn vacant_stage(&self) -> Option<u16> {
+        if matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
+            return None;
+        }
+        let mut stages = 0..self.config.run.model.stage_count();
+        let vacant = stages.find(|&stage| self.state.seats.miners_of(stage).next().is_none())?;
+        u16::try_from(vacant).ok()
+    }
+}
+
+/// What a verdict convicts of, to follow "was convicted".
+pub(crate) fn conviction_of(order: &wire::AuditOrder, finding: &Finding) -> String {
+    let operation = match finding {
+        Finding::Unequal { sequence, .. } => {
+            let said = order.receipts.iter().find(|receipt| receipt.body.sequence == *sequence);
+            said.map(|receipt| format!(" in its {}", receipt.body.operation)).unwrap_or_default()
+        }
+        _ => String::new(),
+    };
+    let Window { epoch, step } = order.window;
+    format!("{operation} (epoch {epoch}, window of step {step}): {finding}")
+}

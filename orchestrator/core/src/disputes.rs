@@ -1,0 +1,281 @@
+//! Sums that are added up again: where the owners of a shard disagree, and where they agree but were drawn.
+//!
+//! The owners put the pieces, which open against what everybody committed to, into the store; a validator adds them up.
+//! Who signed another sum lied. Where an honest owner is left the merge goes on with its copy; else the epoch begins
+//! again without the liars.
+
+use crate::effect::Report;
+use crate::machine::{Orchestrator, Phase};
+use crate::merge::StageMerge;
+use serde::Serialize;
+use spec::{Digest, NodeId, Operation};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed, SumVerdict};
+
+const SAMPLE_DOMAIN: &str = "iota sum draw v1";
+
+/// A shard that is added up again.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Dispute {
+    since_ms: u64,
+    owners: Vec<NodeId>,
+    /// What is to be added up, but for the pieces.
+    order: MergeOrder,
+    /// What the owners say the pieces are.
+    named: BTreeMap<NodeId, Vec<ObjectRef>>,
+    /// Owners whose pieces are in the store.
+    disclosed: BTreeSet<NodeId>,
+    /// Owners whose pieces do not open.
+    useless: BTreeSet<NodeId>,
+    /// Which validator adds up whose pieces.
+    ordered: Option<(NodeId, NodeId)>,
+}
+
+impl Dispute {
+    /// Whether an owner named this object as a piece.
+    pub fn names(&self, owner: NodeId, object: ObjectRef) -> bool {
+        self.named.get(&owner).is_some_and(|pieces| pieces.contains(&object))
+    }
+
+    /// What is to be added up, with an owner's pieces.
+    fn order_with(&self, owner: NodeId) -> Option<MergeOrder> {
+        Some(MergeOrder { pieces: self.named.get(&owner)?.clone(), ..self.order.clone() })
+    }
+
+    /// Whether a validator was ordered to fetch this object.
+    pub fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
+        self.ordered.is_some_and(|(validator, owner)| validator == node && self.names(owner, object))
+    }
+}
+
+impl Orchestrator {
+    /// Owners said different things of a shard, or one that is drawn: asks for the pieces.
+    pub(crate) fn dispute(&mut self, stage: u16, shard: u32) {
+        let now_ms = self.now_ms;
+        let Some(order) = self.merge_order(stage, shard) else { return };
+        let owners: Vec<NodeId> = order.claims.iter().map(|claim| claim.signer).collect();
+        let epoch = order.epoch;
+        let dispute = Dispute {
+            since_ms: now_ms,
+            owners: owners.clone(),
+            order,
+            named: BTreeMap::new(),
+            disclosed: BTreeSet::new(),
+            useless: BTreeSet::new(),
+            ordered: None,
+        };
+        if let Some(merge) = self.stage_merge(stage) {
+            merge.disputes.insert(shard, dispute);
+        }
+        for owner in owners {
+            self.send(owner, Message::Disclose { epoch, shard });
+        }
+    }
+
+    /// Whether a shard on which the owners agree is added up again all the same: as often as an inner step is audited.
+    pub(crate) fn is_sampled(&self, stage: u16, shard: u32) -> bool {
+        let (draws, all) = (self.config.run.audit_draws() as u64, self.config.run.audit_candidates().len());
+        let Some(epoch) = &self.state.epoch else { return false };
+        let Some(merge) = epoch.merges.get(usize::from(stage)) else { return false };
+        let mut hasher = blake3::Hasher::new_derive_key(SAMPLE_DOMAIN);
+        hasher.update(&self.config.secret).update(&epoch.number.to_le_bytes()).update(&stage.to_le_bytes());
+        hasher.update(&shard.to_le_bytes());
+        for (_, root) in merge.roots() {
+            hasher.update(root.as_bytes());
+        }
+        let mut word = [0; 8];
+        hasher.finalize_xof().fill(&mut word);
+        // The bias of the remainder is below 2^-32 for every count of steps there is.
+        all > 0 && u64::from_le_bytes(word) % (all as u64) < draws
+    }
+
+    pub(crate) fn take_disclosed(
+        &mut self,
+        from: NodeId,
+        (epoch, shard): (u32, u32),
+        pieces: Vec<ObjectRef>,
+        stored: bool,
+    ) {
+        let stage = self.state.seats.stage_of(from).unwrap_or_default();
+        let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        let merge = self.stage_merge(stage).filter(|_| open);
+        let count = merge.as_ref().map_or(0, |merge| merge.contributors().len());
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let Some(dispute) = dispute.filter(|dispute| dispute.owners.contains(&from)) else {
+            return self.note(from, "disclosed", "discloses pieces that nobody asked it for; ignored");
+        };
+        if pieces.len() != count || dispute.named.get(&from).is_some_and(|named| *named != pieces) {
+            return self.turn_away(
+                from,
+                "disclosed other pieces than those it named, or not as many as were added up",
+            );
+        }
+        dispute.named.insert(from, pieces);
+        if stored {
+            dispute.disclosed.insert(from);
+            if let Some(epoch) = &mut self.state.epoch {
+                epoch.disclosures += 1;
+            }
+            self.progressed();
+            self.order_sums();
+        }
+    }
+
+    /// Gives every shard whose pieces are in the store to a validator.
+    pub(crate) fn order_sums(&mut self) {
+        let Some(validator) = self.state.seats.validators_present().next() else { return };
+        let stages = self.config.run.model.stage_count();
+        for stage in (0..stages).filter_map(|stage| u16::try_from(stage).ok()) {
+            let Some(merge) = self.stage_merge(stage) else { continue };
+            let mut orders = Vec::new();
+            for dispute in merge.disputes.values_mut().filter(|dispute| dispute.ordered.is_none()) {
+                let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
+                if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
+                    dispute.ordered = owner.map(|owner| (validator, owner));
+                    orders.push(order);
+                }
+            }
+            for order in orders {
+                self.send(validator, Message::AddUp(order));
+            }
+        }
+    }
+
+    /// A validator is gone: another one, or it itself, adds up what it had.
+    pub(crate) fn orphan_sums(&mut self, gone: NodeId) {
+        let merges = self.state.epoch.iter_mut().flat_map(|epoch| &mut epoch.merges);
+        for dispute in merges.flat_map(|merge| merge.disputes.values_mut()) {
+            if dispute.ordered.is_some_and(|(validator, _)| validator == gone) {
+                dispute.ordered = None;
+            }
+        }
+        self.order_sums();
+    }
+
+    pub(crate) fn take_added_up(&mut self, from: NodeId, verdict: &Signed<SumVerdict>) {
+        let Ok(body) = verdict.verify().cloned() else {
+            return self.turn_away(from, "sent a verdict whose signature does not hold");
+        };
+        if verdict.signer != from || body.run != self.run_id {
+            return self.turn_away(from, "sent a verdict of another node or run");
+        }
+        let SumVerdict { stage, epoch, shard, sum, .. } = body;
+        let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        let merge = self.stage_merge(stage).filter(|_| open);
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let ordered =
+            dispute.as_ref().and_then(|dispute| dispute.ordered).filter(|(validator, _)| *validator == from);
+        let (Some(dispute), Some((_, owner))) = (dispute, ordered) else {
+            return self.note(from, "sum", "added up a shard that it was not asked for; ignored");
+        };
+        let Some(truth) = sum else {
+            // Somebody else's pieces may open.
+            dispute.useless.insert(owner);
+            dispute.ordered = None;
+            if dispute.owners.iter().all(|owner| dispute.useless.contains(owner)) {
+                return self.withheld_pieces(stage, shard);
+            }
+            return self.order_sums();
+        };
+        let Some(order) = dispute.order_with(owner) else { return };
+        let Some(merge) = self.stage_merge(stage) else { return };
+        merge.disputes.remove(&shard);
+        let claims: Vec<(NodeId, Digest)> = merge.claims(shard).collect();
+        let liars: Vec<NodeId> =
+            claims.iter().filter(|(_, claim)| *claim != truth).map(|(owner, _)| *owner).collect();
+        self.report(Report::AddedUp { epoch, stage, shard, liars: liars.clone() });
+        self.progressed();
+        if liars.is_empty() {
+            return;
+        }
+        let saved = liars.len() < claims.len();
+        if saved {
+            self.call(stage, &Call::Settled { shard, sum: truth });
+        }
+        for &accused in &liars {
+            let (run, order) = (self.config.run.canonical_bytes(), order.clone());
+            let evidence = MergeEvidence { run, accused, order, verdict: verdict.clone() };
+            let why = format!(
+                " in its reduction of shard {shard} (epoch {epoch}): it signed another sum than the pieces have"
+            );
+            self.convict(accused, &why, Some(wire::to_bytes(&evidence)));
+        }
+        if !saved && self.state.phase == Phase::Merging {
+            self.rewind("the owners of a shard lied about its sum");
+        }
+    }
+
+    /// Owners that do not show what they added up are convicted, if nobody else shows it though others show theirs: where
+    /// nobody can, the store or the network is to blame.
+    pub(crate) fn convict_concealers(&mut self, late: &dyn Fn(u64) -> bool) {
+        if self.state.epoch.as_ref().is_none_or(|epoch| epoch.disclosures == 0) {
+            return;
+        }
+        let mut due: Vec<(u16, u32)> = Vec::new();
+        for (stage, merge) in (0..).zip(self.state.epoch.iter().flat_map(|epoch| &epoch.merges)) {
+            let overdue = |dispute: &&Dispute| dispute.disclosed.is_empty() && late(dispute.since_ms);
+            due.extend(merge.disputes.iter().filter(|(_, d)| overdue(d)).map(|(&shard, _)| (stage, shard)));
+        }
+        for (stage, shard) in due {
+            self.withheld_pieces(stage, shard);
+        }
+    }
+
+    /// When the next owner must have shown its pieces.
+    pub(crate) fn disclosure_due_ms(&self) -> Option<u64> {
+        let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
+        let open = merges.flat_map(|merge| merge.disputes.values()).filter(|d| d.disclosed.is_empty());
+        open.map(|dispute| dispute.since_ms.saturating_add(self.config.timeouts.reveal_ms)).min()
+    }
+
+    /// Says again to an owner that is back what it is asked to disclose.
+    pub(crate) fn disputes_again(&mut self, node: NodeId) {
+        let stage = self.state.seats.stage_of(node).unwrap_or_default();
+        let Some(epoch) = self.state.epoch.as_ref().map(|epoch| epoch.number) else { return };
+        let Some(merge) = self.stage_merge(stage) else { return };
+        let owes = |dispute: &Dispute| dispute.owners.contains(&node) && !dispute.disclosed.contains(&node);
+        let due: Vec<u32> = merge.disputes.iter().filter(|(_, d)| owes(d)).map(|(&shard, _)| shard).collect();
+        for shard in due {
+            self.send(node, Message::Disclose { epoch, shard });
+        }
+    }
+
+    fn withheld_pieces(&mut self, stage: u16, shard: u32) {
+        let Some(dispute) = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard)) else {
+            return;
+        };
+        for owner in dispute.owners {
+            if !self.state.seats.is_lost(owner) && self.state.seats.stage_of(owner).is_some() {
+                let why = format!(
+                    " of withholding: it did not show the pieces of shard {shard}, which it added up"
+                );
+                self.convict(owner, &why, None);
+            }
+        }
+        if self.state.phase == Phase::Merging {
+            self.rewind("nobody showed the pieces of a shard");
+        }
+    }
+
+    fn merge_order(&self, stage: u16, shard: u32) -> Option<MergeOrder> {
+        let epoch = self.state.epoch.as_ref()?;
+        let merge: &StageMerge = epoch.merges.get(usize::from(stage))?;
+        let given = |miner: &NodeId, wanted: &dyn Fn(&Operation) -> bool| -> Option<Signed<Receipt>> {
+            let receipts = &epoch.miners.get(miner)?.receipts;
+            receipts.iter().rev().find(|receipt| wanted(&receipt.body.operation)).cloned()
+        };
+        let of_shard =
+            |operation: &Operation| matches!(operation, Operation::Reduce { shard: of, .. } if *of == shard);
+        let roots = merge.contributors().iter().map(|miner| given(miner, &|op| *op == Operation::Encode));
+        Some(MergeOrder {
+            stage,
+            epoch: epoch.number,
+            shard,
+            secret: self.merge_secret(epoch.number, usize::from(stage)),
+            seats: merge.seats()?.to_vec(),
+            roots: roots.collect::<Option<_>>()?,
+            claims: merge.claims(shard).filter_map(|(owner, _)| given(&owner, &of_shard)).collect(),
+            pieces: Vec::new(),
+        })
+    }
+}

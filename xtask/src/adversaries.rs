@@ -1,0 +1,119 @@
+//! Every adversary as a real miner in a swarm of 3 x 2 on this machine: caught or not, when, and what it cost.
+
+use crate::{cargo, target_dir};
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Each with what it is banned for, as `docs/adversaries.md` tells.
+const NAMES: [&str; 12] = [
+    "free-rider",
+    "copier",
+    "sign-flipper",
+    "stale-replayer",
+    "lazy-precision",
+    "label-tamperer",
+    "forward-bit",
+    "backward-bit",
+    "step-bit",
+    "wrong-sum",
+    "equivocator",
+    "withholder",
+];
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Text to train on; the corpus of `iota up` when left out
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// Inner steps of each miner in an epoch
+    #[arg(long, default_value_t = 12)]
+    steps: u32,
+    /// Epochs
+    #[arg(long, default_value_t = 3)]
+    epochs: u32,
+}
+
+/// What a run came to.
+struct Outcome {
+    summary: serde_json::Value,
+    /// Evidence files, and how many of them `iota verify evidence` agrees with.
+    evidence: (usize, usize),
+    seconds: f64,
+}
+
+/// Prints the table; `false` if somebody got away, or somebody honest was banned.
+///
+/// # Errors
+/// The program cannot be built or run.
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    ensure!(cargo(&["build", "--release", "--package", "cli"]).status()?.success(), "iota does not build");
+    let program = target_dir()?.join("release/iota");
+    let place = target_dir()?.join("adversaries");
+    if place.exists() {
+        std::fs::remove_dir_all(&place).context("the last runs cannot be removed")?;
+    }
+    let honest = up(&program, &place, arguments, None)?;
+    let nats = honest.summary["last_nats"].as_f64().context("the honest run has no loss")?;
+    println!(
+        "| adversary | caught | in epoch | honest miners banned | evidence that `iota verify` agrees with | loss at the end (honest {nats:.4}) | tokens lost | time, s (honest {:.0}) |",
+        honest.seconds
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut all_well = true;
+    for name in NAMES {
+        let outcome = up(&program, &place, arguments, Some(name))?;
+        let summary = &outcome.summary;
+        let convictions: Vec<&serde_json::Value> =
+            summary["convictions"].as_array().map(|all| all.iter().collect()).unwrap_or_default();
+        let liar = &summary["adversary"];
+        let caught = convictions.iter().find(|conviction| conviction[0] == *liar);
+        let slandered = convictions.iter().filter(|conviction| conviction[0] != *liar).count();
+        let why = caught.and_then(|conviction| conviction[1].as_str()).unwrap_or_default();
+        let epoch =
+            why.split("epoch ").nth(1).and_then(|rest| rest.split([',', ')', ':']).next()).unwrap_or("-");
+        let last = summary["last_nats"].as_f64().unwrap_or(f64::NAN);
+        let (files, agreed) = outcome.evidence;
+        println!(
+            "| {name} | {} | {epoch} | {slandered} | {agreed} of {files} | {last:.4} ({:+.1} %) | {} | {:.0} |",
+            if caught.is_some() { "yes" } else { "NO" },
+            100.0 * (last / nats - 1.0),
+            summary["tokens_lost"],
+            outcome.seconds,
+        );
+        all_well &= caught.is_some() && slandered == 0 && agreed == files;
+    }
+    Ok(all_well)
+}
+
+fn up(program: &Path, place: &Path, arguments: &Arguments, adversary: Option<&str>) -> Result<Outcome> {
+    let runs = place.join(adversary.unwrap_or("honest"));
+    let mut command = Command::new(program);
+    command.arg("up").arg("--runs").arg(&runs).args(["--miners-per-stage", "2", "--reveal-within", "5"]);
+    command.args(["--steps", &arguments.steps.to_string(), "--epochs", &arguments.epochs.to_string()]);
+    if let Some(text) = &arguments.text {
+        command.arg("--text").arg(text);
+    }
+    if let Some(adversary) = adversary {
+        command.args(["--adversary", adversary]);
+    }
+    let began = Instant::now();
+    let output = command.output().with_context(|| format!("{} cannot be started", program.display()))?;
+    let seconds = began.elapsed().as_secs_f64();
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "the run with {adversary:?} failed: {}",
+        said.lines().last().unwrap_or("-")
+    );
+    let run = runs.read_dir()?.next().context("no run's folder")??.path();
+    let summary = serde_json::from_slice(&std::fs::read(run.join("summary.json"))?)?;
+    let (mut files, mut agreed) = (0, 0);
+    for entry in run.join("evidence").read_dir()? {
+        files += 1;
+        let verified = Command::new(program).args(["verify", "evidence"]).arg(entry?.path()).output()?;
+        agreed += usize::from(verified.status.success());
+    }
+    Ok(Outcome { summary, evidence: (files, agreed), seconds })
+}
