@@ -2,18 +2,31 @@
 
 use crate::failure::{Failure, Result};
 use crate::peak;
-use blake3::Hash;
+use engine::memory::{DRIVER_BYTES, StageMemory};
+use engine::model::Stage;
 use kernels::SimdPath;
-use kernels::catalogue::{conformance, find};
+use kernels::catalogue::conformance::{self, Deviation};
 use kernels::device::{CudaDevice, library, trials};
 use kernels::matmul::{self, Matmul};
-use std::cell::Cell;
+use spec::Run;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub fn run() -> Result<()> {
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A run's folder or its run.toml: say what memory its stages take, and whether the CUDA devices have it
+    #[arg(long, value_name = "RUN")]
+    run: Option<PathBuf>,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let run = arguments.run.as_deref().map(read_run).transpose()?;
     machine();
     let mut broken = cpu_conformance();
     broken += cuda();
+    if let Some(run) = run {
+        stages(&run)?;
+    }
     match broken {
         0 => Ok(()),
         1 => Err(Failure::run("one device does not keep the arithmetic: do not train on it")),
@@ -74,7 +87,8 @@ fn disk() -> Option<String> {
 
 /// 1 if this CPU deviates.
 fn cpu_conformance() -> usize {
-    verdict("CPU", &conformance::conformance())
+    let hashes = conformance::conformance();
+    verdict("CPU", hashes.len(), &conformance::deviations(&hashes))
 }
 
 /// Number of CUDA devices that deviate or cannot compute.
@@ -110,8 +124,8 @@ fn device(ordinal: usize) -> usize {
             report.nvrtc.map_or("none".into(), |(major, minor)| format!("{major}.{minor}")),
         ),
     );
-    match device_hashes(&device) {
-        Ok(hashes) => verdict(&name, &hashes),
+    match device.prepare_all().map_err(|e| e.to_string()).and_then(|()| trials::deviations(&device)) {
+        Ok(deviations) => verdict(&name, trials::TRIALS.len(), &deviations),
         Err(error) => {
             line(&name, &format!("cannot compute: {error}"));
             1
@@ -119,35 +133,60 @@ fn device(ordinal: usize) -> usize {
     }
 }
 
-/// The conformance hashes of every op that has kernels.
-fn device_hashes(device: &CudaDevice) -> std::result::Result<Vec<(&'static str, Hash)>, String> {
-    let mut hashes = vec![];
-    for trial in trials::TRIALS {
-        let Some(op) = find(trial.op) else { continue };
-        let trouble = Cell::new(None);
-        let hash = conformance::hash(op, |case, inputs, outputs| {
-            match trial.run(device, 0, 0, case, inputs, outputs) {
-                Ok(found) => *outputs = found,
-                Err(error) => trouble.set(Some(error)),
-            }
-        });
-        match trouble.take() {
-            None => hashes.push((op.name(), hash)),
-            Some(error) => return Err(error),
-        }
-    }
-    Ok(hashes)
-}
-
-fn verdict(device: &str, hashes: &[(&'static str, Hash)]) -> usize {
-    let deviations = conformance::deviations(hashes);
-    for deviation in &deviations {
+fn verdict(device: &str, ops: usize, deviations: &[Deviation]) -> usize {
+    for deviation in deviations {
         line(device, &deviation.to_string());
     }
     if deviations.is_empty() {
-        line(device, &format!("keeps the arithmetic: {} ops, every hash as committed", hashes.len()));
+        line(device, &format!("keeps the arithmetic: {ops} ops, every hash as committed"));
     }
     usize::from(!deviations.is_empty())
+}
+
+fn read_run(path: &Path) -> Result<Run> {
+    let path = if path.is_dir() { path.join("run.toml") } else { path.to_owned() };
+    let wrong = |e: &dyn std::fmt::Display| Failure::input(format!("--run {}: {e}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+    Run::from_toml(&text).map_err(|e| wrong(&e))
+}
+
+/// What each stage takes, as the engine's account of imagined steps has it.
+fn stages(run: &Run) -> Result<()> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let devices = (0..CudaDevice::count().unwrap_or(0)).filter_map(|n| Some((n, CudaDevice::open(n).ok()?)));
+    let devices: Vec<_> = devices.collect();
+    for index in 0..run.model.stage_count() {
+        let name = format!("stage {index}");
+        let Some(memory) = StageMemory::of(run, index, 0) else { continue };
+        let least = (memory.reserved_bytes + DRIVER_BYTES) as f64 / GIB;
+        line(
+            &name,
+            &format!(
+                "{} parameters: a card of {least:.1} GiB at least (state {:.1}, work {:.1}, driver {:.1}), {:.1} GiB of the host",
+                memory.parameters,
+                memory.state_bytes as f64 / GIB,
+                (memory.reserved_bytes - memory.state_bytes) as f64 / GIB,
+                DRIVER_BYTES as f64 / GIB,
+                memory.host_bytes as f64 / GIB,
+            ),
+        );
+        let stage = Stage::new(&run.model, index);
+        for (ordinal, device) in &devices {
+            let Some(fits) = stage.as_ref().map(|stage| StageMemory::fitting(run, stage, device)) else {
+                continue;
+            };
+            let says = match fits {
+                Ok(fits) => format!(
+                    "fits CUDA {ordinal} and keeps the activations of {} microbatches there ({:.1} GiB)",
+                    fits.kept,
+                    fits.reserved_bytes as f64 / GIB
+                ),
+                Err(error) => format!("does not fit CUDA {ordinal}: {error}"),
+            };
+            line(&name, &says);
+        }
+    }
+    Ok(())
 }
 
 fn line(what: &str, says: &str) {

@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod corpus;
 mod data;
+mod device;
 mod doctor;
 mod eval;
 mod evidence;
@@ -49,7 +50,7 @@ enum Command {
     /// Text from a model
     Generate(eval::GenerateArguments),
     /// What this machine has, and whether its arithmetic keeps the contract
-    Doctor,
+    Doctor(doctor::Arguments),
     /// A whole swarm on this machine: orchestrator with embedded S3, three stages of two miners, one validator
     Up(Box<up::Arguments>),
     /// Make a run: text to token shards, initial weights, keys, run.toml
@@ -104,7 +105,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Train(arguments) => train::run(*arguments),
         Command::Eval(arguments) => eval::eval(arguments),
         Command::Generate(arguments) => eval::write(arguments),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Up(arguments) => up::run(*arguments),
         Command::Run(RunCommand::New(arguments)) => new::run(arguments),
         Command::Data(command) => data::run(command),

@@ -113,7 +113,7 @@ fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
     let mut weights = vec![];
     for stage in 0..run.model.stage_count() {
         let state = StageState::initial(run, stage).map_err(|e| input(&e))?;
-        let bytes = state.weights_bytes();
+        let bytes = state.weights_bytes().map_err(|e| input(&e))?;
         folder.write_object(&bytes).map_err(|e| input(&e))?;
         weights.push(ObjectRef::of(&bytes));
     }

@@ -58,6 +58,8 @@ pub struct MinerArguments {
     /// This node's key file; made if missing
     #[arg(long, value_name = "FILE", default_value = "iota-miner.key")]
     key: PathBuf,
+    #[command(flatten)]
+    device: crate::device::Arguments,
     /// Lie in this way, to see it caught
     #[arg(long, hide = true)]
     adversary: Option<miner::Adversary>,
@@ -73,6 +75,8 @@ pub struct ValidatorArguments {
     /// This node's key file; made if missing
     #[arg(long, value_name = "FILE", default_value = "iota-validator.key")]
     key: PathBuf,
+    #[command(flatten)]
+    device: crate::device::Arguments,
     #[command(flatten)]
     life: Life,
 }
@@ -182,7 +186,8 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let state = arguments.key.with_extension("state");
-    let options = miner::Options { invitation, key, state, adversary: arguments.adversary };
+    let device = arguments.device.open()?;
+    let options = miner::Options { invitation, key, state, device, adversary: arguments.adversary };
     let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         miner::MinerError::Join(_) => input(error),
@@ -193,7 +198,7 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
 pub fn validate(arguments: ValidatorArguments) -> Result<()> {
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
-    let options = validator::Options { invitation, key };
+    let options = validator::Options { invitation, key, device: arguments.device.open()? };
     let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         validator::ValidatorError::Join(_) => input(error),

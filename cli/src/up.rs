@@ -4,6 +4,7 @@ mod crew;
 mod harvest;
 mod process;
 
+use crate::device::OfSwarm;
 use crate::failure::{Failure, Result};
 use crate::new::{self, NewRun, Recipe};
 use crate::screen::Screen;
@@ -32,6 +33,8 @@ pub struct Arguments {
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
+    #[command(flatten)]
+    devices: OfSwarm,
     /// Seconds until a miner must have revealed what an audit drew from it
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     reveal_within: u64,
@@ -85,6 +88,7 @@ fn liar(arguments: &Arguments, stages: usize) -> Result<Option<(usize, &str)>> {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
+    arguments.devices.check()?;
     eprintln!("making a run: text, token shards, initial weights");
     let root = fresh_folder(&arguments.runs)?;
     let new = new::make(&root, &arguments.recipe)?;

@@ -81,7 +81,7 @@ fn of_checkpoint(run: &Run, checkpoint: &Path) -> Result<Vec<Vec<u8>>> {
         .map(|index| {
             let path = checkpoint.join(format!("state-{index}.safetensors"));
             StageState::from_state(run, index, &read(&path)?)
-                .map(|state| state.weights_bytes())
+                .and_then(|state| Ok(state.weights_bytes()?))
                 .map_err(|e| Failure::input(format!("{}: {e}", path.display())))
         })
         .collect()

@@ -90,7 +90,7 @@ mod tests {
                 0 => Input::Tokens(&tokens),
                 _ => Input::Activation(Tensor::new(&[rows, 24], vec![0.0; rows * 24])),
             };
-            let tape = stage.forward(&stage.initial_weights(1), input, Goal::Loss(&tokens), 12);
+            let tape = stage.forward(&stage.initial_weights(1), input, Goal::Loss(&tokens), 12).unwrap();
             let cost = StageCost::of(&run, index).unwrap();
             assert_eq!(cost.activation_bytes, 4 * tape.values() as u64, "stage {index}");
             assert_eq!(cost.parameters, run.model.stage_parameters(index));

@@ -2,11 +2,14 @@
 //!
 //! Stages hand over f32 values as they are, without the boundary codec: this is the model that gets exported.
 
+use crate::checkpoint::CheckpointError;
 use crate::data::{DataError, TokenShard};
 use crate::model::{Goal, Input, Past};
 use crate::state::StageState;
 use crate::tensor::Tensor;
 use kernels::cross_entropy;
+use kernels::device::DeviceError;
+use kernels::reduce;
 
 /// A model that cannot be evaluated like this.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,12 @@ pub enum EvaluateError {
         /// The window.
         window: u64,
     },
+    /// The device that holds a stage has no memory left, or is lost.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A stage cannot be copied to the host.
+    #[error(transparent)]
+    State(#[from] CheckpointError),
     /// No windows at all.
     #[error("evaluate: no window of the shard was asked for, expected at least one")]
     Nothing,
@@ -53,11 +62,11 @@ pub enum EvaluateError {
 /// The stages are not one model's, or the prompt is not readable by it.
 pub fn logits(stages: &[&StageState], tokens: &[u32]) -> Result<Tensor, EvaluateError> {
     check_prompt(stages, tokens, 0)?;
-    Ok(chain(stages, tokens, Goal::Logits))
+    chain(stages, tokens, Goal::Logits)
 }
 
 /// Logits of the tokens that follow those in `pasts`, which has one past a stage and holds them too afterwards: to the bit
-/// those rows of [`logits`] of the whole sequence.
+/// those rows of [`logits`] of the whole sequence. The stages are on the host.
 ///
 /// # Errors
 /// As [`logits`], of the whole sequence.
@@ -70,7 +79,7 @@ pub fn logits_after(
     let mut activation = None;
     for (state, past) in stages.iter().zip(pasts) {
         let input = activation.take().map_or(Input::Tokens(tokens), Input::Activation);
-        activation = state.stage.forward_after(&state.weights, input, past);
+        activation = state.stage.forward_after(state.weights(), input, past)?;
     }
     Ok(activation.unwrap_or_else(|| Tensor::new(&[0], Vec::new())))
 }
@@ -102,8 +111,8 @@ pub fn loss_q32(
     let mut losses = Vec::new();
     for window in windows {
         let batch = shard.window(run, window)?;
-        let of_window = chain(stages, &batch.inputs, Goal::Loss(&batch.targets));
-        if !of_window.is_finite() {
+        let of_window = chain(stages, &batch.inputs, Goal::Loss(&batch.targets))?;
+        if reduce::first_beyond(of_window.data(), f32::INFINITY).is_some() {
             return Err(EvaluateError::NonFinite { window });
         }
         losses.extend_from_slice(of_window.data());
@@ -122,14 +131,14 @@ fn check_stages<'a>(stages: &[&'a StageState]) -> Result<&'a StageState, Evaluat
     Ok(stages[0])
 }
 
-/// The last value of the tail.
-fn chain(stages: &[&StageState], tokens: &[u32], goal: Goal<'_>) -> Tensor {
-    let mut activation = None;
+/// The last value of the tail, on the host.
+fn chain(stages: &[&StageState], tokens: &[u32], goal: Goal<'_>) -> Result<Tensor, EvaluateError> {
+    let mut activation: Option<Tensor> = None;
     for state in stages {
         let input = activation.take().map_or(Input::Tokens(tokens), Input::Activation);
-        activation = state.stage.forward(&state.weights, input, goal, tokens.len()).into_last();
+        activation = state.stage.forward(&state.weights, input, goal, tokens.len())?.into_last();
     }
-    activation.unwrap_or_else(|| Tensor::new(&[0], Vec::new()))
+    Ok(activation.map_or_else(|| Ok(Tensor::new(&[0], Vec::new())), Tensor::into_host)?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::evaluate::{self, EvaluateError};
 use crate::model::Past;
 use crate::state::StageState;
 use kernels::common::host;
+use kernels::device::Device;
 use kernels::philox::{self, Stream};
 
 /// `purpose` of the streams that tokens are drawn from.
@@ -39,6 +40,15 @@ pub fn generate(
     sampling: Sampling,
     mut each: impl FnMut(u32),
 ) -> Result<(), EvaluateError> {
+    // Keys and values of the past are kept on the host.
+    let elsewhere = stages.iter().any(|state| !matches!(state.device(), Device::Cpu));
+    let copies = if elsewhere {
+        stages.iter().map(|state| state.to_read()).collect::<Result<Vec<_>, _>>()?
+    } else {
+        Vec::new()
+    };
+    let copied: Vec<&StageState> = copies.iter().collect();
+    let stages = if elsewhere { &copied } else { stages };
     let context = stages.first().map_or(1, |head| head.stage().model().context as usize);
     let mut pasts: Vec<Past> = stages.iter().map(|state| Past::new(state.stage())).collect();
     for number in 0..count {

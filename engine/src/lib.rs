@@ -2,7 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`tensor`] | shape and contiguous f32 values |
+//! | [`tensor`] | shape and contiguous f32 values, on the host or on a device |
+//! | [`ops`] | every op, on the host or on a device |
 //! | [`autograd`] | the tape: forward ops, and backward in a fixed order |
 //! | [`model`] | parameters in canonical order, the Llama block, the stage |
 //! | [`optim`] | learning rate, clip, AdamW over a stage |
@@ -16,6 +17,7 @@
 //! | [`generate`] | text, token by token |
 //! | [`evaluate`] | logits and loss of a whole model |
 //! | [`cost`] | FLOPs and bytes of a stage |
+//! | [`memory`] | what a stage takes of a CUDA device |
 //! | [`synthetic`] | a whole model on random tokens, to be timed |
 
 #[cfg(target_endian = "big")]
@@ -28,7 +30,9 @@ pub mod cost;
 pub mod data;
 pub mod evaluate;
 pub mod generate;
+pub mod memory;
 pub mod model;
+pub mod ops;
 pub mod optim;
 pub mod payload;
 pub mod state;
@@ -39,5 +43,6 @@ mod testing;
 pub mod train;
 pub mod work;
 
+pub use kernels::device::{CudaDevice, Device, DeviceError};
 pub use state::StageState;
 pub use work::{Done, WorkError, perform};

@@ -14,8 +14,10 @@
 //! Rows are encoded one by one so that no scale is shared by two tokens: a later token must not change the bits of
 //! an earlier one. The BLAKE3 of the whole block is the payload's digest, the one receipts bind.
 
-use crate::tensor::Tensor;
+use crate::ops::Status;
+use crate::tensor::{Slice, Tensor};
 use kernels::codec::{self, Format};
+use kernels::device::{CudaDevice, Device, DeviceError, View};
 use spec::{BoundaryCodec, Run};
 
 /// Bytes before the rows.
@@ -79,6 +81,9 @@ pub enum PayloadError {
         /// What is wrong with it.
         source: codec::DecodeError,
     },
+    /// The device that should hold the tensor.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 impl Expected {
@@ -107,26 +112,48 @@ impl Expected {
 
 /// Encodes a tensor of rows x columns; `None` if it holds a NaN or an infinity, which is an outcome and not a payload.
 ///
+/// # Errors
+/// The device that holds the tensor has no memory left, or is lost.
+///
 /// # Panics
 /// When the tensor's shape is not the one `expected` states: a bug of the caller.
-pub fn encode(expected: &Expected, tensor: &Tensor) -> Option<Vec<u8>> {
+pub fn encode(expected: &Expected, tensor: &Tensor) -> Result<Option<Vec<u8>>, DeviceError> {
     let (rows, cols) = (expected.rows as usize, expected.cols as usize);
     assert_eq!(tensor.shape(), [rows, cols], "payload::encode: tensor's shape against the payload's");
     let format = format(expected.codec);
     let mut bytes = vec![0; expected.encoded_len()];
     let (header, body) = bytes.split_at_mut(HEADER_LEN);
     header.copy_from_slice(&expected.header());
-    for (x, out) in tensor.data().chunks_exact(cols).zip(body.chunks_exact_mut(format.encoded_len(cols))) {
-        codec::encode(format, x, out).ok()?;
-    }
-    Some(bytes)
+    let whole = match tensor.values() {
+        Slice::Host(values) => {
+            let mut rows = values.chunks_exact(cols).zip(body.chunks_exact_mut(format.encoded_len(cols)));
+            rows.all(|(x, out)| codec::encode(format, x, out).is_ok())
+        }
+        Slice::Cuda(device, values) => encode_on(device, format, cols, &values, body)?,
+    };
+    Ok(whole.then_some(bytes))
 }
 
-/// Decodes a payload into a tensor of rows x columns. Any bytes may come in; none makes it panic.
+/// Encodes on the device, so that only the bytes cross the bus; false if a value is not finite.
+fn encode_on(
+    device: &CudaDevice,
+    format: Format,
+    cols: usize,
+    values: &View<'_, f32>,
+    body: &mut [u8],
+) -> Result<bool, DeviceError> {
+    let mut encoded = device.scratch(body.len())?;
+    let mut status = Status::new(device)?;
+    codec::cuda::encode_rows(device, format, cols, values, &mut encoded.view_mut(), &mut status.word())?;
+    device.fetch(&encoded.view(), body)?;
+    Ok(status.fault()?.is_none())
+}
+
+/// Decodes a payload into a tensor of rows x columns on `device`. Any bytes may come in; none makes it panic.
 ///
 /// # Errors
 /// [`PayloadError`] says what differs from the payload expected; a payload that carries NaN or infinity is refused.
-pub fn decode(expected: &Expected, bytes: &[u8]) -> Result<Tensor, PayloadError> {
+pub fn decode(expected: &Expected, bytes: &[u8], device: &Device) -> Result<Tensor, PayloadError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return Err(PayloadError::Short { found: bytes.len() });
     };
@@ -136,12 +163,33 @@ pub fn decode(expected: &Expected, bytes: &[u8]) -> Result<Tensor, PayloadError>
     }
     let (rows, cols) = (expected.rows as usize, expected.cols as usize);
     let format = format(expected.codec);
-    let mut tensor = Tensor::unwritten(&[rows, cols]);
+    if let Device::Cuda(device) = device
+        && let Some(tensor) = decode_on(device, format, &[rows, cols], body)?
+    {
+        return Ok(tensor);
+    }
+    // Of bytes that a device refuses, the host names the fault.
+    let mut tensor = Tensor::unwritten_on_host(&[rows, cols]);
     let encoded_rows = body.chunks_exact(format.encoded_len(cols));
     for (row, (y, encoded)) in tensor.data_mut().chunks_exact_mut(cols).zip(encoded_rows).enumerate() {
         codec::decode(format, encoded, y).map_err(|source| PayloadError::Row { row, source })?;
     }
     Ok(tensor)
+}
+
+/// Decodes on the device; nothing if there is a row that no encoder writes.
+fn decode_on(
+    device: &CudaDevice,
+    format: Format,
+    shape: &[usize; 2],
+    body: &[u8],
+) -> Result<Option<Tensor>, DeviceError> {
+    let encoded = device.upload(body)?;
+    let mut status = Status::new(device)?;
+    let mut tensor = Tensor::unwritten(&Device::Cuda(device.clone()), shape)?;
+    let (encoded, mut y) = (encoded.view(), tensor.cuda_mut());
+    codec::cuda::decode_rows(device, format, shape[1], &encoded, &mut y, &mut status.word())?;
+    Ok(status.fault()?.is_none().then_some(tensor))
 }
 
 fn check_header(found: &[u8; HEADER_LEN], expected: &[u8; HEADER_LEN]) -> Result<(), PayloadError> {
@@ -175,6 +223,14 @@ fn format(codec: BoundaryCodec) -> Format {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn encode(expected: &Expected, tensor: &Tensor) -> Option<Vec<u8>> {
+        super::encode(expected, tensor).unwrap()
+    }
+
+    fn decode(expected: &Expected, bytes: &[u8]) -> Result<Tensor, PayloadError> {
+        super::decode(expected, bytes, &Device::Cpu)
+    }
 
     const CODECS: [BoundaryCodec; 3] = [BoundaryCodec::F32, BoundaryCodec::Bf16, BoundaryCodec::Int8];
 

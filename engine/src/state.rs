@@ -1,29 +1,37 @@
 //! What a miner holds of one stage: weights, optimizer, residual, outer momentum, and the work in flight.
 
+mod place;
+
 use crate::autograd::Tape;
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
 use crate::data::Microbatch;
 use crate::model::Stage;
-use crate::tensor::{Tensor, clear};
+use crate::ops;
+use crate::tensor::{SliceMut, Tensor, Values};
 use kernels::adamw::BiasCorrection;
+use kernels::device::{Device, DeviceError};
 use spec::{Digest, Member, Outer, Run};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Microbatches whose activations are kept, unless told otherwise.
-const KEPT_DEFAULT: usize = 4;
+pub(crate) const KEPT_DEFAULT: usize = 4;
 
 /// A stage's state on one machine.
 ///
 /// All arrays are flat, in the stage's canonical order. *State* in the sense of the digest is everything but the work in
 /// flight; it is taken between inner steps, when nothing is in flight.
+///
+/// Weights, moments, gradients and work in flight live on the state's device ([`StageState::to_device`]), all else in host
+/// memory: the CPU's is the first.
 #[derive(Debug)]
 pub struct StageState {
     pub(crate) run: Arc<Run>,
     pub(crate) stage: Stage,
-    pub(crate) weights: Vec<f32>,
-    pub(crate) m: Vec<f32>,
-    pub(crate) v: Vec<f32>,
+    pub(crate) device: Device,
+    pub(crate) weights: Values,
+    pub(crate) m: Values,
+    pub(crate) v: Values,
     pub(crate) bias: BiasCorrection,
     pub(crate) steps: u64,
     /// Error feedback and outer momentum; absent where the run has no outer optimizer.
@@ -54,9 +62,10 @@ pub(crate) struct Flight {
     /// In no particular order: a few at most.
     pub(crate) saved: Vec<(Member, Saved)>,
     pub(crate) folded: Vec<Member>,
-    pub(crate) gradients: Vec<f32>,
-    /// Written before a further fold, so that it can be taken back; empty before the first one.
-    pub(crate) spare: Vec<f32>,
+    pub(crate) gradients: Values,
+    /// Written before a further fold, so that it can be taken back, and by a step that might go wrong; empty before the
+    /// first such.
+    pub(crate) spare: Values,
     pub(crate) kept_max: usize,
 }
 
@@ -82,7 +91,7 @@ impl StageState {
     pub fn initial(run: &Run, index: usize) -> Result<Self, CheckpointError> {
         let stage = stage(run, index)?;
         let weights = stage.initial_weights(run.seed);
-        Ok(Self::fresh(run, stage, weights))
+        Ok(Self::fresh(run, stage, weights)?)
     }
 
     /// A joiner's state: the weights of a manifest, all else as at the start.
@@ -92,7 +101,7 @@ impl StageState {
     pub fn from_weights(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let stage = stage(run, index)?;
         let weights = read_weights(run, &stage, bytes)?;
-        Ok(Self::fresh(run, stage, weights))
+        Ok(Self::fresh(run, stage, weights)?)
     }
 
     /// The state that [`StageState::state_bytes`] wrote. Where it was taken in the middle of an epoch, merging also needs
@@ -101,7 +110,7 @@ impl StageState {
     /// # Errors
     /// The bytes are not this stage's state; the error names tensor, expected and found.
     pub fn from_state(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let mut state = Self::fresh(run, stage(run, index)?, Vec::new());
+        let mut state = Self::fresh(run, stage(run, index)?, Vec::new())?;
         let found = checkpoint::read_metadata(bytes)?;
         state.steps = number(&found, "steps", 10)?;
         state.bias.power1 = f64::from_bits(number(&found, "power1", 16)?);
@@ -114,54 +123,72 @@ impl StageState {
         let sections = checkpoint::read(state.stage.layout(), &state.metadata(), &prefixes, bytes)?;
         let mut sections = sections.into_iter();
         let mut next = || sections.next().unwrap_or_default();
-        (state.weights, state.m, state.v) = (next(), next(), next());
+        [state.weights, state.m, state.v] = [(); 3].map(|()| Values::Host(next()));
         if let Some(outer) = &mut state.outer {
             (outer.residual, outer.momentum) = (next(), next());
         }
-        let at_merge = state.anchor.digest == state.weights_digest();
-        state.anchor.weights = (at_merge && state.outer.is_some()).then(|| state.weights.clone());
+        let at_merge = state.anchor.digest == state.weights_digest()?;
+        state.anchor.weights = (at_merge && state.outer.is_some()).then(|| state.weights.host().to_vec());
         Ok(state)
     }
 
+    /// Where the state computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The weights as a safetensors file; its BLAKE3 is what a manifest names.
-    pub fn weights_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write_weights(|piece| bytes.extend_from_slice(piece));
-        bytes
+    ///
+    /// # Errors
+    /// The device is lost; likewise below.
+    pub fn weights_bytes(&self) -> Result<Vec<u8>, DeviceError> {
+        built(|sink| self.write_weights(sink))
     }
 
     /// BLAKE3 of [`StageState::weights_bytes`], without building the file.
-    pub fn weights_digest(&self) -> Digest {
+    ///
+    /// # Errors
+    /// As [`StageState::weights_bytes`].
+    pub fn weights_digest(&self) -> Result<Digest, DeviceError> {
         hashed(|sink| self.write_weights(sink))
     }
 
     /// The full state as a file: weights, moments, step count and running products, residual, outer momentum, and the
     /// digest of the weights at the last merge. Work in flight is not part of it.
-    pub fn state_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write_state(|piece| bytes.extend_from_slice(piece));
-        bytes
+    ///
+    /// # Errors
+    /// As [`StageState::weights_bytes`].
+    pub fn state_bytes(&self) -> Result<Vec<u8>, DeviceError> {
+        built(|sink| self.write_state(sink))
     }
 
     /// BLAKE3 of [`StageState::state_bytes`], without building the file.
-    pub fn state_digest(&self) -> Digest {
+    ///
+    /// # Errors
+    /// As [`StageState::weights_bytes`].
+    pub fn state_digest(&self) -> Result<Digest, DeviceError> {
         hashed(|sink| self.write_state(sink))
     }
 
     /// Digest of the outer momentum, as a file of the same kind with names `momentum/<name>`; zero in a run without an
     /// outer optimizer.
-    pub fn momentum_digest(&self) -> Digest {
+    ///
+    /// # Errors
+    /// None: the momentum is in host memory.
+    pub fn momentum_digest(&self) -> Result<Digest, DeviceError> {
         match &self.outer {
             Some(outer) => hashed(|sink| self.write_momentum(outer, sink)),
-            None => Digest::default(),
+            None => Ok(Digest::default()),
         }
     }
 
     /// The outer momentum as a file, whose digest [`StageState::momentum_digest`] is; `None` without an outer optimizer.
-    pub fn momentum_bytes(&self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.write_momentum(self.outer.as_ref()?, |piece| bytes.extend_from_slice(piece));
-        Some(bytes)
+    ///
+    /// # Errors
+    /// None: the momentum is in host memory.
+    pub fn momentum_bytes(&self) -> Result<Option<Vec<u8>>, DeviceError> {
+        let outer = self.outer.as_ref();
+        outer.map(|outer| built(|sink| self.write_momentum(outer, sink))).transpose()
     }
 
     /// Takes over the outer momentum of a manifest (bytes as of [`StageState::momentum_bytes`]): what a miner does that
@@ -184,9 +211,9 @@ impl StageState {
     /// # Errors
     /// The bytes are not this stage's weights; the state is then as before.
     pub fn adopt(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        self.weights = read_weights(&self.run, &self.stage, bytes)?;
-        self.land();
-        self.set_anchor();
+        self.weights.overwrite(read_weights(&self.run, &self.stage, bytes)?)?;
+        self.land()?;
+        self.set_anchor()?;
         Ok(())
     }
 
@@ -212,12 +239,14 @@ impl StageState {
 
     /// The weights at the last merge as a file, whose digest [`StageState::anchor`] is; `None` without an outer optimizer,
     /// and where they are not at hand.
-    pub fn anchor_bytes(&self) -> Option<Vec<u8>> {
-        let section = Section { prefix: "", values: self.anchor.weights.as_deref()? };
-        let mut bytes = Vec::new();
-        let sink = |piece: &[u8]| bytes.extend_from_slice(piece);
-        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
-        Some(bytes)
+    ///
+    /// # Errors
+    /// None: these weights are in host memory.
+    pub fn anchor_bytes(&self) -> Result<Option<Vec<u8>>, DeviceError> {
+        let Some(weights) = &self.anchor.weights else { return Ok(None) };
+        let (layout, metadata) = (self.stage.layout(), identity(&self.run, &self.stage));
+        let section = Section { prefix: "", values: weights.into() };
+        built(|sink| checkpoint::write(layout, &metadata, &[section], sink)).map(Some)
     }
 
     /// Whether merging needs [`StageState::restore_anchor`] first.
@@ -235,14 +264,33 @@ impl StageState {
         &self.stage
     }
 
-    /// The weights, flat, in canonical order.
-    pub fn weights(&self) -> &[f32] {
-        &self.weights
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.stage.layout().values()
     }
 
-    /// The weights, to be tampered with: what a trial of the audit needs.
-    pub fn weights_mut(&mut self) -> &mut [f32] {
-        &mut self.weights
+    /// The weights, flat, in canonical order, of a state on the host.
+    ///
+    /// # Panics
+    /// On a device.
+    pub fn weights(&self) -> &[f32] {
+        self.weights.host()
+    }
+
+    /// Tampers with the weights: what a trial of the audit needs.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn edit_weights(&mut self, edit: impl FnOnce(&mut [f32])) -> Result<(), DeviceError> {
+        match self.weights.all_mut() {
+            SliceMut::Host(weights) => edit(weights),
+            SliceMut::Cuda(device, mut weights) => {
+                let mut here = device.download(&weights.view())?;
+                edit(&mut here);
+                device.write(&here, &mut weights)?;
+            }
+        }
+        Ok(())
     }
 
     /// AdamW steps taken since the state began.
@@ -268,20 +316,23 @@ impl StageState {
     }
 
     /// The current weights become those from which the next epoch's change is measured.
-    pub(crate) fn set_anchor(&mut self) {
+    pub(crate) fn set_anchor(&mut self) -> Result<(), DeviceError> {
         self.folded_in_epoch = 0;
-        self.anchor.digest = self.weights_digest();
-        self.anchor.weights = self.outer.is_some().then(|| self.weights.clone());
+        self.anchor.digest = self.weights_digest()?;
+        if self.outer.is_some() {
+            self.anchor.weights = Some(self.weights.to_host()?.into_owned());
+        }
+        Ok(())
     }
 
     /// Ends the inner step: nothing is in flight.
-    pub(crate) fn land(&mut self) {
+    pub(crate) fn land(&mut self) -> Result<(), DeviceError> {
         self.flight.saved.clear();
         self.flight.folded.clear();
-        clear(&mut self.flight.gradients);
+        ops::clear(self.flight.gradients.all_mut())
     }
 
-    fn fresh(run: &Run, stage: Stage, weights: Vec<f32>) -> Self {
+    fn fresh(run: &Run, stage: Stage, weights: Vec<f32>) -> Result<Self, DeviceError> {
         let zeros = || vec![0.0; stage.layout().values()];
         let outer = match run.outer {
             Outer::None => None,
@@ -290,16 +341,17 @@ impl StageState {
         let flight = Flight {
             saved: Vec::new(),
             folded: Vec::new(),
-            gradients: zeros(),
-            spare: Vec::new(),
+            gradients: Values::Host(zeros()),
+            spare: Values::Host(Vec::new()),
             kept_max: KEPT_DEFAULT,
         };
         let mut state = Self {
             run: Arc::new(run.clone()),
-            m: zeros(),
-            v: zeros(),
+            m: Values::Host(zeros()),
+            v: Values::Host(zeros()),
             stage,
-            weights,
+            device: Device::Cpu,
+            weights: Values::Host(weights),
             bias: BiasCorrection::default(),
             steps: 0,
             outer,
@@ -307,33 +359,33 @@ impl StageState {
             anchor: Anchor { digest: Digest::default(), weights: None },
             flight,
         };
-        state.set_anchor();
-        state
+        state.set_anchor()?;
+        Ok(state)
     }
 
-    fn write_weights(&self, sink: impl FnMut(&[u8])) {
-        let section = Section { prefix: "", values: &self.weights };
-        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
+    fn write_weights(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
+        let section = Section { prefix: "", values: self.weights.all() };
+        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink)
     }
 
-    fn write_momentum(&self, outer: &OuterState, sink: impl FnMut(&[u8])) {
-        let section = Section { prefix: "momentum/", values: &outer.momentum };
-        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink);
+    fn write_momentum(&self, outer: &OuterState, sink: Sink<'_>) -> Result<(), DeviceError> {
+        let section = Section { prefix: "momentum/", values: (&outer.momentum).into() };
+        checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink)
     }
 
-    fn write_state(&self, sink: impl FnMut(&[u8])) {
-        checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink);
+    fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
+        checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink)
     }
 
     fn sections(&self) -> Vec<Section<'_>> {
         let mut sections = vec![
-            Section { prefix: "weights/", values: &self.weights },
-            Section { prefix: "m/", values: &self.m },
-            Section { prefix: "v/", values: &self.v },
+            Section { prefix: "weights/", values: self.weights.all() },
+            Section { prefix: "m/", values: self.m.all() },
+            Section { prefix: "v/", values: self.v.all() },
         ];
         if let Some(outer) = &self.outer {
-            sections.push(Section { prefix: "residual/", values: &outer.residual });
-            sections.push(Section { prefix: "momentum/", values: &outer.momentum });
+            sections.push(Section { prefix: "residual/", values: (&outer.residual).into() });
+            sections.push(Section { prefix: "momentum/", values: (&outer.momentum).into() });
         }
         sections
     }
@@ -366,12 +418,21 @@ fn read_weights(run: &Run, stage: &Stage, bytes: &[u8]) -> Result<Vec<f32>, Chec
     Ok(sections.into_iter().next().unwrap_or_default())
 }
 
-fn hashed(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
+/// Where a file's pieces go.
+type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
+fn hashed(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Digest, DeviceError> {
     let mut hasher = blake3::Hasher::new();
     write(&mut |piece| {
         hasher.update(piece);
-    });
-    Digest(*hasher.finalize().as_bytes())
+    })?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+fn built(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Vec<u8>, DeviceError> {
+    let mut bytes = Vec::new();
+    write(&mut |piece| bytes.extend_from_slice(piece))?;
+    Ok(bytes)
 }
 
 fn number(found: &BTreeMap<String, String>, key: &'static str, radix: u32) -> Result<u64, CheckpointError> {

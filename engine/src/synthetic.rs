@@ -118,7 +118,7 @@ impl Synthetic {
 
     /// The model's parameters.
     pub fn parameters(&self) -> usize {
-        self.state.weights().len()
+        self.state.parameters()
     }
 
     /// First part of a step; the mean loss in nats.

@@ -3,6 +3,7 @@
 use crate::contribution::{Committed, Contribution};
 use crate::data::{self, TokenShard, Width};
 use crate::state::StageState;
+use crate::tensor::Values;
 use crate::work::{Done, perform};
 use spec::{
     Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Member, Mode, Model, Operation, Outcome, Outer, Run,
@@ -156,4 +157,14 @@ pub fn whole_piece(state: &StageState, contribution: &[u8], who: spec::NodeId) -
     let contribution = Contribution::from_bytes(8, state.weights().len(), contribution).unwrap();
     let committed = Committed::new(contribution, who);
     committed.piece(&(0..committed.leaves())).unwrap()
+}
+
+impl StageState {
+    /// The weights of a state on the host, to be made special.
+    pub fn weights_mut(&mut self) -> &mut [f32] {
+        match &mut self.weights {
+            Values::Host(weights) => weights,
+            Values::Cuda(_) => panic!("a state on a device"),
+        }
+    }
 }

@@ -17,11 +17,14 @@
 mod merge;
 mod pass;
 
+pub(crate) use pass::forward_batch;
+
 use crate::contribution::ContributionError;
 use crate::data::{DataError, TokenShard};
 use crate::optim::{self, Moving};
 use crate::payload::PayloadError;
-use crate::state::StageState;
+use crate::state::{Flight, StageState};
+use kernels::device::DeviceError;
 use spec::{Digest, Member, NodeId, Operation, Outcome};
 
 /// What an operation yielded.
@@ -37,7 +40,7 @@ pub struct Done {
     pub outcome: Outcome,
 }
 
-/// An operation that cannot be performed on this state; the state is as before.
+/// An operation that cannot be performed on this state; the state is as before, or, if its device failed, of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
     /// The tokens cannot be read.
@@ -45,7 +48,7 @@ pub enum WorkError {
     Data(#[from] DataError),
     /// The payload is not the one expected.
     #[error(transparent)]
-    Payload(#[from] PayloadError),
+    Payload(PayloadError),
     /// A contribution or sum is not the one expected.
     #[error(transparent)]
     Contribution(#[from] ContributionError),
@@ -163,12 +166,26 @@ pub enum WorkError {
         /// The leaf found.
         found: u64,
     },
+    /// The device has no memory left, or is lost.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl From<PayloadError> for WorkError {
+    /// What is wrong with a payload is its sender's; what is wrong with a device is this machine's.
+    fn from(error: PayloadError) -> Self {
+        match error {
+            PayloadError::Device(error) => Self::Device(error),
+            error => Self::Payload(error),
+        }
+    }
 }
 
 /// Performs one operation. `data` is the training shard, read by the forward of head, tail and whole.
 ///
 /// # Errors
-/// The operation is impossible on this state or with these inputs; the state is then as before. Whoever computes NaN or
+/// The operation is impossible on this state or with these inputs; the state is then as before, unless its device failed: such
+/// a state is of no use any more. Whoever computes NaN or
 /// infinity gets no error but the outcome `NonFinite`.
 pub fn perform(
     state: &mut StageState,
@@ -227,23 +244,16 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
     }
     let mut outcome = Outcome::Ok;
     if !members.is_empty() {
-        let moving =
-            Moving { weights: &mut state.weights, m: &mut state.m, v: &mut state.v, bias: &mut state.bias };
-        let flight = &mut state.flight;
-        outcome = optim::step(
-            &state.run,
-            &state.stage,
-            (epoch, step),
-            members.len(),
-            &mut flight.gradients,
-            moving,
-        );
+        let StageState { run, stage, weights, m, v, bias, flight, .. } = state;
+        let Flight { gradients, spare, .. } = flight;
+        let moving = Moving { weights, m, v, bias, spare };
+        outcome = optim::step(run, stage, (epoch, step), members.len(), gradients, moving)?;
         if outcome == Outcome::Ok {
             state.steps += 1;
             state.folded_in_epoch = state.folded_in_epoch.saturating_add(members.len() as u32);
         }
     }
-    state.land();
+    state.land()?;
     Ok(Done::new(outcome))
 }
 

@@ -5,6 +5,7 @@ use engine::data::TokenShard;
 use engine::payload::{self, Expected, Kind};
 use engine::state::StageState;
 use engine::work::{self, Done, WorkError};
+use engine::{Device, DeviceError};
 use miner_core::{Effect, Miner};
 use spec::{Digest, Member, Operation};
 use std::collections::BTreeMap;
@@ -129,9 +130,9 @@ impl Lying {
         let backward = kind == Kind::Gradient;
         let expected = Expected::of(state.run(), kind);
         let scaled = |by: f32| {
-            let mut tensor = payload::decode(&expected, honest).ok()?;
+            let mut tensor = payload::decode(&expected, honest, &Device::Cpu).ok()?;
             tensor.data_mut().iter_mut().for_each(|value| *value *= by);
-            payload::encode(&expected, &tensor)
+            payload::encode(&expected, &tensor).ok()?
         };
         match self.adversary {
             Adversary::FreeRider => scaled(0.0),
@@ -144,18 +145,17 @@ impl Lying {
         }
     }
 
-    fn spoil_weights(&self, state: &mut StageState) {
+    fn spoil_weights(&self, state: &mut StageState) -> Result<(), DeviceError> {
         match self.adversary {
             Adversary::StepBit => {
-                let weight = &mut state.weights_mut()[0];
-                *weight = f32::from_bits(weight.to_bits() ^ 1);
+                state.edit_weights(|weights| weights[0] = f32::from_bits(weights[0].to_bits() ^ 1))
             }
-            Adversary::LazyPrecision => {
-                for weight in state.weights_mut() {
+            Adversary::LazyPrecision => state.edit_weights(|weights| {
+                for weight in weights {
                     *weight = f32::from_bits(weight.to_bits() & 0xFFFF_0000);
                 }
-            }
-            _ => {}
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -187,7 +187,7 @@ impl Engine for Lying {
         let honest = done.output.as_deref().unwrap_or_default();
         let lie = match operation {
             Operation::Step { .. } => {
-                self.spoil_weights(state);
+                self.spoil_weights(state)?;
                 None
             }
             Operation::Reduce { .. } if self.adversary == Adversary::WrongSum => Some(with_last_bit(honest)),

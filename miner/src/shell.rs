@@ -20,6 +20,8 @@ pub struct Options {
     pub key: Key,
     /// Where the state at the start of an epoch is kept, so that it outlives the process.
     pub state: PathBuf,
+    /// Where the engine computes.
+    pub device: engine::Device,
     /// How it lies, in trials.
     pub adversary: Option<Adversary>,
 }
@@ -48,7 +50,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let Options { invitation, key, state, adversary } = options;
+    let Options { invitation, key, state, device, adversary } = options;
     let engine: Box<dyn Engine> = match adversary {
         Some(adversary) => Box::new(Lying::new(adversary)),
         None => Box::new(Honest),
@@ -59,7 +61,7 @@ pub async fn run(
         .name("engine".into())
         .spawn({
             let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
-            move || worker::work(todo, objects, events, who, state, engine)
+            move || worker::work(todo, objects, events, who, state, engine, device)
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));

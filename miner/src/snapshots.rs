@@ -10,10 +10,18 @@ use std::path::PathBuf;
 
 /// A snapshot that cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}")]
-pub struct SnapshotError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum SnapshotError {
+    /// The file.
+    #[error("{path}: {source}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The device that holds the state.
+    #[error(transparent)]
+    Device(#[from] engine::DeviceError),
 }
 
 const SUFFIX: &str = ".state";
@@ -37,7 +45,7 @@ impl Snapshots {
         let (run, stage) = (state.run(), state.stage().shape().index);
         let path = self.path(run, stage, epoch);
         let mut body = epoch.to_le_bytes().to_vec();
-        body.extend_from_slice(&state.state_bytes());
+        body.extend_from_slice(&state.state_bytes()?);
         let written = (|| {
             std::fs::create_dir_all(&self.folder)?;
             let fresh = path.with_extension("fresh");
@@ -48,7 +56,7 @@ impl Snapshots {
             std::fs::rename(&fresh, &path)?;
             self.prune(run, stage, epoch.saturating_sub(run.audit.lag))
         })();
-        written.map_err(|source| SnapshotError { path, source })
+        written.map_err(|source| SnapshotError::File { path, source })
     }
 
     /// The state in which `epoch` began with these weights, if it was kept and is whole.
@@ -60,7 +68,7 @@ impl Snapshots {
             return None;
         }
         let state = StageState::from_state(run, stage, state).ok()?;
-        (state.weights_digest() == weights && !state.anchor_is_missing()).then_some(state)
+        (state.weights_digest().ok()? == weights && !state.anchor_is_missing()).then_some(state)
     }
 
     /// Removes the snapshots of epochs before `first`.

@@ -6,6 +6,7 @@ use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::WorkError;
+use engine::{Device, DeviceError};
 use miner_core::{Done, Event, Task};
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,9 +26,11 @@ pub fn work(
     who: NodeId,
     place: PathBuf,
     engine: Box<dyn Engine>,
+    device: Device,
 ) {
     let snapshots = Snapshots::at(place);
-    let mut worker = Worker { objects, who, snapshots, engine, stage: None, committed: None, begun: None };
+    let mut worker =
+        Worker { objects, who, snapshots, engine, device, stage: None, committed: None, begun: None };
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
         let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
@@ -57,6 +60,8 @@ enum TaskError {
     #[error(transparent)]
     Work(#[from] WorkError),
     #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
     Contribution(#[from] ContributionError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -69,6 +74,7 @@ struct Worker {
     who: NodeId,
     snapshots: Snapshots,
     engine: Box<dyn Engine>,
+    device: Device,
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
     committed: Option<Committed>,
@@ -97,7 +103,7 @@ impl Worker {
             }
             Task::Open { piece, from, root, blocks } => {
                 let bytes = self.object(&piece)?;
-                let opened = Piece::from_bytes(self.bits()?, self.state()?.weights().len(), &bytes);
+                let opened = Piece::from_bytes(self.bits()?, self.state()?.parameters(), &bytes);
                 let opens =
                     opened.is_ok_and(|piece| (piece.who, piece.root, piece.leaves) == (from, root, blocks));
                 let output = opens.then_some(ObjectRef { digest: piece, bytes: bytes.len() as u64 });
@@ -136,23 +142,30 @@ impl Worker {
         let momentum = momentum.map(|momentum| self.object(&momentum)).transpose()?;
         let kept = self.snapshots.read(run, stage, epoch, *digest);
         let back = self.begun.is_some_and(|begun| epoch < begun);
-        if let Some((state, _)) = self
-            .stage
-            .as_mut()
-            .filter(|(state, _)| state.run() == run && state.stage().shape().index == stage)
-        {
-            match kept {
-                Some(kept) => *state = kept,
-                None if back => *state = StageState::from_weights(run, stage, &weights)?,
-                None => state.adopt(&weights)?,
+        let same = |state: &StageState| state.run() == run && state.stage().shape().index == stage;
+        if let Some((mut state, data)) = self.stage.take_if(|(state, _)| same(state)) {
+            if kept.is_none() && !back {
+                state.adopt(&weights)?;
+            } else {
+                // Its memory is what the other takes.
+                drop(state);
+                let fresh = match kept {
+                    Some(kept) => kept,
+                    None => StageState::from_weights(run, stage, &weights)?,
+                };
+                state = fresh.to_device(&self.device)?;
             }
-            adopt_momentum(state, momentum.as_deref())?;
+            adopt_momentum(&mut state, momentum.as_deref())?;
+            self.stage = Some((state, data));
             return Ok(nothing());
         }
-        let mut state = match kept {
+        // Whatever was here before gives its memory back first.
+        self.stage = None;
+        let state = match kept {
             Some(kept) => kept,
             None => StageState::from_weights(run, stage, &weights)?,
         };
+        let mut state = state.to_device(&self.device)?;
         adopt_momentum(&mut state, momentum.as_deref())?;
         let kind = state.stage().shape().kind;
         let data = if kind.embeds() || kind.judges() {
@@ -180,18 +193,19 @@ impl Worker {
         if let (Operation::Encode, Outer::Nesterov { bits, .. }, Some(bytes)) =
             (operation, &state.run().outer, done.output.take_if(|_| *operation == Operation::Encode))
         {
-            let contribution = Contribution::from_bytes(*bits, state.weights().len(), &bytes)?;
+            let contribution = Contribution::from_bytes(*bits, state.parameters(), &bytes)?;
             let committed = Committed::new(contribution, self.who);
             root = Some(committed.root());
             self.committed = Some(committed);
         }
         let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
-        let weights = keep_weights.then(|| state.weights_bytes());
-        let momentum = if keep_weights { state.momentum_bytes() } else { None };
+        let weights = keep_weights.then(|| state.weights_bytes()).transpose()?;
+        let momentum = if keep_weights { state.momentum_bytes()? } else { None };
+        let file = keep_state.then(|| state.state_bytes()).transpose()?;
         Ok(Done {
             output: done.output.take().map(&mut keep),
             root,
-            state: keep_state.then(|| keep(state.state_bytes())),
+            state: file.map(&mut keep),
             weights: weights.map(&mut keep),
             momentum: momentum.map(&mut keep),
             loss_q32: done.loss_q32,

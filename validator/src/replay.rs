@@ -3,6 +3,7 @@
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::{self, WorkError};
+use engine::{Device, DeviceError};
 use spec::{Digest, Run};
 use transport::node::Objects;
 use validator_core::{Event, Replay, Replayed};
@@ -24,9 +25,9 @@ pub struct Window {
 /// Replays a window from the objects in the table.
 ///
 /// Trouble of this machine convicts nobody.
-pub fn replay(window: &Window, objects: &Objects) -> Event {
+pub fn replay(window: &Window, objects: &Objects, device: &Device) -> Event {
     match shard_of(window, objects)
-        .and_then(|data| perform(window, data.as_ref(), |digest| objects.get(digest)))
+        .and_then(|data| perform(window, data.as_ref(), device, |digest| objects.get(digest)))
     {
         Ok((results, stopped)) => Event::Replayed { results, stopped },
         Err(Trouble { digest, why }) => Event::StoreFailed { digest, missing: false, why },
@@ -42,16 +43,17 @@ pub struct Trouble {
     pub why: String,
 }
 
-/// Replays a window: the result of each operation, and why it stopped early if it did.
+/// Replays a window on `device`: the result of each operation, and why it stopped early if it did.
 ///
 /// What the miner signed is judged: a state, payload or operation that cannot be used stops the replay, which
 /// convicts.
 ///
 /// # Errors
-/// An object that is not there, tokens that cannot be read.
+/// An object that is not there, tokens that cannot be read, a device that fails: this machine's trouble, which convicts nobody.
 pub fn perform<B: AsRef<[u8]>>(
     window: &Window,
     data: Option<&TokenShard>,
+    device: &Device,
     object: impl Fn(&Digest) -> Option<B>,
 ) -> Result<(Vec<Replayed>, Option<String>), Trouble> {
     let object = |digest: &Digest| object(digest).ok_or_else(|| absent(digest));
@@ -60,6 +62,8 @@ pub fn perform<B: AsRef<[u8]>>(
         Ok(state) => state,
         Err(error) => return Ok((vec![], Some(format!("the state before the window: {error}")))),
     };
+    let failed = |error: DeviceError| Trouble { digest: window.state, why: error.to_string() };
+    state = state.to_device(device).map_err(failed)?;
     let mut results = vec![];
     for step in &window.operations {
         let input = step.input.as_ref().map(object).transpose()?;
@@ -69,11 +73,12 @@ pub fn perform<B: AsRef<[u8]>>(
             Err(error @ (WorkError::Data(_) | WorkError::NoData { .. } | WorkError::WrongShard { .. })) => {
                 return Err(Trouble { digest: window.run.data.train, why: error.to_string() });
             }
+            Err(WorkError::Device(error)) => return Err(failed(error)),
             Err(error) => return Ok((results, Some(error.to_string()))),
         };
         results.push(Replayed {
             output: done.output_digest,
-            state: step.digest_state.then(|| state.state_digest()),
+            state: step.digest_state.then(|| state.state_digest()).transpose().map_err(failed)?,
             loss_q32: done.loss_q32,
             outcome: done.outcome,
         });

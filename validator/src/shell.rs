@@ -17,6 +17,8 @@ pub struct Options {
     pub invitation: Invitation,
     /// The node's key.
     pub key: Key,
+    /// Where the engine computes.
+    pub device: engine::Device,
 }
 
 /// A validator that could not start, or had to end.
@@ -40,12 +42,12 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, ValidatorError> {
-    let Options { invitation, key } = options;
+    let Options { invitation, key, device } = options;
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
     let core = Validator::new(Config::new(key, invitation.orchestrator, invitation.token, software));
     let (node, events) = (guest.node.clone(), guest.events.clone());
-    let mut shell = ValidatorShell { node, events, tell: Box::new(tell), exit: Ok(String::new()) };
+    let mut shell = ValidatorShell { node, events, device, tell: Box::new(tell), exit: Ok(String::new()) };
     guest.drive(core, &mut shell, "the validator ended").await;
     shell.exit.map_err(ValidatorError::Ended)
 }
@@ -66,6 +68,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
 struct ValidatorShell {
     node: Node<Event>,
     events: mpsc::Sender<Event>,
+    device: engine::Device,
     tell: Box<dyn FnMut(&str) + Send>,
     exit: Result<String, String>,
 }
@@ -80,10 +83,12 @@ impl Shell<Validator> for ValidatorShell {
             Effect::Fetch { object, request } => self.node.fetch(object, request),
             Effect::Replay { run, stage, epoch, state, operations } => {
                 let (objects, events) = (self.node.objects().clone(), self.events.clone());
+                let device = self.device.clone();
                 let window = Window { run, stage, epoch, state, operations };
                 tokio::spawn(async move {
                     // Off the runtime's threads, which other tasks need.
-                    let replayed = tokio::task::spawn_blocking(move || replay(&window, &objects)).await;
+                    let replayed =
+                        tokio::task::spawn_blocking(move || replay(&window, &objects, &device)).await;
                     let event = replayed.unwrap_or_else(|panic| {
                         let why = format!("the replay panicked, which is a bug: {panic}");
                         Event::StoreFailed { digest: state, missing: false, why }

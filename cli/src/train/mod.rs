@@ -13,6 +13,7 @@ use crate::{peak, whole};
 use engine::cost::StageCost;
 use engine::data::{TextTokenizer, TokenShard};
 use engine::train::{TrainError, Trainer};
+use engine::{Device, WorkError};
 use folder::TrainFolder;
 use kernels::SimdPath;
 use metrics::Metrics;
@@ -72,6 +73,8 @@ pub struct Arguments {
     /// Compute with portable, avx2 or avx512 instructions [default: the CPU's best]; shows in no bit either
     #[arg(long, value_name = "PATH", value_parser = crate::model::parse_simd)]
     simd: Option<SimdPath>,
+    #[command(flatten)]
+    device: crate::device::Arguments,
     /// Folder in which the run's folder is made
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
@@ -79,13 +82,14 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     crate::model::use_threads(arguments.threads)?;
+    let device = arguments.device.open()?;
     if let Some(path) = arguments.simd {
         path.limit();
     }
     let interrupted = watch_interrupt()?;
     let (folder, mut trainer) = match &arguments.resume {
-        Some(root) => resume(root)?,
-        None => begin(&arguments)?,
+        Some(root) => resume(root, &device)?,
+        None => begin(&arguments, &device)?,
     };
     let run = folder.run().clone();
     eprintln!(
@@ -104,7 +108,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut metrics = Metrics::open(&folder, trainer.progress().steps(&run))?;
     let stop_at = arguments.stop_at.unwrap_or(u64::MAX);
     let stopped = go(&folder, &mut trainer, &mut metrics, &held_out, stop_at, &interrupted)?;
-    let end = folder.save(&trainer.checkpoint())?;
+    let end = folder.save(&trainer.checkpoint().map_err(|e| failed(&e))?)?;
     metrics.draw(&folder)?;
     println!("checkpoint  {}", end.display());
     if stopped {
@@ -126,7 +130,7 @@ struct HeldOut {
 }
 
 /// Makes a new run's folder and its trainer; nothing is written before everything is known to be usable.
-fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
+fn begin(arguments: &Arguments, device: &Device) -> Result<(TrainFolder, Trainer)> {
     let config = Config::read(arguments.config.as_deref(), config::one_process)?;
     let shards = arguments.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
     let mut run = config.run(shards.data(config.sequences()?))?;
@@ -141,11 +145,11 @@ fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
     }
     set_outer(&mut run, arguments);
     config.check(&run)?;
-    if let Some(steps) = steps_of(arguments, &config, &run, &shards)? {
+    if let Some(steps) = steps_of(arguments, &config, &run, &shards, device)? {
         set_length(&mut run, &config, steps, arguments.steps_per_merge)?;
     }
     config.check(&run)?;
-    let trainer = Trainer::new(&run, shards.train()?).map_err(|e| failed(&e))?;
+    let trainer = trainer(&run, &shards, device)?;
     let part = &shards.prepared.train;
     eprintln!(
         "{} tokens ({} documents, {} bytes) of {}",
@@ -155,7 +159,13 @@ fn begin(arguments: &Arguments) -> Result<(TrainFolder, Trainer)> {
 }
 
 /// The run's length in steps, unless the configuration says it.
-fn steps_of(arguments: &Arguments, config: &Config, run: &Run, shards: &Shards) -> Result<Option<u32>> {
+fn steps_of(
+    arguments: &Arguments,
+    config: &Config,
+    run: &Run,
+    shards: &Shards,
+    device: &Device,
+) -> Result<Option<u32>> {
     if let Some(steps) = arguments.steps {
         return Ok(Some(steps));
     }
@@ -167,7 +177,7 @@ fn steps_of(arguments: &Arguments, config: &Config, run: &Run, shards: &Shards) 
     if !(minutes.is_finite() && minutes > 0.0) {
         return Err(Failure::input(format!("--minutes is {minutes}, expected a positive number")));
     }
-    let mut probe = Trainer::new(run, shards.train()?).map_err(|e| failed(&e))?;
+    let mut probe = trainer(run, shards, device)?;
     // The first step also touches all memory for the first time.
     probe.step().map_err(|e| failed(&e))?;
     let (begin, mut steps) = (Instant::now(), 0);
@@ -179,6 +189,10 @@ fn steps_of(arguments: &Arguments, config: &Config, run: &Run, shards: &Shards) 
     // Whole epochs.
     let epoch = arguments.steps_per_merge.unwrap_or(1).max(1);
     Ok(Some((steps / epoch).max(1) * epoch))
+}
+
+fn trainer(run: &Run, shards: &Shards, device: &Device) -> Result<Trainer> {
+    Trainer::new(run, shards.train()?).and_then(|trainer| trainer.to_device(device)).map_err(|e| failed(&e))
 }
 
 /// The outer step as the options say it, over what the configuration says.
@@ -210,11 +224,12 @@ fn set_length(run: &mut Run, config: &Config, steps: u32, steps_per_merge: Optio
     Ok(())
 }
 
-fn resume(root: &std::path::Path) -> Result<(TrainFolder, Trainer)> {
+fn resume(root: &std::path::Path, device: &Device) -> Result<(TrainFolder, Trainer)> {
     let folder = TrainFolder::open(root)?;
     let shard = folder.shard(folder.run().data.train)?;
     let (path, checkpoint) = folder.load(None)?;
     let trainer = Trainer::resume(folder.run(), shard, &checkpoint)
+        .and_then(|trainer| trainer.to_device(device))
         .map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
     eprintln!("resuming from {}", path.display());
     Ok((folder, trainer))
@@ -246,7 +261,7 @@ fn go(
         }
         if saved.elapsed() >= CHECKPOINT_EVERY {
             note(trainer, metrics, held_out, JUDGED_WINDOWS)?;
-            folder.save(&trainer.checkpoint())?;
+            folder.save(&trainer.checkpoint().map_err(|e| failed(&e))?)?;
             metrics.draw(folder)?;
             saved = Instant::now();
         }
@@ -313,7 +328,7 @@ fn conclude(
         judged.bits_per_byte, judged.tokens, judged.bytes
     );
     for (stage, state) in trainer.stages().iter().enumerate() {
-        println!("weights {stage}   {}", state.weights_digest());
+        println!("weights {stage}   {}", state.weights_digest().map_err(|e| Failure::run(e.to_string()))?);
     }
     println!("folder      {}", folder.root().display());
     println!("sample      {}", sample.replace('\n', "\n            "));
@@ -343,5 +358,8 @@ fn watch_interrupt() -> Result<Arc<AtomicBool>> {
 }
 
 fn failed(error: &TrainError) -> Failure {
-    Failure::input(error.to_string())
+    match error {
+        TrainError::Work(WorkError::Device(_)) => Failure::run(error.to_string()),
+        _ => Failure::input(error.to_string()),
+    }
 }

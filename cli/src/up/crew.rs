@@ -21,6 +21,7 @@ pub struct Crew<'a> {
     folder: RunFolder,
     invitation: String,
     miners: usize,
+    lanes: usize,
     exits: mpsc::Sender<Exited>,
     processes: BTreeMap<String, Process>,
     starts: BTreeMap<String, u32>,
@@ -60,13 +61,15 @@ impl<'a> Crew<'a> {
         invitation: String,
         exits: mpsc::Sender<Exited>,
     ) -> Self {
-        let miners = new.run.model.stage_count() * usize::from(new.run.miners_per_stage);
+        let lanes = usize::from(new.run.miners_per_stage).max(1);
+        let miners = new.run.model.stage_count() * lanes;
         Self {
             arguments,
             liar,
             folder: new.folder.clone(),
             invitation,
             miners,
+            lanes,
             exits,
             processes: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -84,6 +87,14 @@ impl<'a> Crew<'a> {
         let role = name.split('-').next().unwrap_or(name);
         let key = self.folder.key_path(name).to_string_lossy().into_owned();
         let mut options = vec![role, "--join", &self.invitation, "--key", &key, "--until-stdin-closes"];
+        let devices = &self.arguments.devices;
+        let stages = self.miners / self.lanes;
+        let number = name.strip_prefix("miner-").and_then(|number| number.parse::<usize>().ok());
+        let device = match number {
+            Some(number) => devices.of_miner(number / stages).to_string(),
+            None => devices.of_validator().to_string(),
+        };
+        options.extend(["--device", &device]);
         if let Some((_, lie)) = self.liar.filter(|(liar, _)| name == format!("miner-{liar}")) {
             options.extend(["--adversary", lie]);
         }

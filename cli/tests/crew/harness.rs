@@ -18,6 +18,7 @@ pub struct Crew {
     processes: BTreeMap<String, Child>,
     stream: Receiver<Notice>,
     invitation: String,
+    kernel_cache: Option<PathBuf>,
 }
 
 /// A small swarm over bytes.
@@ -57,6 +58,7 @@ impl Crew {
             processes: BTreeMap::new(),
             stream,
             invitation: String::new(),
+            kernel_cache: None,
         };
         crew.start_orchestrator("127.0.0.1:0");
         crew
@@ -64,20 +66,37 @@ impl Crew {
 
     /// Starts `miners` miners, one after another so that miner k has the same seat in every run, and a validator.
     pub fn man(&mut self, miners: usize) {
+        self.man_with(miners, |_| vec![]);
+    }
+
+    /// As [`Crew::man`], everybody on the device that `device` says; compiled kernels are kept in `cache`.
+    pub fn man_on(&mut self, miners: usize, device: impl Fn(&str) -> &str, cache: &Path) {
+        self.kernel_cache = Some(cache.into());
+        self.man_with(miners, |name| vec!["--device".into(), device(name).into()]);
+    }
+
+    fn man_with(&mut self, miners: usize, more: impl Fn(&str) -> Vec<String>) {
         for index in 0..miners {
-            self.start_node("miner", &format!("miner-{index}"));
+            let name = format!("miner-{index}");
+            self.start("miner", &name, &more(&name));
             self.wait_for(|notices| joined(notices) > index);
         }
-        self.start_node("validator", "validator");
+        self.start("validator", "validator", &more("validator"));
     }
 
     /// Starts (again) a miner or the validator.
     pub fn start_node(&mut self, role: &str, name: &str) {
+        self.start(role, name, &[]);
+    }
+
+    fn start(&mut self, role: &str, name: &str, more: &[String]) {
         let key = self.folder.join("keys").join(format!("{name}.key"));
         let log = self.folder.join("logs").join(format!("{name}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = iota()
             .args([role, "--join", &self.invitation, "--key", &key.to_string_lossy(), "--until-stdin-closes"])
+            .args(more)
+            .envs(self.kernel_cache.iter().map(|folder| ("IOTA_KERNEL_CACHE", folder)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

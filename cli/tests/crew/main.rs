@@ -3,6 +3,9 @@
 
 mod crashes;
 mod dashboard;
+mod devices;
 mod harness;
 mod reissue;
 mod replicas;
+#[path = "../support/mod.rs"]
+mod support;

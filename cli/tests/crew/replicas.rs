@@ -54,8 +54,8 @@ pub fn in_one_process(folder: &Path) -> Vec<String> {
             let seat = |lane| key(&format!("miner-{}", lane * count + stage)).id();
             let mut miners: Vec<_> = (0..lanes).map(seat).collect();
             miners.sort_unstable();
-            let momentum = state.momentum_bytes().map(|bytes| ObjectRef::of(&bytes));
-            StageRecord { weights: ObjectRef::of(&state.weights_bytes()), momentum, miners }
+            let momentum = state.momentum_bytes().unwrap().map(|bytes| ObjectRef::of(&bytes));
+            StageRecord { weights: ObjectRef::of(&state.weights_bytes().unwrap()), momentum, miners }
         });
         let body = Manifest {
             run: run.id(),

@@ -1,8 +1,9 @@
 //! The way back: one match arm per op.
 
-use super::{Node, Nodes, Op, ParameterId, Parameters, Tape, Var};
-use crate::tensor::Tensor;
-use kernels::{attention, embedding, matmul, residual, rms_norm, rope, swiglu};
+use super::{Node, Nodes, Op, ParameterId, Parameters, Tape, Var, like, normed};
+use crate::ops::{self, Attended};
+use crate::tensor::{SliceMut, Tensor};
+use kernels::device::DeviceError;
 
 impl Tape {
     /// Walks back from the value made last, adds the parameters' gradients to `gradients` (flat, in canonical order) and
@@ -11,15 +12,18 @@ impl Tape {
     /// `seed` is the gradient of the last value; after [`Tape::cross_entropy`] it is `None`, the mean of the losses being
     /// what is derived.
     ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    ///
     /// # Panics
     /// When a seed is missing or of another shape than the last value: a bug of the caller.
-    pub fn backward(
+    pub fn backward<'a>(
         self,
         parameters: Parameters<'_>,
         seed: Option<Tensor>,
-        gradients: &mut [f32],
-    ) -> Option<Tensor> {
-        let mut walk = Walk { parameters, gradients, nodes: self.nodes, of_input: None };
+        gradients: impl Into<SliceMut<'a>>,
+    ) -> Result<Option<Tensor>, DeviceError> {
+        let mut walk = Walk { parameters, gradients: gradients.into(), nodes: self.nodes, of_input: None };
         if let Some(last) = walk.nodes.last_mut() {
             if let (Some(seed), Some(value)) = (&seed, &last.value) {
                 assert_eq!(seed.shape(), value.shape(), "backward: shape of the seed");
@@ -27,22 +31,22 @@ impl Tape {
             last.gradient = seed;
         }
         while let Some(node) = walk.nodes.pop() {
-            walk.visit(node);
+            walk.visit(node)?;
         }
-        walk.of_input
+        Ok(walk.of_input)
     }
 }
 
 /// Backward under way: the nodes still to visit.
 struct Walk<'a> {
     parameters: Parameters<'a>,
-    gradients: &'a mut [f32],
+    gradients: SliceMut<'a>,
     nodes: Nodes,
     of_input: Option<Tensor>,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, node: Node) {
+    fn visit(&mut self, node: Node) -> Result<(), DeviceError> {
         if let Op::CrossEntropy { logits, gradient } = node.op {
             return self.give(logits, gradient);
         }
@@ -52,132 +56,92 @@ impl Walk<'_> {
             Op::Input => self.of_input = Some(dy),
             Op::CrossEntropy { .. } => unreachable!("visited above"),
             Op::Embedding { table, tokens } => {
-                let (vocab, dim) = (self.parameters.view(table).shape[0], dy.cols());
-                let args = embedding::Backward { vocab, dim, tokens: &tokens, dy: dy.data() };
-                embedding::backward(&args, self.gradient(table));
+                let vocab = self.parameters.view(table).shape[0];
+                ops::embedding_backward(vocab, &tokens, &dy, self.gradient(table))?;
             }
             Op::RmsNorm { x, weight, r, .. } => {
                 // The output, if it was made again, is not needed any more.
                 drop(node.value);
-                let w = self.parameters.view(weight).data;
+                let sum = self.nodes[x.0].gradient.take();
                 let range = self.parameters.layout.entries()[weight.0].range.clone();
-                let pending = self.nodes[x.0].gradient.take();
-                let input = kept(&self.nodes, x);
-                let (rows, dim) = (input.rows(), input.cols());
-                let args = rms_norm::Backward { rows, dim, x: input.data(), w, r: r.data(), dy: dy.data() };
-                match pending {
-                    Some(mut sum) => {
-                        rms_norm::backward_add(&args, sum.data_mut(), &mut self.gradients[range]);
-                        self.nodes[x.0].gradient = Some(sum);
-                    }
-                    None => {
-                        let mut dx = Tensor::unwritten(dy.shape());
-                        rms_norm::backward(&args, dx.data_mut(), &mut self.gradients[range]);
-                        self.nodes[x.0].gradient = Some(dx);
-                    }
-                }
+                let (input, w) = (kept(&self.nodes, x), self.parameters.view(weight).data);
+                let dx = ops::rms_norm_backward(input, w, &r, &dy, sum, self.gradients.range(range))?;
+                self.nodes[x.0].gradient = Some(dx);
             }
             Op::Linear { x, weight, residual } => {
-                self.remember(x);
-                let w = self.parameters.view(weight);
-                let (tokens, out, into) = (dy.rows(), w.shape[0], w.shape[1]);
+                self.remember(x)?;
+                let sum = self.nodes[x.0].gradient.take();
                 let range = self.parameters.layout.entries()[weight.0].range.clone();
-                let pending = self.nodes[x.0].gradient.take();
-                let input = kept(&self.nodes, x);
-                let dw = matmul::Matmul { m: out, n: into, k: tokens, a: dy.data(), b: input.data() };
-                matmul::tn(&dw, &mut self.gradients[range]);
-                let args = matmul::Matmul { m: tokens, n: into, k: out, a: dy.data(), b: w.data };
-                let dx = match pending {
-                    Some(mut sum) => {
-                        matmul::nn_add(&args, sum.data_mut());
-                        sum
-                    }
-                    None => {
-                        let mut dx = Tensor::unwritten(&[tokens, into]);
-                        matmul::nn(&args, dx.data_mut());
-                        dx
-                    }
-                };
-                self.nodes[x.0].gradient = Some(dx);
+                ops::product_tn(&dy, kept(&self.nodes, x), self.gradients.range(range))?;
+                self.nodes[x.0].gradient = Some(ops::product_nn(&dy, self.parameters.view(weight), sum)?);
                 if let Some(residual) = residual {
-                    self.give(residual, dy);
+                    self.give(residual, dy)?;
                 }
             }
             Op::Rope { x, rotary, seq } => {
-                let mut dx = Tensor::unwritten(dy.shape());
-                rope::backward(&rotary.args(&dy, seq), dx.data_mut());
-                self.give(x, dx);
+                let mut dx = like(&dy)?;
+                ops::rope_backward(&rotary, &dy, seq, &mut dx)?;
+                self.give(x, dx)?;
             }
             Op::Attention { q, k, v, shape, m, l } => {
                 let o = node.value.expect("backward: the output of an attention was forgotten");
                 let value = |var: Var| kept(&self.nodes, var);
-                let like = |var: Var| Tensor::unwritten(value(var).shape());
-                let (mut dq, mut dk, mut dv) = (like(q), like(k), like(v));
-                let args = attention::Backward {
-                    shape,
-                    q: value(q).data(),
-                    k: value(k).data(),
-                    v: value(v).data(),
-                    o: o.data(),
-                    m: m.data(),
-                    l: l.data(),
-                    dout: dy.data(),
-                };
-                attention::backward(&args, dq.data_mut(), dk.data_mut(), dv.data_mut());
-                self.give(q, dq);
-                self.give(k, dk);
-                self.give(v, dv);
+                let (mut dq, mut dk, mut dv) = (like(value(q))?, like(value(k))?, like(value(v))?);
+                let args = Attended { q: value(q), k: value(k), v: value(v), o: &o, m: &m, l: &l, dout: &dy };
+                ops::attention_backward(shape, &args, [&mut dq, &mut dk, &mut dv])?;
+                self.give(q, dq)?;
+                self.give(k, dk)?;
+                self.give(v, dv)?;
             }
             Op::SwiGlu { gate, up } => {
                 drop(node.value);
-                let (mut dg, mut du) = (Tensor::unwritten(dy.shape()), Tensor::unwritten(dy.shape()));
-                let (g, u) = (kept(&self.nodes, gate).data(), kept(&self.nodes, up).data());
-                let args = swiglu::Backward { g, u, dh: dy.data() };
-                swiglu::backward(&args, dg.data_mut(), du.data_mut());
-                self.give(gate, dg);
-                self.give(up, du);
+                let (mut dg, mut du) = (like(&dy)?, like(&dy)?);
+                let (g, u) = (kept(&self.nodes, gate), kept(&self.nodes, up));
+                ops::swiglu_backward(g, u, &dy, &mut dg, &mut du)?;
+                self.give(gate, dg)?;
+                self.give(up, du)?;
             }
         }
+        Ok(())
     }
 
     /// Makes a forgotten value again.
-    fn remember(&mut self, var: Var) {
+    fn remember(&mut self, var: Var) -> Result<(), DeviceError> {
         let node = &self.nodes[var.0];
         if node.value.is_some() {
-            return;
+            return Ok(());
         }
         let value = match &node.op {
-            Op::RmsNorm { x, weight, eps, r } => {
-                let (input, w) = (kept(&self.nodes, *x), self.parameters.view(*weight).data);
-                let mut y = Tensor::unwritten(input.shape());
-                let mut again = Tensor::unwritten(r.shape());
-                let (rows, dim) = (input.rows(), input.cols());
-                let args = rms_norm::Forward { rows, dim, eps: *eps, x: input.data(), w };
-                rms_norm::forward(&args, y.data_mut(), again.data_mut());
+            Op::RmsNorm { x, weight, eps, .. } => {
+                let (y, _) = normed(kept(&self.nodes, *x), self.parameters.view(*weight).data, *eps)?;
                 Some(y)
             }
             Op::SwiGlu { gate, up } => {
                 let (g, u) = (kept(&self.nodes, *gate), kept(&self.nodes, *up));
-                let mut h = Tensor::unwritten(g.shape());
-                swiglu::forward(&swiglu::Forward { g: g.data(), u: u.data() }, h.data_mut());
+                let mut h = like(g)?;
+                ops::swiglu(g, u, &mut h)?;
                 Some(h)
             }
             _ => None,
         };
         self.nodes[var.0].value = value;
+        Ok(())
     }
 
     /// Hands a consumer's gradient to the value it used.
-    fn give(&mut self, var: Var, gradient: Tensor) {
+    fn give(&mut self, var: Var, gradient: Tensor) -> Result<(), DeviceError> {
         match &mut self.nodes[var.0].gradient {
-            Some(sum) => residual::accumulate(sum.data_mut(), gradient.data()),
-            empty => *empty = Some(gradient),
+            Some(sum) => ops::accumulate(sum, &gradient),
+            empty => {
+                *empty = Some(gradient);
+                Ok(())
+            }
         }
     }
 
     /// The accumulating gradient of a parameter.
-    fn gradient(&mut self, id: ParameterId) -> &mut [f32] {
-        &mut self.gradients[self.parameters.layout.entries()[id.0].range.clone()]
+    fn gradient(&mut self, id: ParameterId) -> SliceMut<'_> {
+        self.gradients.range(self.parameters.layout.entries()[id.0].range.clone())
     }
 }
 

@@ -12,13 +12,17 @@
 //!
 //! **Memory.** A value that backward does not need, or can cheaply make again, is [forgotten](Tape::forget) as soon as
 //! forward has read it: outputs of norms and of SwiGLU are recomputed from their inputs when the first op asks for them.
+//!
+//! **Place.** Values live where the parameters live. An op that finds its device lost, or without memory, says so; the tape
+//! is then of no use.
 
 mod backward;
 
 use crate::model::{Layout, Rotary};
-use crate::tensor::{Tensor, Tokens, View};
+use crate::ops;
+use crate::tensor::{Ids, Slice, Tensor, View};
 use kernels::attention::Shape;
-use kernels::{attention, cross_entropy, embedding, matmul, rms_norm, rope, swiglu};
+use kernels::device::{Device, DeviceError};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -36,7 +40,7 @@ pub struct Parameters<'a> {
     /// Names, shapes, places.
     pub layout: &'a Layout,
     /// Values, flat, in canonical order.
-    pub values: &'a [f32],
+    pub values: Slice<'a>,
 }
 
 /// The record of one forward pass.
@@ -57,7 +61,7 @@ struct Node {
 #[derive(Debug)]
 enum Op {
     Input,
-    Embedding { table: ParameterId, tokens: Tokens },
+    Embedding { table: ParameterId, tokens: Ids },
     RmsNorm { x: Var, weight: ParameterId, eps: f32, r: Tensor },
     Linear { x: Var, weight: ParameterId, residual: Option<Var> },
     Rope { x: Var, rotary: Arc<Rotary>, seq: usize },
@@ -106,7 +110,12 @@ impl<'a> Parameters<'a> {
     /// One parameter, borrowed.
     pub fn view(&self, id: ParameterId) -> View<'a> {
         let entry = &self.layout.entries()[id.0];
-        View { shape: &entry.shape, data: &self.values[entry.range.clone()] }
+        View { shape: &entry.shape, data: self.values.range(entry.range.clone()) }
+    }
+
+    /// Where they live.
+    pub fn device(&self) -> Device {
+        self.values.device()
     }
 }
 
@@ -144,7 +153,7 @@ impl Tape {
 
     /// Number of f32 values the tape holds on to.
     pub fn values(&self) -> usize {
-        let len = |tensor: &Tensor| tensor.data().len();
+        let len = Tensor::len;
         let kept = |node: &Node| match &node.op {
             Op::RmsNorm { r, .. } => len(r),
             Op::Attention { m, l, .. } => len(m) + len(l),
@@ -160,37 +169,62 @@ impl Tape {
     }
 
     /// Rows of `table` by token: [tokens, dim].
-    pub fn embedding(&mut self, parameters: Parameters<'_>, table: ParameterId, tokens: &[u32]) -> Var {
-        let view = parameters.view(table);
-        let (vocab, dim) = (view.shape[0], view.shape[1]);
-        let mut y = Tensor::unwritten(&[tokens.len(), dim]);
-        embedding::forward(&embedding::Forward { vocab, dim, tokens, table: view.data }, y.data_mut());
-        self.push(Op::Embedding { table, tokens: Tokens::copy_of(tokens) }, y)
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost; likewise below.
+    pub fn embedding(
+        &mut self,
+        parameters: Parameters<'_>,
+        table: ParameterId,
+        tokens: &[u32],
+    ) -> Result<Var, DeviceError> {
+        let (view, device) = (parameters.view(table), parameters.device());
+        let mut y = Tensor::unwritten(&device, &[tokens.len(), view.shape[1]])?;
+        let tokens = Ids::copy_of(&device, tokens)?;
+        ops::embedding(view, &tokens, &mut y)?;
+        Ok(self.push(Op::Embedding { table, tokens }, y))
     }
 
     /// Rows of `x` over their root mean square, times `weight`.
-    pub fn rms_norm(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId, eps: f32) -> Var {
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn rms_norm(
+        &mut self,
+        parameters: Parameters<'_>,
+        x: Var,
+        weight: ParameterId,
+        eps: f32,
+    ) -> Result<Var, DeviceError> {
         let (input, w) = (self.value(x), parameters.view(weight).data);
-        let (rows, dim) = (input.rows(), input.cols());
-        let (mut y, mut r) = (Tensor::unwritten(input.shape()), Tensor::unwritten(&[rows]));
-        let args = rms_norm::Forward { rows, dim, eps, x: input.data(), w };
-        rms_norm::forward(&args, y.data_mut(), r.data_mut());
-        self.push(Op::RmsNorm { x, weight, eps, r }, y)
+        let (y, r) = normed(input, w, eps)?;
+        Ok(self.push(Op::RmsNorm { x, weight, eps, r }, y))
     }
 
     /// `x * weight^T`: [rows, out] from [rows, in] and [out, in].
-    pub fn linear(&mut self, parameters: Parameters<'_>, x: Var, weight: ParameterId) -> Var {
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn linear(
+        &mut self,
+        parameters: Parameters<'_>,
+        x: Var,
+        weight: ParameterId,
+    ) -> Result<Var, DeviceError> {
         self.product(parameters, x, weight, None)
     }
 
     /// `residual + x * weight^T`.
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
     pub fn linear_add(
         &mut self,
         parameters: Parameters<'_>,
         x: Var,
         weight: ParameterId,
         residual: Var,
-    ) -> Var {
+    ) -> Result<Var, DeviceError> {
         self.product(parameters, x, weight, Some(residual))
     }
 
@@ -200,65 +234,98 @@ impl Tape {
         x: Var,
         weight: ParameterId,
         residual: Option<Var>,
-    ) -> Var {
+    ) -> Result<Var, DeviceError> {
         let (input, w) = (self.value(x), parameters.view(weight));
-        let (m, n, k) = (input.rows(), w.shape[0], w.shape[1]);
-        let mut y = Tensor::unwritten(&[m, n]);
-        let args = matmul::Matmul { m, n, k, a: input.data(), b: w.data };
-        match residual {
-            Some(residual) => matmul::nt_add(&args, self.value(residual).data(), y.data_mut()),
-            None => matmul::nt(&args, y.data_mut()),
-        }
-        self.push(Op::Linear { x, weight, residual }, y)
+        let mut y = Tensor::unwritten(&parameters.device(), &[input.rows(), w.shape[0]])?;
+        ops::product_nt(input, w, residual.map(|residual| self.value(residual)), &mut y)?;
+        Ok(self.push(Op::Linear { x, weight, residual }, y))
+    }
+
+    /// `silu(x * gate^T) * (x * up^T)`. Three values on the tape, as if made by [`Tape::linear`] twice and
+    /// [`Tape::swiglu`].
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn gated(
+        &mut self,
+        parameters: Parameters<'_>,
+        x: Var,
+        [gate, up]: [ParameterId; 2],
+    ) -> Result<Var, DeviceError> {
+        let (input, weights) = (self.value(x), [gate, up].map(|weight| parameters.view(weight)));
+        let shape = [input.rows(), weights[0].shape[0]];
+        let unwritten = || Tensor::unwritten(&parameters.device(), &shape);
+        let (mut g, mut u, mut h) = (unwritten()?, unwritten()?, unwritten()?);
+        ops::gated(input, weights, &mut g, &mut u, &mut h)?;
+        let gate = self.push(Op::Linear { x, weight: gate, residual: None }, g);
+        let up = self.push(Op::Linear { x, weight: up, residual: None }, u);
+        Ok(self.push(Op::SwiGlu { gate, up }, h))
     }
 
     /// `x`, sequences of `seq` rows, with every head turned by the angle of its token's position.
-    pub fn rope(&mut self, x: Var, rotary: &Arc<Rotary>, seq: usize) -> Var {
-        let mut y = Tensor::unwritten(self.value(x).shape());
-        rope::forward(&rotary.args(self.value(x), seq), y.data_mut());
-        self.push(Op::Rope { x, rotary: Arc::clone(rotary), seq }, y)
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn rope(&mut self, x: Var, rotary: &Arc<Rotary>, seq: usize) -> Result<Var, DeviceError> {
+        let input = self.value(x);
+        let mut y = like(input)?;
+        ops::rope(rotary, input, seq, &mut y)?;
+        Ok(self.push(Op::Rope { x, rotary: Arc::clone(rotary), seq }, y))
     }
 
     /// Causal attention of `q` over `k` and `v`.
-    pub fn attention(&mut self, q: Var, k: Var, v: Var, shape: Shape) -> Var {
-        let mut o = Tensor::unwritten(self.value(q).shape());
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn attention(&mut self, q: Var, k: Var, v: Var, shape: Shape) -> Result<Var, DeviceError> {
+        let of = [q, k, v].map(|var| self.value(var));
+        let device = of[0].values().device();
         let rows = shape.batch * shape.heads * shape.seq;
-        let (mut m, mut l) = (Tensor::unwritten(&[rows]), Tensor::unwritten(&[rows]));
-        let args = attention::Forward {
-            shape,
-            q: self.value(q).data(),
-            k: self.value(k).data(),
-            v: self.value(v).data(),
-        };
-        attention::forward(&args, o.data_mut(), m.data_mut(), l.data_mut());
-        self.push(Op::Attention { q, k, v, shape, m, l }, o)
+        let mut o = like(of[0])?;
+        let (mut m, mut l) = (Tensor::unwritten(&device, &[rows])?, Tensor::unwritten(&device, &[rows])?);
+        ops::attention(shape, of, &mut o, &mut m, &mut l)?;
+        Ok(self.push(Op::Attention { q, k, v, shape, m, l }, o))
     }
 
     /// `silu(gate) * up`.
-    pub fn swiglu(&mut self, gate: Var, up: Var) -> Var {
-        let mut h = Tensor::unwritten(self.value(gate).shape());
-        let args = swiglu::Forward { g: self.value(gate).data(), u: self.value(up).data() };
-        swiglu::forward(&args, h.data_mut());
-        self.push(Op::SwiGlu { gate, up }, h)
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn swiglu(&mut self, gate: Var, up: Var) -> Result<Var, DeviceError> {
+        let (g, u) = (self.value(gate), self.value(up));
+        let mut h = like(g)?;
+        ops::swiglu(g, u, &mut h)?;
+        Ok(self.push(Op::SwiGlu { gate, up }, h))
     }
 
     /// Loss of each row of `logits` against its target, in nats: [rows]. Backward starts from their mean. The logits are
     /// forgotten.
-    pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Var {
-        // The gradient stands where the logits stood.
-        let mut gradient =
-            self.nodes[logits.0].value.take().expect("tape: logits read after they were forgotten");
-        let (rows, vocab) = (gradient.rows(), gradient.cols());
-        let mut loss = Tensor::unwritten(&[rows]);
-        let weight = (1.0 / rows as f64) as f32;
-        cross_entropy::forward_in_place(vocab, targets, weight, loss.data_mut(), gradient.data_mut());
-        self.push(Op::CrossEntropy { logits, gradient }, loss)
+    ///
+    /// # Errors
+    /// As [`Tape::embedding`].
+    pub fn cross_entropy(&mut self, logits: Var, targets: &[u32]) -> Result<Var, DeviceError> {
+        let values = self.nodes[logits.0].value.take().expect("tape: logits read after they were forgotten");
+        let mut loss = Tensor::unwritten(&values.values().device(), &[values.rows()])?;
+        let gradient = ops::cross_entropy(values, targets, &mut loss)?;
+        Ok(self.push(Op::CrossEntropy { logits, gradient }, loss))
     }
 
     fn push(&mut self, op: Op, value: Tensor) -> Var {
         self.nodes.push(Node { op, value: Some(value), gradient: None });
         Var(self.nodes.len() - 1)
     }
+}
+
+/// A tensor of the shape and at the place of another, unwritten.
+fn like(of: &Tensor) -> Result<Tensor, DeviceError> {
+    Tensor::unwritten(&of.values().device(), of.shape())
+}
+
+/// The norm of `x`, and the reciprocal roots of its rows.
+fn normed(x: &Tensor, w: Slice<'_>, eps: f32) -> Result<(Tensor, Tensor), DeviceError> {
+    let (mut y, mut r) = (like(x)?, Tensor::unwritten(&w.device(), &[x.rows()])?);
+    ops::rms_norm(x, w, eps, &mut y, &mut r)?;
+    Ok((y, r))
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@
 //! (digest of the weights file at the last merge). Reading accepts exactly what writing produces.
 
 use crate::model::Layout;
-use crate::tensor::all_finite;
+use crate::tensor::Slice;
+use kernels::device::DeviceError;
+use kernels::reduce;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 
@@ -27,7 +29,7 @@ pub struct Section<'a> {
     /// What stands before the parameters' names.
     pub prefix: &'static str,
     /// Values, flat, in canonical order.
-    pub values: &'a [f32],
+    pub values: Slice<'a>,
 }
 
 /// Bytes that are not the file expected.
@@ -81,17 +83,26 @@ pub enum CheckpointError {
         /// Digest of the bytes offered.
         found: spec::Digest,
     },
+    /// The device that should hold the values.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// Writes a file piece by piece to `sink`.
-pub fn write(layout: &Layout, metadata: &Metadata, sections: &[Section<'_>], mut sink: impl FnMut(&[u8])) {
+///
+/// # Errors
+/// The device that holds the values is lost.
+pub fn write(
+    layout: &Layout,
+    metadata: &Metadata,
+    sections: &[Section<'_>],
+    mut sink: impl FnMut(&[u8]),
+) -> Result<(), DeviceError> {
     let prefixes: Vec<_> = sections.iter().map(|section| section.prefix).collect();
     let header = header(layout, metadata, &prefixes);
     sink(&(header.len() as u64).to_le_bytes());
     sink(header.as_bytes());
-    for section in sections {
-        sink(bytemuck::cast_slice(section.values));
-    }
+    sections.iter().try_for_each(|section| section.values.pieces(|piece| sink(bytemuck::cast_slice(piece))))
 }
 
 /// Metadata of a file, by key; to be read before [`read`], which needs to know what to expect.
@@ -135,7 +146,7 @@ pub fn read(
         let mut values = vec![0.0; layout.values()];
         bytemuck::cast_slice_mut(&mut values).copy_from_slice(section);
         for entry in layout.entries() {
-            if !all_finite(&values[entry.range.clone()]) {
+            if reduce::first_beyond(&values[entry.range.clone()], f32::INFINITY).is_some() {
                 return Err(CheckpointError::NonFinite { name: format!("{prefix}{}", entry.name) });
             }
         }

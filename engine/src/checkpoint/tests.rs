@@ -15,7 +15,10 @@ fn file(layout: &Layout, change: impl FnOnce(&mut Vec<f32>)) -> Vec<u8> {
     let mut values: Vec<f32> = (0..layout.values()).map(|i| i as f32 * 0.5).collect();
     change(&mut values);
     let mut bytes = Vec::new();
-    write(layout, &metadata(), &[Section { prefix: "", values: &values }], |p| bytes.extend_from_slice(p));
+    write(layout, &metadata(), &[Section { prefix: "", values: (&values).into() }], |p| {
+        bytes.extend_from_slice(p)
+    })
+    .unwrap();
     bytes
 }
 

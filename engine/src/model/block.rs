@@ -3,9 +3,13 @@
 use super::{Past, Stage};
 use crate::autograd::{ParameterId, Parameters, Tape, Var};
 use kernels::attention::Shape;
+use kernels::device::DeviceError;
 
 /// Appends the block whose first parameter is number `first` of the stage; `x` holds sequences of `seq` rows. With a past,
 /// and the block's place in it, `x` holds the tokens that follow it, and there is no way back through the tape.
+///
+/// # Errors
+/// The device has no memory left, or is lost.
 pub fn forward(
     stage: &Stage,
     parameters: Parameters<'_>,
@@ -14,7 +18,7 @@ pub fn forward(
     x: Var,
     seq: usize,
     past: Option<(&mut Past, usize)>,
-) -> Var {
+) -> Result<Var, DeviceError> {
     // In the order of `layout::BLOCK_ROLES`.
     let [attention_norm, query, key, value, attention_out, feed_forward_norm, gate, up, down] =
         std::array::from_fn(|place| ParameterId(first + place));
@@ -27,33 +31,32 @@ pub fn forward(
         head_dim: model.head_dim() as usize,
     };
 
-    let n = tape.rms_norm(parameters, x, attention_norm, model.norm_eps);
-    let straight = [query, key].map(|weight| tape.linear(parameters, n, weight));
-    let v = tape.linear(parameters, n, value);
+    let n = tape.rms_norm(parameters, x, attention_norm, model.norm_eps)?;
+    let q = tape.linear(parameters, n, query)?;
+    let k = tape.linear(parameters, n, key)?;
+    let v = tape.linear(parameters, n, value)?;
     tape.forget(n);
     let o = match past {
         None => {
-            let [q, k] = straight.map(|straight| {
-                let turned = tape.rope(straight, stage.rotary(), seq);
+            let mut turned = |straight| {
+                let turned = tape.rope(straight, stage.rotary(), seq)?;
                 tape.forget(straight);
-                turned
-            });
-            tape.attention(q, k, v, shape)
+                Ok(turned)
+            };
+            let (q, k) = (turned(q)?, turned(k)?);
+            tape.attention(q, k, v, shape)?
         }
         Some((past, block)) => {
-            let [q, k] = straight.map(|straight| tape.value(straight));
-            let o = past.attend(stage, block, q, k, tape.value(v));
+            let o = past.attend(stage, block, tape.value(q), tape.value(k), tape.value(v));
             tape.input(o)
         }
     };
-    let h = tape.linear_add(parameters, o, attention_out, x);
+    let h = tape.linear_add(parameters, o, attention_out, x)?;
 
-    let n = tape.rms_norm(parameters, h, feed_forward_norm, model.norm_eps);
-    let g = tape.linear(parameters, n, gate);
-    let u = tape.linear(parameters, n, up);
+    let n = tape.rms_norm(parameters, h, feed_forward_norm, model.norm_eps)?;
+    let s = tape.gated(parameters, n, [gate, up])?;
     tape.forget(n);
-    let s = tape.swiglu(g, u);
-    let y = tape.linear_add(parameters, s, down, h);
+    let y = tape.linear_add(parameters, s, down, h)?;
     tape.forget(s);
-    y
+    Ok(y)
 }

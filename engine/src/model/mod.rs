@@ -87,7 +87,7 @@ mod tests {
         let weights = stage.initial_weights(1);
         let tokens: Vec<u32> = (0..36).map(|i| i * 41 % 256).collect();
         let logits = |tokens: &[u32]| {
-            stage.forward(&weights, Input::Tokens(tokens), Goal::Logits, 12).into_last().unwrap()
+            stage.forward(&weights, Input::Tokens(tokens), Goal::Logits, 12).unwrap().into_last().unwrap()
         };
         let batch = logits(&tokens);
         for (alone, in_batch) in tokens.chunks(12).zip(batch.data().chunks(12 * 256)) {

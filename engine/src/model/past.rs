@@ -1,5 +1,5 @@
 //! Keys and values of the tokens that a stage has seen: what further tokens attend to, so that a sequence that grows is not
-//! computed anew. Rows are independent in every op, so what comes out has the bits of the whole sequence at once.
+//! computed anew. Rows are independent in every op, so what comes out has the bits of the whole sequence at once. On the host only.
 
 use super::{Rotary, Stage};
 use crate::tensor::Tensor;
@@ -47,7 +47,7 @@ impl Past {
         let block = &mut self.blocks[block];
         block.keys.extend_from_slice(k.data());
         block.values.extend_from_slice(v.data());
-        let (width, mut o) = (v.cols(), Tensor::unwritten(q.shape()));
+        let (width, mut o) = (v.cols(), Tensor::unwritten_on_host(q.shape()));
         let rows = q.data().chunks(q.cols()).zip(o.data_mut().chunks_mut(q.cols()));
         for (row, (q, o)) in rows.enumerate() {
             let seen = self.tokens + row + 1;
@@ -65,7 +65,7 @@ impl Past {
 
 /// `x` with every head turned by the angle of its token's position, the first row standing at `position`.
 fn turned(rotary: &Rotary, x: &Tensor, position: usize) -> Tensor {
-    let mut y = Tensor::unwritten(x.shape());
+    let mut y = Tensor::unwritten_on_host(x.shape());
     rope::forward(&rotary.args_from(x, x.rows(), position), y.data_mut());
     y
 }

@@ -2,7 +2,8 @@
 
 use super::{BLOCK_ROLES, Layout, Past, block, initial};
 use crate::autograd::{ParameterId, Parameters, Tape};
-use crate::tensor::Tensor;
+use crate::tensor::{Slice, Tensor};
+use kernels::device::{Buffer, Device, DeviceError, View};
 use kernels::rope::{self, Rope, Scaling, Tables};
 use spec::{Model, StageShape};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Stage {
 pub struct Rotary {
     tables: Tables,
     head_dim: usize,
+    /// Cosines and sines once more, where a device reads them.
+    on_device: Option<[Buffer<f32>; 2]>,
 }
 
 /// What a stage reads.
@@ -52,7 +55,7 @@ impl Stage {
             model: model.clone(),
             shape,
             layout: Layout::new(model, &shape),
-            rotary: Arc::new(Rotary { tables, head_dim }),
+            rotary: Arc::new(Rotary { tables, head_dim, on_device: None }),
         })
     }
 
@@ -77,8 +80,23 @@ impl Stage {
     }
 
     /// The stage's parameters with the values in `weights`.
-    pub fn parameters<'a>(&'a self, weights: &'a [f32]) -> Parameters<'a> {
-        Parameters { layout: &self.layout, values: weights }
+    pub fn parameters<'a>(&'a self, weights: impl Into<Slice<'a>>) -> Parameters<'a> {
+        Parameters { layout: &self.layout, values: weights.into() }
+    }
+
+    /// Lays the stage's constants where `device` reads them.
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    pub fn lay_on(&mut self, device: &Device) -> Result<(), DeviceError> {
+        let Device::Cuda(device) = device else { return Ok(()) };
+        let Tables { cos, sin } = &self.rotary.tables;
+        self.rotary = Arc::new(Rotary {
+            tables: Tables { cos: cos.clone(), sin: sin.clone() },
+            head_dim: self.rotary.head_dim,
+            on_device: Some([device.upload(cos)?, device.upload(sin)?]),
+        });
+        Ok(())
     }
 
     pub(super) fn rotary(&self) -> &Arc<Rotary> {
@@ -88,44 +106,61 @@ impl Stage {
     /// Runs the stage on whole sequences of `seq` tokens, `seq` at most the model's context. The last value on the tape
     /// is the stage's output: activations, or what `goal` says.
     ///
+    /// # Errors
+    /// The device that the weights live on has no memory left, or is lost.
+    ///
     /// # Panics
     /// When the input is not of the stage's kind or no whole number of sequences, or a token is beyond the vocabulary:
     /// bugs of the caller.
-    pub fn forward(&self, weights: &[f32], input: Input<'_>, goal: Goal<'_>, seq: usize) -> Tape {
-        self.run(weights, input, goal, seq, None)
+    pub fn forward<'a>(
+        &'a self,
+        weights: impl Into<Slice<'a>>,
+        input: Input<'_>,
+        goal: Goal<'_>,
+        seq: usize,
+    ) -> Result<Tape, DeviceError> {
+        self.run(weights.into(), input, goal, seq, None)
     }
 
     /// Activations, or logits, of the tokens that follow `past`, which then holds them too: to the bit those rows of
-    /// [`Stage::forward`] over the whole sequence. Together they are at most the model's context.
+    /// [`Stage::forward`] over the whole sequence. Together they are at most the model's context. On the host only.
+    ///
+    /// # Errors
+    /// None, on the host.
     ///
     /// # Panics
     /// As [`Stage::forward`], and beyond the context.
-    pub fn forward_after(&self, weights: &[f32], input: Input<'_>, past: &mut Past) -> Option<Tensor> {
+    pub fn forward_after(
+        &self,
+        weights: &[f32],
+        input: Input<'_>,
+        past: &mut Past,
+    ) -> Result<Option<Tensor>, DeviceError> {
         let rows = match &input {
             Input::Tokens(tokens) => tokens.len(),
             Input::Activation(tensor) => tensor.rows(),
         };
-        let last = self.run(weights, input, Goal::Logits, rows, Some(past)).into_last();
+        let last = self.run(weights.into(), input, Goal::Logits, rows, Some(past))?.into_last();
         past.advance(rows);
-        last
+        Ok(last)
     }
 
     fn run(
         &self,
-        weights: &[f32],
+        weights: Slice<'_>,
         input: Input<'_>,
         goal: Goal<'_>,
         seq: usize,
         mut past: Option<&mut Past>,
-    ) -> Tape {
-        let parameters = self.parameters(weights);
+    ) -> Result<Tape, DeviceError> {
+        let parameters = Parameters { layout: &self.layout, values: weights };
         let mut tape = Tape::default();
         let mut next = 0;
         let mut x = match input {
             Input::Tokens(tokens) => {
                 assert!(self.shape.kind.embeds(), "a {} reads activations", self.shape.kind.name());
                 next = 1;
-                tape.embedding(parameters, ParameterId(0), tokens)
+                tape.embedding(parameters, ParameterId(0), tokens)?
             }
             Input::Activation(tensor) => {
                 assert!(!self.shape.kind.embeds(), "a {} reads tokens", self.shape.kind.name());
@@ -134,18 +169,18 @@ impl Stage {
         };
         for place in 0..self.shape.blocks as usize {
             let past = past.as_deref_mut().map(|past| (past, place));
-            x = block::forward(self, parameters, &mut tape, next, x, seq, past);
+            x = block::forward(self, parameters, &mut tape, next, x, seq, past)?;
             next += BLOCK_ROLES.len();
         }
         if self.shape.kind.judges() {
-            let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps);
-            let z = tape.linear(parameters, n, ParameterId(next + 1));
+            let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps)?;
+            let z = tape.linear(parameters, n, ParameterId(next + 1))?;
             tape.forget(n);
             if let Goal::Loss(targets) = goal {
-                tape.cross_entropy(z, targets);
+                tape.cross_entropy(z, targets)?;
             }
         }
-        tape
+        Ok(tape)
     }
 }
 
@@ -163,6 +198,26 @@ impl Rotary {
     /// The kernel's arguments for `x`, sequences of `seq` rows of whole heads.
     pub fn args<'a>(&'a self, x: &'a Tensor, seq: usize) -> Rope<'a> {
         self.args_from(x, seq, 0)
+    }
+
+    /// As [`Rotary::args`] for `x` whose `values` live on a device, handed to `launch`.
+    ///
+    /// # Errors
+    /// What `launch` returns.
+    ///
+    /// # Panics
+    /// When the tables were not laid on a device.
+    pub fn on_cuda(
+        &self,
+        x: &Tensor,
+        seq: usize,
+        values: &View<'_, f32>,
+        launch: impl FnOnce(&rope::cuda::Rope<'_>) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let tables = self.on_device.as_ref().expect("rotary tables that were not laid on the device");
+        let [cos, sin] = tables.each_ref().map(Buffer::view);
+        let (rows, heads, head_dim) = (x.rows(), x.cols() / self.head_dim, self.head_dim);
+        launch(&rope::cuda::Rope { rows, seq, heads, head_dim, cos: &cos, sin: &sin, x: values })
     }
 
     /// As [`Rotary::args`], every sequence beginning at `position`.

@@ -13,16 +13,13 @@
 //! AdamW, whose bias corrections are f64 running products.
 
 use crate::model::Stage;
-use crate::tensor::{all_below, all_finite, copy};
-use kernels::adamw::{self, BiasCorrection, Constants, Hyper};
+use crate::ops;
+use crate::tensor::Values;
+use kernels::adamw::{BiasCorrection, Constants, Hyper};
 use kernels::common::host;
+use kernels::device::DeviceError;
 use kernels::reduce;
-use rayon::prelude::*;
 use spec::{Outcome, Run};
-
-/// Values of one piece of work when a pass over an array is shared among threads; elementwise, so any cut gives the same
-/// bits.
-const PIECE: usize = 1 << 16;
 
 /// A larger norm after clipping counts as not finite.
 const CLIPPED_NORM_MAX: f64 = 1e9;
@@ -35,11 +32,13 @@ const DECAY_SAFE: f32 = 8.0;
 #[derive(Debug)]
 pub struct Moving<'a> {
     /// Weights.
-    pub weights: &'a mut [f32],
+    pub weights: &'a mut Values,
     /// First moments.
-    pub m: &'a mut [f32],
+    pub m: &'a mut Values,
     /// Second moments.
-    pub v: &'a mut [f32],
+    pub v: &'a mut Values,
+    /// Room for a copy of the weights, empty or as long as they are.
+    pub spare: &'a mut Values,
     /// Running products of the betas.
     pub bias: &'a mut BiasCorrection,
 }
@@ -68,28 +67,29 @@ pub fn learning_rate(run: &Run, epoch: u32, step: u32) -> f32 {
 /// then the moments have moved and the weights have not.
 ///
 /// A copy of the weights is kept for that only where they could leave: where one is huge already, or a step can be.
+///
+/// # Errors
+/// The device has no memory left, or is lost; the state is of no use then.
 pub fn step(
     run: &Run,
     stage: &Stage,
     (epoch, step): (u32, u32),
     members: usize,
-    gradients: &mut [f32],
+    gradients: &mut Values,
     moving: Moving<'_>,
-) -> Outcome {
+) -> Result<Outcome, DeviceError> {
     // Of one member there is nothing to divide.
     if members > 1 {
         let share = (1.0 / members as f64) as f32;
-        gradients.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|g| *g *= share));
+        ops::scale(gradients.all_mut(), share)?;
     }
-    let entries = stage.layout().entries();
-    let squares = entries.iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()]));
-    let norm = reduce::global_norm(squares);
+    let norm = ops::norm(stage.layout(), gradients.all())?;
     let model = stage.model();
     let clip =
         reduce::stage_clip(run.inner.clip, model.stage_parameters(stage.shape().index), model.parameters());
-    let Some(scale) = reduce::clip_scale(norm, clip) else { return Outcome::NonFinite };
+    let Some(scale) = reduce::clip_scale(norm, clip) else { return Ok(Outcome::NonFinite) };
     if norm * f64::from(scale) > CLIPPED_NORM_MAX {
-        return Outcome::NonFinite;
+        return Ok(Outcome::NonFinite);
     }
     let hyper = Hyper {
         lr: learning_rate(run, epoch, step),
@@ -105,22 +105,56 @@ pub fn step(
     // An `eps` of 0 makes it infinite, or no number: not safe either.
     let safe = farthest < WEIGHT_SAFE
         && constants.decay.abs() < DECAY_SAFE
-        && all_below(moving.weights, WEIGHT_SAFE as f32);
-    let before = (!safe).then(|| moving.weights.to_vec());
-    adamw::step(&adamw::Step { constants, g: gradients }, moving.weights, moving.m, moving.v);
-    match before {
-        Some(before) if !all_finite(moving.weights) => {
-            copy(moving.weights, &before);
-            Outcome::NonFinite
+        && ops::first_beyond(moving.weights.all(), WEIGHT_SAFE as f32)?.is_none();
+    let Moving { weights, m, v, spare, .. } = moving;
+    if !safe {
+        if spare.is_empty() {
+            *spare = Values::zeros(&weights.all().device(), weights.len())?;
         }
-        _ => Outcome::Ok,
+        ops::copy(weights.all(), spare.all_mut())?;
     }
+    ops::adamw(constants, gradients.all(), weights.all_mut(), m.all_mut(), v.all_mut())?;
+    if !safe && ops::first_beyond(weights.all(), f32::INFINITY)?.is_some() {
+        std::mem::swap(weights, spare);
+        return Ok(Outcome::NonFinite);
+    }
+    Ok(Outcome::Ok)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::run;
+
+    /// What a step moves, on the host.
+    struct Moved {
+        weights: Values,
+        m: Values,
+        v: Values,
+        spare: Values,
+    }
+
+    impl Moved {
+        fn from(weights: Vec<f32>) -> Self {
+            let zeros = || Values::Host(vec![0.0; weights.len()]);
+            Self { m: zeros(), v: zeros(), spare: Values::Host(vec![]), weights: Values::Host(weights) }
+        }
+
+        /// One step, all gradients being `gradient`.
+        fn step(
+            &mut self,
+            run: &Run,
+            stage: &Stage,
+            at: (u32, u32),
+            members: usize,
+            gradient: f32,
+        ) -> Outcome {
+            let mut gradients = Values::Host(vec![gradient; self.weights.len()]);
+            let Self { weights, m, v, spare } = self;
+            let moving = Moving { weights, m, v, spare, bias: &mut BiasCorrection::default() };
+            step(run, stage, at, members, &mut gradients, moving).unwrap()
+        }
+    }
 
     #[test]
     fn the_learning_rate_climbs_then_follows_the_cosine() {
@@ -144,12 +178,12 @@ mod tests {
         let stage = Stage::new(&run.model, 0).unwrap();
         let n = stage.layout().values();
         let after = |largest: f32| {
-            let (mut weights, mut m, mut v) = (vec![1.0; n], vec![0.0; n], vec![0.0; n]);
+            let mut moved = Moved::from(vec![1.0; n]);
+            let Values::Host(weights) = &mut moved.weights else { unreachable!("on the host") };
             weights[n - 1] = largest;
-            let mut bias = BiasCorrection::default();
-            let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
-            let outcome = step(&run, &stage, (0, 3), 1, &mut vec![1e-3; n], moving);
-            (outcome, weights[0], weights[n - 1], m[0])
+            let outcome = moved.step(&run, &stage, (0, 3), 1, 1e-3);
+            let weights = moved.weights.host();
+            (outcome, weights[0], weights[n - 1], moved.m.host()[0])
         };
         let (outcome, first, last, m) = after(3e38);
         assert_eq!((outcome, first, last), (Outcome::NonFinite, 1.0, 3e38));
@@ -165,11 +199,9 @@ mod tests {
         let stage = Stage::new(&run.model, 0).unwrap();
         let n = stage.layout().values();
         let moments = |size: f32| {
-            let (mut weights, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-            let mut bias = BiasCorrection::default();
-            let moving = Moving { weights: &mut weights, m: &mut m, v: &mut v, bias: &mut bias };
-            let outcome = step(&run, &stage, (0, 0), 2, &mut vec![size; n], moving);
-            (outcome, m)
+            let mut moved = Moved::from(vec![0.0; n]);
+            let outcome = moved.step(&run, &stage, (0, 0), 2, size);
+            (outcome, moved.m.host().to_vec())
         };
         let norm = |m: &[f32]| m.iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>().sqrt() / 0.1;
         let (outcome, m) = moments(100.0);

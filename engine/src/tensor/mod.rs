@@ -1,23 +1,68 @@
-//! Tensors: a shape and contiguous f32 values, row-major.
+//! Tensors: a shape and contiguous f32 values, row-major, on the host or on a device.
 //!
 //! A tensor owns its values and is moved, never copied behind the reader's back: there is no `Clone`. A [`View`]
 //! borrows values of someone else, for example one parameter out of a stage's flat array.
 
 mod pool;
+mod values;
 
-use rayon::prelude::*;
+pub use values::{Slice, SliceMut, Values};
 
-/// Values of one piece of work when a pass over an array is shared among threads; elementwise, so any cut gives the same
-/// bits.
-const PIECE: usize = 1 << 16;
+use kernels::device::{Buffer, Device, DeviceError, View as OnCuda, ViewMut as OnCudaMut};
 
 /// Values of a shape, owned.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Tensor {
     /// Extents, of which the first `rank` count; in place, so that making a tensor allocates nothing but its values.
     shape: [usize; RANK_MAX],
     rank: usize,
-    data: Vec<f32>,
+    data: Values,
+}
+
+/// Token ids where an op reads them.
+#[derive(Debug)]
+pub enum Ids {
+    /// In host memory.
+    Host(Tokens),
+    /// In a device's memory.
+    Cuda(Buffer<u32>),
+}
+
+impl Ids {
+    /// A copy of `tokens`, where `device` reads them.
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    pub fn copy_of(device: &Device, tokens: &[u32]) -> Result<Self, DeviceError> {
+        match device {
+            Device::Cpu => Ok(Self::Host(Tokens::copy_of(tokens))),
+            Device::Cuda(device) => device.upload(tokens).map(Self::Cuda),
+        }
+    }
+
+    /// The device's ids.
+    ///
+    /// # Panics
+    /// On the host.
+    #[track_caller]
+    pub fn cuda(&self) -> OnCuda<'_, u32> {
+        match self {
+            Self::Host(_) => panic!("a device's side of tokens that live on the host"),
+            Self::Cuda(buffer) => buffer.view(),
+        }
+    }
+
+    /// The host's ids.
+    ///
+    /// # Panics
+    /// On a device.
+    #[track_caller]
+    pub fn host(&self) -> &[u32] {
+        match self {
+            Self::Host(tokens) => tokens,
+            Self::Cuda(_) => panic!("the host's side of tokens that live on a device"),
+        }
+    }
 }
 
 /// Token ids, owned.
@@ -67,15 +112,37 @@ pub struct View<'a> {
     /// Extents, slowest first.
     pub shape: &'a [usize],
     /// Values, row-major.
-    pub data: &'a [f32],
+    pub data: Slice<'a>,
 }
 
 impl Tensor {
-    /// A tensor of `shape` that holds `data`.
+    /// A tensor of `shape` on the host that holds `data`.
     ///
     /// # Panics
     /// When the number of values contradicts the shape.
     pub fn new(shape: &[usize], data: Vec<f32>) -> Self {
+        Self::with(shape, Values::Host(data))
+    }
+
+    /// A tensor that a kernel is about to write completely: until then its values are arbitrary.
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    pub fn unwritten(device: &Device, shape: &[usize]) -> Result<Self, DeviceError> {
+        let len = shape.iter().product();
+        let data = match device {
+            Device::Cpu => Values::Host(pool::take(len)),
+            Device::Cuda(device) => Values::Cuda(device.scratch(len)?),
+        };
+        Ok(Self::with(shape, data))
+    }
+
+    /// A tensor of the host that is about to be written completely.
+    pub fn unwritten_on_host(shape: &[usize]) -> Self {
+        Self::with(shape, Values::Host(pool::take(shape.iter().product())))
+    }
+
+    fn with(shape: &[usize], data: Values) -> Self {
         let expected: usize = shape.iter().product();
         assert_eq!(data.len(), expected, "tensor of shape {shape:?}: number of values");
         assert!(shape.len() <= RANK_MAX, "tensor of shape {shape:?}: at most {RANK_MAX} axes");
@@ -84,16 +151,15 @@ impl Tensor {
         Self { shape: extents, rank: shape.len(), data }
     }
 
-    /// A tensor that a kernel is about to write completely: until then its values are arbitrary.
-    pub fn unwritten(shape: &[usize]) -> Self {
-        Self::new(shape, pool::take(shape.iter().product()))
-    }
-
-    /// A tensor with the values of a view.
-    pub fn copy_of(view: View<'_>) -> Self {
-        let mut copy = Self::unwritten(view.shape);
-        copy.data.copy_from_slice(view.data);
-        copy
+    /// The tensor in host memory, copied there if it lives elsewhere.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn into_host(self) -> Result<Self, DeviceError> {
+        match &self.data {
+            Values::Host(_) => Ok(self),
+            Values::Cuda(_) => Ok(Self::new(self.shape(), self.data.to_host()?.into_owned())),
+        }
     }
 
     /// Extents, slowest first.
@@ -101,14 +167,55 @@ impl Tensor {
         &self.shape[..self.rank]
     }
 
-    /// Values, row-major.
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.data.len()
     }
 
-    /// Values, to be written.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Values, row-major, wherever they live.
+    pub fn values(&self) -> Slice<'_> {
+        self.data.all()
+    }
+
+    /// The host's values, row-major.
+    ///
+    /// # Panics
+    /// On a device; likewise below.
+    #[track_caller]
+    pub fn data(&self) -> &[f32] {
+        self.data.host()
+    }
+
+    /// The host's values, to be written.
+    #[track_caller]
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        match &mut self.data {
+            Values::Host(values) => values,
+            Values::Cuda(_) => panic!("the host's side of a tensor that lives on a device"),
+        }
+    }
+
+    /// The device's values.
+    ///
+    /// # Panics
+    /// On the host; likewise below.
+    #[track_caller]
+    pub fn cuda(&self) -> OnCuda<'_, f32> {
+        self.data.all().cuda()
+    }
+
+    /// The device's values, to be written.
+    #[track_caller]
+    pub fn cuda_mut(&mut self) -> OnCudaMut<'_, f32> {
+        match &mut self.data {
+            Values::Host(_) => panic!("a device's side of a tensor that lives on the host"),
+            Values::Cuda(buffer) => buffer.view_mut(),
+        }
     }
 
     /// The extent of the fastest axis.
@@ -121,52 +228,17 @@ impl Tensor {
         self.shape().split_last().map_or(1, |(_, slower)| slower.iter().product())
     }
 
-    /// Row `index`.
+    /// Row `index`, on the host.
+    #[track_caller]
     pub fn row(&self, index: usize) -> &[f32] {
-        &self.data[index * self.cols()..][..self.cols()]
-    }
-
-    /// The whole tensor, borrowed.
-    pub fn view(&self) -> View<'_> {
-        View { shape: self.shape(), data: &self.data }
-    }
-
-    /// Whether no value is a NaN or an infinity.
-    pub fn is_finite(&self) -> bool {
-        all_finite(&self.data)
+        &self.data()[index * self.cols()..][..self.cols()]
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        pool::give(std::mem::take(&mut self.data));
+        if let Values::Host(values) = &mut self.data {
+            pool::give(std::mem::take(values));
+        }
     }
-}
-
-/// Whether no value is a NaN or an infinity.
-pub fn all_finite(values: &[f32]) -> bool {
-    // An exponent of all ones, and nothing else, is NaN or infinite. No early exit in a piece: it becomes vector code.
-    const EXPONENT: u32 = 0x7F80_0000;
-    values
-        .par_chunks(PIECE)
-        .all(|piece| !piece.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
-}
-
-/// Whether the magnitude of every value is below a positive `bound`; a NaN's is not.
-pub fn all_below(values: &[f32], bound: f32) -> bool {
-    // Magnitudes compare like their bits, and those of a NaN are the largest.
-    let bound = bound.to_bits();
-    values
-        .par_chunks(PIECE)
-        .all(|piece| !piece.iter().fold(false, |beyond, v| beyond | (v.to_bits() & 0x7FFF_FFFF >= bound)))
-}
-
-/// Overwrites all of `to` with `from`, which is as long.
-pub fn copy(to: &mut [f32], from: &[f32]) {
-    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
-}
-
-/// Overwrites all values with +0.
-pub fn clear(values: &mut [f32]) {
-    values.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));
 }

@@ -119,25 +119,25 @@ impl Checkpoint {
         records.iter().enumerate().flat_map(of_record).flatten().collect()
     }
 
-    pub(super) fn of(run: &Run, lanes: &[Vec<StageState>], progress: Progress) -> Self {
+    pub(super) fn of(run: &Run, lanes: &[Vec<StageState>], progress: Progress) -> Result<Self, TrainError> {
         let (mut records, mut files) = (Vec::new(), Vec::new());
         for (lane, stages) in lanes.iter().enumerate() {
             for (stage, state) in stages.iter().enumerate() {
-                let bytes = state.state_bytes();
+                let bytes = state.state_bytes()?;
                 let record = StageRecord {
                     state: Digest::of(&bytes),
-                    weights: state.weights_digest(),
-                    momentum: state.momentum_digest(),
+                    weights: state.weights_digest()?,
+                    momentum: state.momentum_digest()?,
                     anchor: state.anchor(),
                 };
                 files.push(CheckpointFile { name: Self::state_name(lane, stage), bytes });
-                if let Some(bytes) = state.anchor_bytes().filter(|_| record.needs_anchor()) {
+                if let Some(bytes) = state.anchor_bytes()?.filter(|_| record.needs_anchor()) {
                     files.push(CheckpointFile { name: Self::anchor_name(lane, stage), bytes });
                 }
                 records.push(record);
             }
         }
-        Self { run: run.id(), progress, stages: records, files }
+        Ok(Self { run: run.id(), progress, stages: records, files })
     }
 
     /// Every file against its record, and every state against the run; the first lane's stages.

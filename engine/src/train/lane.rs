@@ -2,10 +2,9 @@
 
 use super::TrainError;
 use crate::data::TokenShard;
+use crate::ops;
 use crate::state::StageState;
 use crate::work::{Done, perform};
-use kernels::reduce;
-use rayon::prelude::*;
 use spec::{Member, Operation, Outcome};
 
 /// Stages that hand payloads to one another, head first.
@@ -35,20 +34,13 @@ impl Lane<'_> {
     }
 
     /// Of what is folded, over all stages; for people, no step depends on it.
-    pub fn gradient_norm(&self) -> f64 {
-        let squares: f64 = self
-            .stages
-            .iter()
-            .map(|state| {
-                let entries = state.stage.layout().entries();
-                let of_tensor: Vec<f64> = entries
-                    .par_iter()
-                    .map(|entry| reduce::sum_squares(&state.flight.gradients[entry.range.clone()]))
-                    .collect();
-                of_tensor.iter().sum::<f64>()
-            })
-            .sum();
-        squares.sqrt()
+    pub fn gradient_norm(&self) -> Result<f64, TrainError> {
+        let mut sum = 0.0;
+        for state in &*self.stages {
+            let squares = ops::squares(state.stage.layout(), state.flight.gradients.all())?;
+            sum += squares.iter().sum::<f64>();
+        }
+        Ok(sum.sqrt())
     }
 
     fn perform(

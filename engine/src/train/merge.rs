@@ -17,7 +17,7 @@ pub(super) fn merge(replicas: &mut [&mut StageState], stage: usize, epoch: u32) 
         let contributors: Vec<NodeId> = (0..replicas.len()).map(|i| NodeId([i as u8; 32])).collect();
         let mut pieces = Vec::new();
         for (bytes, &who) in contributions.iter().zip(&contributors) {
-            let count = replicas[0].weights.len();
+            let count = replicas[0].parameters();
             let contribution = Contribution::from_bytes(bits, count, bytes).map_err(WorkError::from)?;
             let whole = Committed::new(contribution, who);
             pieces.extend(whole.piece(&(0..whole.leaves())));

@@ -28,6 +28,7 @@ use crate::data::TokenShard;
 use crate::optim::learning_rate;
 use crate::state::StageState;
 use crate::work::WorkError;
+use kernels::device::{Device, DeviceError};
 use lane::Lane;
 use spec::{Digest, Member, Operation, Run};
 
@@ -83,6 +84,9 @@ pub enum TrainError {
     /// An operation was impossible.
     #[error(transparent)]
     Work(#[from] WorkError),
+    /// The device has no memory left, or is lost.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Another shard than the run's.
     #[error("the token shard is {found}, this run trains on {expected}")]
     WrongShard {
@@ -146,6 +150,17 @@ impl Trainer {
         &self.run
     }
 
+    /// Goes on on `device`; what follows is the same to the bit.
+    ///
+    /// # Errors
+    /// The device has no memory left, or is lost.
+    pub fn to_device(mut self, device: &Device) -> Result<Self, TrainError> {
+        let move_lane =
+            |lane: Vec<StageState>| lane.into_iter().map(|state| state.to_device(device)).collect();
+        self.lanes = self.lanes.into_iter().map(move_lane).collect::<Result<_, DeviceError>>()?;
+        Ok(self)
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         self.progress
@@ -168,7 +183,10 @@ impl Trainer {
     }
 
     /// The state between two steps, as files.
-    pub fn checkpoint(&self) -> Checkpoint {
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn checkpoint(&self) -> Result<Checkpoint, TrainError> {
         Checkpoint::of(&self.run, &self.lanes, self.progress)
     }
 
@@ -215,7 +233,7 @@ impl Trainer {
                 loss_sum_q32 += i128::from(lane.member(member)?);
                 folded.push(member);
             }
-            norms += lane.gradient_norm() / members as f64;
+            norms += lane.gradient_norm()? / members as f64;
             lane.everywhere(&Operation::Step { step, members: folded })?;
         }
         let merged = step + 1 == self.run.epoch.steps;

@@ -1,10 +1,13 @@
 //! What replicas of a stage do at the end of an epoch.
+//!
+//! Weights of the last merge, residual and momentum are in host memory wherever the stage computes, and so is this: weights
+//! come from a device once an operation, and go back to it once a merge.
 
 use super::{Done, WorkError, step_in_flight};
 use crate::contribution::{Contribution, LEAF, Piece, Scales, Sum};
 use crate::state::StageState;
-use crate::tensor::all_finite;
 use kernels::merge::{self, BLOCK, Outer, Rule};
+use kernels::reduce;
 use spec::{NodeId, Outcome};
 
 /// The scales that this replica's change needs.
@@ -15,7 +18,8 @@ pub fn scale(state: &StageState) -> Result<Done, WorkError> {
     let (Some(outer), Some(old)) = (&state.outer, &state.anchor.weights) else {
         return Err(no_anchor(state, "scale"));
     };
-    let change = merge::Contribution { old, local: &state.weights };
+    let local = state.weights.to_host()?;
+    let change = merge::Contribution { old, local: &local };
     let mut exponents = vec![0; count.div_ceil(BLOCK)];
     Ok(match merge::exponents(&change, &outer.residual, &mut exponents) {
         Ok(()) => {
@@ -36,7 +40,8 @@ pub fn encode(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkErro
     let (Some(outer), Some(old)) = (&mut state.outer, &state.anchor.weights) else {
         return Err(WorkError::NoAnchor { operation: "encode", anchor });
     };
-    let change = merge::Contribution { old, local: &state.weights };
+    let local = state.weights.to_host()?;
+    let change = merge::Contribution { old, local: &local };
     let mut exponents = match scales.first() {
         Some(first) => first.exponents.clone(),
         None => vec![0; count.div_ceil(BLOCK)],
@@ -76,7 +81,7 @@ pub fn apply(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError
     check_rest(state, "apply")?;
     if state.run.outer == spec::Outer::None {
         // Without an outer optimizer the local weights stand.
-        state.set_anchor();
+        state.set_anchor()?;
         return Ok(Done::new(Outcome::Ok));
     }
     let (bits, rule) = settings(state, "apply")?;
@@ -108,11 +113,12 @@ pub fn apply(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError
         rule,
     };
     merge::outer_step(&args, &mut weights, &mut momentum);
-    if !all_finite(&weights) || !all_finite(&momentum) {
+    if [&weights, &momentum].iter().any(|values| reduce::first_beyond(values, f32::INFINITY).is_some()) {
         return Ok(Done::new(Outcome::NonFinite));
     }
-    (state.weights, outer.momentum) = (weights, momentum);
-    state.set_anchor();
+    outer.momentum = momentum;
+    state.weights.overwrite(weights)?;
+    state.set_anchor()?;
     Ok(Done::new(Outcome::Ok))
 }
 

@@ -37,6 +37,8 @@ pub static OPS: &[&dyn Op] = &[
     &cross_entropy::cases::ForwardOp,
     &cross_entropy::cases::MeanOp,
     &reduce::cases::SumSquaresOp,
+    &reduce::cases::ScaleOp,
+    &reduce::cases::FirstBeyondOp,
     &philox::cases::UniformOp,
     &philox::cases::NormalOp,
     &codec::cases::Bf16Op,

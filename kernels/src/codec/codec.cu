@@ -84,20 +84,23 @@ codec_check(const float* __restrict__ x, const float* __restrict__ residual, uns
 template <bool FEEDBACK>
 __device__ __forceinline__ void encode_int8(const float* __restrict__ x, float* __restrict__ residual,
                                             unsigned char* __restrict__ bytes, unsigned int* __restrict__ status,
-                                            const unsigned int n) {
+                                            const unsigned int n, const unsigned int rows) {
     if (FEEDBACK && *status != NO_FAULT) return;
-    const bool in_fours = FEEDBACK ? vectors(x, residual) : vectors(x);
+    const bool in_fours = (FEEDBACK ? vectors(x, residual) : vectors(x)) && (rows == 1u || n % 4u == 0u);
     const unsigned int blocks = (n + BLOCK_ELEMENTS - 1u) / BLOCK_ELEMENTS, lane = threadIdx.x % 32u;
-    for (unsigned int block = warp_of_grid(); block < blocks; block += warps_of_grid()) {
+    for (unsigned int place = warp_of_grid(); place < blocks * rows; place += warps_of_grid()) {
+        // Rows are encoded one by one: each has its exponents in front of its codes.
+        const unsigned int row = place / blocks, block = place % blocks, first = row * n;
         const unsigned int i = block * BLOCK_ELEMENTS + 4u * lane;
-        const float4 v = fetch<FEEDBACK>(x, residual, in_fours, i, n);
-        if (!FEEDBACK) report_non_finite(status, i, v);
+        const float4 v = fetch<FEEDBACK>(x + first, residual, in_fours, i, n);
+        if (!FEEDBACK) report_non_finite(status, first + i, v);
         const int e = block_exponent(v);
         const float factor = to_code(INT8_BITS, e), back = from_code(INT8_BITS, e);
         const int q[4] = {quantise(v.x, factor, INT8_BITS), quantise(v.y, factor, INT8_BITS),
                           quantise(v.z, factor, INT8_BITS), quantise(v.w, factor, INT8_BITS)};
-        if (lane == 0u) bytes[block] = static_cast<unsigned char>(e);
-        unsigned char* to = bytes + blocks + i;
+        unsigned char* const begin = bytes + static_cast<size_t>(row) * (blocks + n);
+        if (lane == 0u) begin[block] = static_cast<unsigned char>(e);
+        unsigned char* to = begin + blocks + i;
         if (i + 4u <= n) {
             store_bytes<4>(to, (q[0] & 255) | (q[1] & 255) << 8 | (q[2] & 255) << 16 |
                                    static_cast<unsigned int>(q[3]) << 24);
@@ -117,14 +120,14 @@ __device__ __forceinline__ void encode_int8(const float* __restrict__ x, float* 
 
 extern "C" __global__ void __launch_bounds__(256)
 codec_encode_int8(const float* __restrict__ x, unsigned char* __restrict__ bytes, unsigned int* __restrict__ status,
-                  const unsigned int n) {
-    encode_int8<false>(x, nullptr, bytes, status, n);
+                  const unsigned int n, const unsigned int rows) {
+    encode_int8<false>(x, nullptr, bytes, status, n, rows);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 codec_feedback_int8(const float* __restrict__ x, float* __restrict__ residual, unsigned char* __restrict__ bytes,
                     unsigned int* __restrict__ status, const unsigned int n) {
-    encode_int8<true>(x, residual, bytes, status, n);
+    encode_int8<true>(x, residual, bytes, status, n, 1u);
 }
 
 // The formats of one word per element: BYTES is 2 for bf16, 4 for f32.
@@ -180,12 +183,14 @@ codec_feedback_f32(const float* __restrict__ x, float* __restrict__ residual, un
 // The status is lowered to the first block that no encoder writes.
 extern "C" __global__ void __launch_bounds__(256)
 codec_decode_int8(const unsigned char* __restrict__ bytes, float* __restrict__ y, unsigned int* __restrict__ status,
-                  const unsigned int n) {
-    const bool in_fours = vectors(y);
+                  const unsigned int n, const unsigned int rows) {
+    const bool in_fours = vectors(y) && (rows == 1u || n % 4u == 0u);
     const unsigned int blocks = (n + BLOCK_ELEMENTS - 1u) / BLOCK_ELEMENTS, lane = threadIdx.x % 32u;
-    for (unsigned int block = warp_of_grid(); block < blocks; block += warps_of_grid()) {
+    for (unsigned int place = warp_of_grid(); place < blocks * rows; place += warps_of_grid()) {
+        const unsigned int row = place / blocks, block = place % blocks;
         const unsigned int i = block * BLOCK_ELEMENTS + 4u * lane;
-        const unsigned char* from = bytes + blocks + i;
+        const unsigned char* const begin = bytes + static_cast<size_t>(row) * (blocks + n);
+        const unsigned char* from = begin + blocks + i;
         int q[4] = {0, 0, 0, 0};
         if (i + 4u <= n) {
             const unsigned int word = load_bytes<4>(from);
@@ -197,20 +202,20 @@ codec_decode_int8(const unsigned char* __restrict__ bytes, float* __restrict__ y
                 if (i + j < n) q[j] = static_cast<signed char>(from[j]);
             }
         }
-        const int e = static_cast<signed char>(bytes[block]);
+        const int e = static_cast<signed char>(begin[block]);
         const unsigned int largest =
             warp_largest(max(max(abs(q[0]), abs(q[1])), max(abs(q[2]), abs(q[3]))));
         const bool known = e >= EXPONENT_MIN && e <= EXPONENT_MAX;
         const bool canonical = known && largest < 128u && (largest >= 64u || e == EXPONENT_MIN);
-        if (!canonical && lane == 0u) atomicMin(status, block);
+        if (!canonical && lane == 0u) atomicMin(status, place);
         const float back = from_code(INT8_BITS, known ? e : 0);
         const float4 value =
             make_float4(__fmul_rn(__int2float_rn(q[0]), back), __fmul_rn(__int2float_rn(q[1]), back),
                         __fmul_rn(__int2float_rn(q[2]), back), __fmul_rn(__int2float_rn(q[3]), back));
         if (in_fours && i + 4u <= n) {
-            store4<true>(y, i, n, value);
+            store4<true>(y + static_cast<size_t>(row) * n, i, n, value);
         } else {
-            store4<false>(y, i, n, value);
+            store4<false>(y + static_cast<size_t>(row) * n, i, n, value);
         }
     }
 }

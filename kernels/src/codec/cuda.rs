@@ -7,7 +7,7 @@
 
 use super::{BLOCK, Format};
 use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
+use crate::device::{CudaDevice, DeviceError, Grid, Launch, Source, View, ViewMut, count32, shared};
 
 /// The room's kernels.
 pub const SOURCE: Source =
@@ -46,17 +46,49 @@ pub fn encode_on(
     bytes: &mut ViewMut<'_, u8>,
     status: &mut ViewMut<'_, u32>,
 ) -> Result<(), DeviceError> {
-    let count = check("codec::cuda::encode", format, x.len(), bytes.len(), status.len())?;
-    if count == 0 {
+    encode_rows_on(device, grid, format, x.len(), x, bytes, status)
+}
+
+/// Queues the encoding of rows of `cols` elements, each on its own as [`super::encode`] does it, one after another.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_rows(
+    device: &CudaDevice,
+    format: Format,
+    cols: usize,
+    x: &View<'_, f32>,
+    bytes: &mut ViewMut<'_, u8>,
+    status: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    encode_rows_on(device, rows_grid(device, cols, x.len()), format, cols, x, bytes, status)
+}
+
+/// As [`encode_rows`], on a chosen grid.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_rows_on(
+    device: &CudaDevice,
+    grid: Grid,
+    format: Format,
+    cols: usize,
+    x: &View<'_, f32>,
+    bytes: &mut ViewMut<'_, u8>,
+    status: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    let Some(rows) = Rows::of("codec::cuda::encode", format, cols, x.len(), bytes.len(), status.len())?
+    else {
         return Ok(());
-    }
+    };
     let entry = match format {
         Format::F32 => "codec_encode_f32",
         Format::Bf16 => "codec_encode_bf16",
         Format::Int8 => "codec_encode_int8",
     };
-    let launch = device.launch(&SOURCE, entry)?.read(x).write(bytes).write(status).u32(count);
-    // SAFETY: the kernel strides over elements below `count` and their bytes, and lowers one word.
+    let launch = device.launch(&SOURCE, entry)?.read(x).write(bytes).write(status);
+    let launch = rows.pass(format, launch);
+    // SAFETY: the kernel strides over elements of rows that the view has, and their bytes, and lowers one word.
     unsafe { launch.run(grid) }
 }
 
@@ -136,18 +168,92 @@ pub fn decode_on(
     y: &mut ViewMut<'_, f32>,
     status: &mut ViewMut<'_, u32>,
 ) -> Result<(), DeviceError> {
-    let count = check("codec::cuda::decode", format, y.len(), bytes.len(), status.len())?;
-    if count == 0 {
+    decode_rows_on(device, grid, format, y.len(), bytes, y, status)
+}
+
+/// Queues the decoding of what [`encode_rows`] writes.
+///
+/// # Errors
+/// As [`encode`].
+pub fn decode_rows(
+    device: &CudaDevice,
+    format: Format,
+    cols: usize,
+    bytes: &View<'_, u8>,
+    y: &mut ViewMut<'_, f32>,
+    status: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    decode_rows_on(device, rows_grid(device, cols, y.len()), format, cols, bytes, y, status)
+}
+
+/// As [`decode_rows`], on a chosen grid.
+///
+/// # Errors
+/// As [`encode`].
+pub fn decode_rows_on(
+    device: &CudaDevice,
+    grid: Grid,
+    format: Format,
+    cols: usize,
+    bytes: &View<'_, u8>,
+    y: &mut ViewMut<'_, f32>,
+    status: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    let Some(rows) = Rows::of("codec::cuda::decode", format, cols, y.len(), bytes.len(), status.len())?
+    else {
         return Ok(());
-    }
+    };
     let entry = match format {
         Format::F32 => "codec_decode_f32",
         Format::Bf16 => "codec_decode_bf16",
         Format::Int8 => "codec_decode_int8",
     };
-    let launch = device.launch(&SOURCE, entry)?.read(bytes).write(y).write(status).u32(count);
-    // SAFETY: the kernel strides over elements below `count` and their bytes, and lowers one word.
+    let launch = device.launch(&SOURCE, entry)?.read(bytes).write(y).write(status);
+    let launch = rows.pass(format, launch);
+    // SAFETY: the kernel strides over elements of rows that the view has, and their bytes, and lowers one word.
     unsafe { launch.run(grid) }
+}
+
+/// Rows that are coded one by one.
+struct Rows {
+    rows: u32,
+    cols: u32,
+    count: u32,
+}
+
+impl Rows {
+    /// None where there is nothing to code.
+    fn of(
+        op: &'static str,
+        format: Format,
+        cols: usize,
+        count: usize,
+        bytes: usize,
+        status: usize,
+    ) -> Result<Option<Self>, DeviceError> {
+        if count == 0 {
+            return Ok(None);
+        }
+        assert!(cols > 0 && count.is_multiple_of(cols), "{op}: {count} elements are no rows of {cols}");
+        let rows = count / cols;
+        expect_len(op, "bytes", bytes, rows * format.encoded_len(cols));
+        expect_len(op, "status", status, 1);
+        let count = count32(op, "elements", count)?;
+        Ok(Some(Self { rows: count32(op, "rows", rows)?, cols: count32(op, "columns", cols)?, count }))
+    }
+
+    /// Formats without blocks know no rows.
+    fn pass<'a>(&self, format: Format, launch: Launch<'a>) -> Launch<'a> {
+        match format {
+            Format::Int8 => launch.u32(self.cols).u32(self.rows),
+            Format::F32 | Format::Bf16 => launch.u32(self.count),
+        }
+    }
+}
+
+/// A warp for each block of 128 of each row.
+fn rows_grid(device: &CudaDevice, cols: usize, count: usize) -> Grid {
+    Grid::striding(device, count.div_ceil(cols.max(1)) * cols.next_multiple_of(BLOCK) / ELEMENTS)
 }
 
 /// A warp for each block of 128.

@@ -70,10 +70,15 @@ __device__ __forceinline__ float4 gradient4(const float4 e, const float inverse,
                        gradient(e.w, inverse, i + 3u == target, weight));
 }
 
-// The loss of a row whose target is no entry is not a number; the caller has checked targets on the host.
-__device__ __forceinline__ float loss_of(const float* __restrict__ row, const unsigned int vocab,
-                                         const unsigned int target, const float m, const float sum) {
-    return target < vocab ? row_loss(m, sum, row[target]) : NOT_A_NUMBER;
+// The logit of the target, read before the gradient may take its place. The loss of a row whose target is no entry is not
+// a number; the caller has checked targets on the host.
+__device__ __forceinline__ float logit_of(const float* row, const unsigned int vocab, const unsigned int target) {
+    return target < vocab ? row[target] : NOT_A_NUMBER;
+}
+
+__device__ __forceinline__ float loss_of(const float logit, const unsigned int vocab, const unsigned int target,
+                                         const float m, const float sum) {
+    return target < vocab ? row_loss(m, sum, logit) : NOT_A_NUMBER;
 }
 
 // The exponentials of what a warp holds of a chunk, in its place, and their R128. What lies beyond the end counts +0,
@@ -90,7 +95,7 @@ __device__ __forceinline__ float held_sum(float4 (&held)[N], const float m, cons
 }
 
 template <int N>
-__device__ __forceinline__ void hold(float4 (&held)[N], const float* __restrict__ chunk, const unsigned int left,
+__device__ __forceinline__ void hold(float4 (&held)[N], const float* chunk, const unsigned int left,
                                      const float pad) {
     #pragma unroll
     for (int j = 0; j < N; ++j) {
@@ -107,7 +112,7 @@ __device__ __forceinline__ float held_max(const float4 (&held)[N], float m) {
 
 // `begin` is the chunk's first entry in the row.
 template <int N>
-__device__ __forceinline__ void store_gradient(const float4 (&held)[N], float* __restrict__ out,
+__device__ __forceinline__ void store_gradient(const float4 (&held)[N], float* out,
                                                const unsigned int begin, const unsigned int left,
                                                const float inverse, const unsigned int target,
                                                const float weight) {
@@ -118,36 +123,40 @@ __device__ __forceinline__ void store_gradient(const float4 (&held)[N], float* _
     }
 }
 
+// In all kernels the gradient may stand where the logits stand: the pointers are not restricted, and every entry is read
+// for the last time by the thread that writes there, or before all threads of the row meet.
+
 // One warp per row.
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy_forward_warp(const float* __restrict__ logits, const unsigned int* __restrict__ targets,
-                           float* __restrict__ loss, float* __restrict__ dlogits, const unsigned int rows,
-                           const unsigned int vocab, const float weight) {
+cross_entropy_forward_warp(const float* logits, float* dlogits, const unsigned int* __restrict__ targets,
+                           float* __restrict__ loss, const unsigned int rows, const unsigned int vocab,
+                           const float weight) {
     const unsigned int row = blockIdx.x * (blockDim.x / WARP_LANES) + threadIdx.x / WARP_LANES;
     if (row >= rows) return;
-    const float* __restrict__ z = logits + static_cast<size_t>(row) * vocab;
+    const float* z = logits + static_cast<size_t>(row) * vocab;
     const unsigned int target = targets[row];
     // The maximum begins with the row's first entry: a row that begins with a NaN has none.
-    const float first = z[0];
+    const float first = z[0], logit = logit_of(z, vocab, target);
     float4 held[8];
     hold(held, z, vocab, first);
+    __syncwarp();
     const float m = __fadd_rn(held_max(held, first), 0.0f);
     const float sum = __fadd_rn(0.0f, held_sum(held, m, vocab));
     store_gradient(held, dlogits + static_cast<size_t>(row) * vocab, 0u, vocab, __frcp_rn(sum), target, weight);
-    if (threadIdx.x % WARP_LANES == 0u) loss[row] = loss_of(z, vocab, target, m, sum);
+    if (threadIdx.x % WARP_LANES == 0u) loss[row] = loss_of(logit, vocab, target, m, sum);
 }
 
 // One block per row, one warp per chunk.
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy_forward_block(const float* __restrict__ logits, const unsigned int* __restrict__ targets,
-                            float* __restrict__ loss, float* __restrict__ dlogits, const unsigned int rows,
-                            const unsigned int vocab, const float weight) {
+cross_entropy_forward_block(const float* logits, float* dlogits, const unsigned int* __restrict__ targets,
+                            float* __restrict__ loss, const unsigned int rows, const unsigned int vocab,
+                            const float weight) {
     __shared__ float maxima[8], sums[8];
     const unsigned int row = blockIdx.x, warp = threadIdx.x / WARP_LANES, warps = blockDim.x / WARP_LANES;
     const unsigned int begin = warp * VOCAB_CHUNK, left = min(vocab - begin, VOCAB_CHUNK);
-    const float* __restrict__ z = logits + static_cast<size_t>(row) * vocab;
+    const float* z = logits + static_cast<size_t>(row) * vocab;
     const unsigned int target = targets[row];
-    const float first = z[0];
+    const float first = z[0], logit = logit_of(z, vocab, target);
     float4 held[VOCAB_CHUNK / 128u];
     hold(held, z + begin, left, first);
     float m = held_max(held, first);
@@ -162,22 +171,21 @@ cross_entropy_forward_block(const float* __restrict__ logits, const unsigned int
     for (unsigned int w = 0u; w < warps; ++w) sum = __fadd_rn(sum, sums[w]);
     store_gradient(held, dlogits + static_cast<size_t>(row) * vocab + begin, begin, left, __frcp_rn(sum), target,
                    weight);
-    if (threadIdx.x == 0u) loss[row] = loss_of(z, vocab, target, m, sum);
+    if (threadIdx.x == 0u) loss[row] = loss_of(logit, vocab, target, m, sum);
 }
 
 // One block of 8 warps per row, any length.
 template <bool VECTOR>
-__device__ __forceinline__ void forward_any(const float* __restrict__ logits,
+__device__ __forceinline__ void forward_any(const float* logits, float* dlogits,
                                             const unsigned int* __restrict__ targets, float* __restrict__ loss,
-                                            float* __restrict__ dlogits, const unsigned int vocab,
-                                            const float weight) {
+                                            const unsigned int vocab, const float weight) {
     __shared__ float maxima[8], sums[8];
     const unsigned int row = blockIdx.x, warp = threadIdx.x / WARP_LANES, lane = threadIdx.x % WARP_LANES;
     const unsigned int warps = blockDim.x / WARP_LANES;
-    const float* __restrict__ z = logits + static_cast<size_t>(row) * vocab;
-    float* __restrict__ dz = dlogits + static_cast<size_t>(row) * vocab;
+    const float* z = logits + static_cast<size_t>(row) * vocab;
+    float* dz = dlogits + static_cast<size_t>(row) * vocab;
     const unsigned int target = targets[row];
-    const float first = z[0];
+    const float first = z[0], logit = logit_of(z, vocab, target);
 
     float m = first;
     for (unsigned int i = 4u * threadIdx.x; i < vocab; i += 4u * blockDim.x) {
@@ -216,21 +224,21 @@ __device__ __forceinline__ void forward_any(const float* __restrict__ logits,
         const float4 e = exp4(load4<VECTOR>(z, i, vocab, 0.0f), m);
         store4<VECTOR>(dz, i, vocab, gradient4(e, inverse, i, target, weight));
     }
-    if (threadIdx.x == 0u) loss[row] = loss_of(z, vocab, target, m, sum);
+    if (threadIdx.x == 0u) loss[row] = loss_of(logit, vocab, target, m, sum);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy_forward_any_vectors(const float* __restrict__ logits, const unsigned int* __restrict__ targets,
-                                  float* __restrict__ loss, float* __restrict__ dlogits, const unsigned int rows,
-                                  const unsigned int vocab, const float weight) {
-    forward_any<true>(logits, targets, loss, dlogits, vocab, weight);
+cross_entropy_forward_any_vectors(const float* logits, float* dlogits, const unsigned int* __restrict__ targets,
+                                  float* __restrict__ loss, const unsigned int rows, const unsigned int vocab,
+                                  const float weight) {
+    forward_any<true>(logits, dlogits, targets, loss, vocab, weight);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy_forward_any(const float* __restrict__ logits, const unsigned int* __restrict__ targets,
-                          float* __restrict__ loss, float* __restrict__ dlogits, const unsigned int rows,
-                          const unsigned int vocab, const float weight) {
-    forward_any<false>(logits, targets, loss, dlogits, vocab, weight);
+cross_entropy_forward_any(const float* logits, float* dlogits, const unsigned int* __restrict__ targets,
+                          float* __restrict__ loss, const unsigned int rows, const unsigned int vocab,
+                          const float weight) {
+    forward_any<false>(logits, dlogits, targets, loss, vocab, weight);
 }
 
 // The mean of the losses in fixed point, by one block: integers add up the same in any order. A sum is kept as high * 2^32

@@ -2,7 +2,7 @@
 
 use super::VOCAB_CHUNK;
 use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
+use crate::device::{Base, CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
 
 /// The room's kernels.
 pub const SOURCE: Source = Source {
@@ -87,16 +87,71 @@ pub fn forward_on(
     loss: &mut ViewMut<'_, f32>,
     dlogits: &mut ViewMut<'_, f32>,
 ) -> Result<(), DeviceError> {
+    let Forward { rows, vocab, logits, targets, weight } = *args;
+    judge(device, rung, &Rows { rows, vocab, targets, weight }, &Base::View(logits), loss, dlogits)
+}
+
+/// Rows of logits that are judged where they stand.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Logits of a row.
+    pub vocab: usize,
+    /// Target tokens, rows, each below `vocab`.
+    pub targets: &'a View<'a, u32>,
+    /// Factor of the gradient.
+    pub weight: f32,
+}
+
+/// As [`forward`], of the logits that `dlogits` holds.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_in_place(
+    device: &CudaDevice,
+    args: &Rows<'_>,
+    loss: &mut ViewMut<'_, f32>,
+    dlogits: &mut ViewMut<'_, f32>,
+) -> Result<(), DeviceError> {
+    forward_in_place_on(device, Rung::Warp, args, loss, dlogits)
+}
+
+/// As [`forward_in_place`], on a chosen rung or a slower one if that cannot hold the rows.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_in_place_on(
+    device: &CudaDevice,
+    rung: Rung,
+    args: &Rows<'_>,
+    loss: &mut ViewMut<'_, f32>,
+    dlogits: &mut ViewMut<'_, f32>,
+) -> Result<(), DeviceError> {
+    judge(device, rung, args, &Base::Output, loss, dlogits)
+}
+
+fn judge(
+    device: &CudaDevice,
+    rung: Rung,
+    args: &Rows<'_>,
+    logits: &Base<'_>,
+    loss: &mut ViewMut<'_, f32>,
+    dlogits: &mut ViewMut<'_, f32>,
+) -> Result<(), DeviceError> {
     let op = "cross_entropy::cuda::forward";
-    expect_len(op, "logits", args.logits.len(), args.rows * args.vocab);
     expect_len(op, "targets", args.targets.len(), args.rows);
     expect_len(op, "loss", loss.len(), args.rows);
     expect_len(op, "dlogits", dlogits.len(), args.rows * args.vocab);
-    if args.logits.is_empty() {
+    let mut aligned = device.is_aligned(dlogits);
+    if let Base::View(logits) = logits {
+        expect_len(op, "logits", logits.len(), args.rows * args.vocab);
+        aligned &= device.is_aligned(*logits);
+    }
+    if dlogits.is_empty() {
         return Ok(());
     }
     let (rows, vocab) = (count32(op, "rows", args.rows)?, count32(op, "vocab", args.vocab)?);
-    let aligned = device.is_aligned(args.logits) && device.is_aligned(dlogits);
     let (entry, blocks, warps) = match rung.max(Rung::fastest(args.vocab, aligned)) {
         Rung::Warp => ("cross_entropy_forward_warp", rows.div_ceil(WARPS_OF_BLOCK), WARPS_OF_BLOCK),
         Rung::Block => {
@@ -105,8 +160,8 @@ pub fn forward_on(
         Rung::Vectors => ("cross_entropy_forward_any_vectors", rows, WARPS_OF_BLOCK),
         Rung::Any => ("cross_entropy_forward_any", rows, WARPS_OF_BLOCK),
     };
-    let launch = device.launch(&SOURCE, entry)?.read(args.logits).read(args.targets).write(loss);
-    let launch = launch.write(dlogits).u32(rows).u32(vocab).f32(args.weight);
+    let launch = device.launch(&SOURCE, entry)?.write_onto(logits, dlogits).read(args.targets).write(loss);
+    let launch = launch.u32(rows).u32(vocab).f32(args.weight);
     // SAFETY: a warp or block takes a row below `rows` and entries below `vocab`, also for the target; the views have
     // these sizes, and begin on 16 bytes where the kernel reads float4.
     unsafe { launch.run(Grid { x: blocks, y: 1, threads: warps * THREADS_OF_WARP }) }

@@ -7,23 +7,33 @@ use crate::device::trials::Trial;
 /// `cross_entropy.forward`.
 pub static FORWARD: Trial = Trial {
     op: "cross_entropy.forward",
-    ways: &["chosen", "block", "vectors", "any"],
+    ways: &[
+        "chosen",
+        "block",
+        "vectors",
+        "any",
+        "in place",
+        "block, in place",
+        "vectors, in place",
+        "any, in place",
+    ],
     more_cases: edges,
     run: |device, way, case, inputs, outputs| {
-        use cuda::Rung::{Any, Block, Vectors};
+        use cuda::Rung::{Any, Block, Vectors, Warp};
         let (logits, targets) = (inputs.view("logits"), inputs.view("targets"));
-        let args = cuda::Forward {
-            rows: case.dim("rows"),
-            vocab: case.dim("vocab"),
-            logits: &logits,
-            targets: &targets,
-            weight: cases::WEIGHT,
-        };
+        let (rows, vocab, weight) = (case.dim("rows"), case.dim("vocab"), cases::WEIGHT);
         let [mut loss, mut dlogits] = outputs.floats(["loss", "dlogits"]);
         let (mut loss, mut dlogits) = (loss.view(), dlogits.view());
+        let rung = [Warp, Block, Vectors, Any][way % 4];
+        if way >= 4 {
+            device.copy(&logits, &mut dlogits)?;
+            let args = cuda::Rows { rows, vocab, targets: &targets, weight };
+            return cuda::forward_in_place_on(device, rung, &args, &mut loss, &mut dlogits);
+        }
+        let args = cuda::Forward { rows, vocab, logits: &logits, targets: &targets, weight };
         match way {
             0 => cuda::forward(device, &args, &mut loss, &mut dlogits),
-            way => cuda::forward_on(device, [Block, Vectors, Any][way - 1], &args, &mut loss, &mut dlogits),
+            _ => cuda::forward_on(device, rung, &args, &mut loss, &mut dlogits),
         }
     },
 };

@@ -1,89 +1,41 @@
 //! One CUDA device: its context, its stream, its compiled modules, its memory.
+//!
+//! A device may also be *imagined*: it has an arena and sizes but no driver, launches do nothing, and what is read of it is
+//! all ones. Work on it shows what memory the same work takes on a real one.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute;
-use cudarc::driver::sys::CUresult::{
-    CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_SOURCE, CUDA_ERROR_NO_BINARY_FOR_GPU,
-};
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut,
-    DevicePtr, DeviceRepr, DriverError, result, sys,
-};
-use cudarc::nvrtc::Ptx;
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
+use rayon::prelude::*;
 
-use super::cache::{Key, ModuleCache};
-use super::compile::{self, Image};
-use super::ptx::{self, Parameter};
-use super::{DeviceError, Launch, committed, library};
+use super::arena::{Arena, Usage};
+use super::cache::ModuleCache;
+use super::module::{Modules, locked};
+use super::staging::{HALF_BYTES, Staging};
+use super::{Buffer, DeviceError, Launch, Placed, Source, View, ViewMut, compile, library};
 
-/// Memory of a device, owned.
-#[derive(Debug)]
-pub struct Buffer<T> {
-    /// One element at least: the driver has no memory of no size.
-    memory: CudaSlice<T>,
-    len: usize,
-}
-
-impl<T> Buffer<T> {
-    /// All of it, to be read.
-    pub fn view(&self) -> View<'_, T> {
-        self.memory.slice(..self.len)
-    }
-
-    /// All of it, to be written.
-    pub fn view_mut(&mut self) -> ViewMut<'_, T> {
-        self.memory.slice_mut(..self.len)
-    }
-
-    /// Some of it, to be read. Panics if `range` goes beyond the end.
-    pub fn slice(&self, range: Range<usize>) -> View<'_, T> {
-        assert!(range.end <= self.len, "{range:?} of a buffer of {} elements", self.len);
-        self.memory.slice(range)
-    }
-
-    /// Some of it, to be written. Panics if `range` goes beyond the end.
-    pub fn slice_mut(&mut self, range: Range<usize>) -> ViewMut<'_, T> {
-        assert!(range.end <= self.len, "{range:?} of a buffer of {} elements", self.len);
-        self.memory.slice_mut(range)
-    }
-}
-
-/// A range of a device's memory, to be read.
-pub type View<'a, T> = CudaView<'a, T>;
-/// A range of a device's memory, to be written.
-pub type ViewMut<'a, T> = CudaViewMut<'a, T>;
-
-/// The kernels of one room: pieces of CUDA C++ that are compiled as one text.
-#[derive(Clone, Copy, Debug)]
-pub struct Source {
-    /// The room's name.
-    pub name: &'static str,
-    /// What is compiled, in this order; shared pieces go first.
-    pub pieces: &'static [&'static str],
-}
-
-impl Source {
-    /// The whole text.
-    pub fn text(&self) -> String {
-        self.pieces.concat()
-    }
-}
-
-/// One CUDA device. Clones share context, stream and modules.
+/// One CUDA device. Clones share context, stream, modules and memory.
 #[derive(Clone)]
 pub struct CudaDevice(Arc<Inner>);
 
 struct Inner {
-    context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
+    /// None of an imagined device.
+    driver: Option<Driver>,
     capability: u32,
     multiprocessors: u32,
-    cache: ModuleCache,
-    modules: Mutex<BTreeMap<&'static str, Arc<Module>>>,
+    memory_bytes: u64,
+    arena: Mutex<Arena>,
+}
+
+struct Driver {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    modules: Modules,
+    /// Reserved at the first copy.
+    staging: Mutex<Option<Staging>>,
 }
 
 /// Who a device is, for people to read.
@@ -139,14 +91,32 @@ impl CudaDevice {
         let multiprocessors = context
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(DeviceError::driver(asking))?;
-        Ok(Self(Arc::new(Inner {
+        let memory_bytes = context.total_mem().map_err(DeviceError::driver(asking))? as u64;
+        let driver = Driver {
             stream: context.default_stream(),
+            modules: Modules::new(context.clone(), cache),
             context,
+            staging: Mutex::default(),
+        };
+        Ok(Self(Arc::new(Inner {
+            driver: Some(driver),
             capability: major.unsigned_abs() * 10 + minor.unsigned_abs(),
             multiprocessors: multiprocessors.unsigned_abs(),
-            cache,
-            modules: Mutex::default(),
+            memory_bytes,
+            arena: Mutex::default(),
         })))
+    }
+
+    /// A device that is only imagined, with so much memory: it needs neither driver nor GPU, computes nothing, and keeps
+    /// the account of the memory that work on it would take.
+    pub fn imagined(memory_bytes: u64) -> Self {
+        Self(Arc::new(Inner {
+            driver: None,
+            capability: 86,
+            multiprocessors: 48,
+            memory_bytes,
+            arena: Mutex::default(),
+        }))
     }
 
     /// Who the device is.
@@ -155,18 +125,28 @@ impl CudaDevice {
     /// [`DeviceError::Driver`] if the driver does not answer.
     pub fn report(&self) -> Result<Report, DeviceError> {
         let asking = "to describe the device";
+        let Some(driver) = &self.0.driver else {
+            return Ok(Report {
+                name: "imagined".to_owned(),
+                capability: (self.0.capability / 10, self.0.capability % 10),
+                driver: (0, 0),
+                nvrtc: None,
+                multiprocessors: self.0.multiprocessors,
+                memory_bytes: self.0.memory_bytes,
+            });
+        };
         let mut version = 0;
         // SAFETY: the driver is present, as this device shows; the pointer is to a live integer.
         let answer = unsafe { sys::cuDriverGetVersion(&raw mut version) };
         answer.result().map_err(DeviceError::driver(asking))?;
         let version = version.unsigned_abs();
         Ok(Report {
-            name: self.0.context.name().map_err(DeviceError::driver(asking))?,
+            name: driver.context.name().map_err(DeviceError::driver(asking))?,
             capability: (self.0.capability / 10, self.0.capability % 10),
             driver: (version / 1000, version % 1000 / 10),
             nvrtc: compile::nvrtc_version().ok(),
             multiprocessors: self.0.multiprocessors,
-            memory_bytes: self.0.context.total_mem().map_err(DeviceError::driver(asking))? as u64,
+            memory_bytes: self.0.memory_bytes,
         })
     }
 
@@ -180,54 +160,170 @@ impl CudaDevice {
         self.0.capability
     }
 
+    /// Memory of the card, bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes
+    }
+
+    /// What the arena holds.
+    pub fn usage(&self) -> Usage {
+        locked(&self.0.arena).usage()
+    }
+
     /// A copy of `host` on the device.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`], most often for want of memory.
-    pub fn upload<T: DeviceRepr>(&self, host: &[T]) -> Result<Buffer<T>, DeviceError> {
+    /// As [`CudaDevice::scratch`] and [`CudaDevice::write`].
+    pub fn upload<T: Pod>(&self, host: &[T]) -> Result<Buffer<T>, DeviceError> {
         let mut buffer = self.scratch(host.len())?;
-        if !host.is_empty() {
-            let doing = format!("to copy {} bytes to the device", size_of_val(host));
-            self.0.stream.memcpy_htod(host, &mut buffer.memory).map_err(DeviceError::driver(doing))?;
-        }
+        self.write(host, &mut buffer.view_mut())?;
         Ok(buffer)
+    }
+
+    /// Queues the copy of `host` to `to`, which is as long. `host` may be changed once this returns.
+    ///
+    /// # Errors
+    /// [`DeviceError::Driver`].
+    pub fn write<T: Pod>(&self, host: &[T], to: &mut ViewMut<'_, T>) -> Result<(), DeviceError> {
+        assert_eq!(host.len(), to.len(), "a copy to the device: elements");
+        let Some(driver) = self.0.driver.as_ref().filter(|_| !host.is_empty()) else { return Ok(()) };
+        let bytes: &[u8] = bytemuck::cast_slice(host);
+        driver.staged(
+            || format!("to copy {} bytes to the device", bytes.len()),
+            // SAFETY: the view is of so many bytes of this device, and borrowed for writing; what is queued on the stream
+            // later comes after the copy.
+            |staging| unsafe { staging.write(&driver.stream, to.address(), bytes) },
+        )
     }
 
     /// A copy of `device` in host memory, after all work queued before has been done.
     ///
     /// # Errors
+    /// As [`CudaDevice::read`].
+    pub fn download<T: Pod>(&self, device: &View<'_, T>) -> Result<Vec<T>, DeviceError> {
+        let mut host = Vec::with_capacity(device.len());
+        self.read(device, |piece| host.extend_from_slice(piece))?;
+        Ok(host)
+    }
+
+    /// Copies `from` to `host`, which is as long, after all work queued before has been done.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::read`].
+    pub fn fetch<T: Pod>(&self, from: &View<'_, T>, host: &mut [T]) -> Result<(), DeviceError> {
+        assert_eq!(host.len(), from.len(), "a copy from the device: elements");
+        let mut rest = host;
+        self.read(from, |piece| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            part.copy_from_slice(piece);
+            rest = after;
+        })
+    }
+
+    /// Hands `each` the content of `device` piece by piece, after all work queued before has been done; the next piece is
+    /// on its way meanwhile. `each` must not use the device.
+    ///
+    /// # Errors
     /// [`DeviceError::Driver`]; a kernel that failed shows here too.
-    pub fn download<T: DeviceRepr>(&self, device: &View<'_, T>) -> Result<Vec<T>, DeviceError> {
-        if device.is_empty() {
-            return Ok(Vec::new());
-        }
-        let doing = format!("to copy {} bytes from the device", device.len() * size_of::<T>());
-        self.0.stream.clone_dtoh(device).map_err(DeviceError::driver(doing))
+    pub fn read<T: Pod>(&self, device: &View<'_, T>, mut each: impl FnMut(&[T])) -> Result<(), DeviceError> {
+        let count = device.len() * size_of::<T>();
+        let Some(driver) = &self.0.driver else {
+            let ones = vec![0xFFu8; HALF_BYTES.min(count)];
+            let pieces = (0..count).step_by(HALF_BYTES).map(|begin| HALF_BYTES.min(count - begin));
+            pieces.for_each(|len| numbers(&ones[..len], &mut each));
+            return Ok(());
+        };
+        driver.staged(
+            || format!("to copy {count} bytes from the device"),
+            // SAFETY: the view is of so many bytes of this device.
+            |staging| unsafe {
+                staging.read(&driver.stream, device.address(), count, |bytes| numbers(bytes, &mut each))
+            },
+        )
+    }
+
+    /// Queues the copy of `from` to `to`, which is as long.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::write`].
+    pub fn copy<T>(&self, from: &View<'_, T>, to: &mut ViewMut<'_, T>) -> Result<(), DeviceError> {
+        assert_eq!(from.len(), to.len(), "a copy within the device: elements");
+        let bytes = from.len() * size_of::<T>();
+        let Some(driver) = self.0.driver.as_ref().filter(|_| bytes > 0) else { return Ok(()) };
+        driver.bind()?;
+        // SAFETY: both views are of so many bytes of this device, and the borrows keep them apart.
+        let queued = unsafe {
+            result::memcpy_dtod_async(to.address(), from.address(), bytes, driver.stream.cu_stream())
+        };
+        queued.map_err(|e| DeviceError::of(e, || format!("to copy {bytes} bytes within the device")))
+    }
+
+    /// Queues the filling of all bytes of `to` with `byte`.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::write`].
+    pub fn fill<T: Pod>(&self, byte: u8, to: &mut ViewMut<'_, T>) -> Result<(), DeviceError> {
+        let bytes = to.len() * size_of::<T>();
+        let Some(driver) = self.0.driver.as_ref().filter(|_| bytes > 0) else { return Ok(()) };
+        driver.bind()?;
+        // SAFETY: the view is of so many bytes of this device, and any bytes are a `T`.
+        let queued = unsafe { result::memset_d8_async(to.address(), byte, bytes, driver.stream.cu_stream()) };
+        queued.map_err(|e| DeviceError::of(e, || format!("to fill {bytes} bytes of the device")))
     }
 
     /// Memory for `len` elements, whose content is undefined until it is written.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`], most often for want of memory.
-    pub fn scratch<T: DeviceRepr>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
-        let doing = format!("to reserve {} bytes", len * size_of::<T>());
-        // SAFETY: device code may hold any bits in the types that implement `DeviceRepr` here (plain numbers), and
-        // kernels write a buffer before they read it.
-        let memory = unsafe { self.0.stream.alloc(len.max(1)) }.map_err(DeviceError::driver(doing))?;
-        Ok(Buffer { memory, len })
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Driver`].
+    pub fn scratch<T>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
+        let bytes = len * size_of::<T>();
+        let address = if bytes == 0 { 0 } else { self.take(bytes)? };
+        Ok(Buffer::new(self.clone(), address, len))
+    }
+
+    fn take(&self, bytes: usize) -> Result<u64, DeviceError> {
+        let mut arena = locked(&self.0.arena);
+        if let Some(address) = arena.take(bytes) {
+            return Ok(address);
+        }
+        let address = match &self.0.driver {
+            None => self.imagine(&mut arena, bytes)?,
+            Some(driver) => driver.reserve(&mut arena, bytes, self.0.memory_bytes)?,
+        };
+        arena.reserved(bytes);
+        Ok(address)
+    }
+
+    /// An address of nothing, as long as the card would have room.
+    fn imagine(&self, arena: &mut Arena, bytes: usize) -> Result<u64, DeviceError> {
+        if arena.usage().reserved_bytes + bytes as u64 > self.0.memory_bytes {
+            arena.drain();
+        }
+        let usage = arena.usage();
+        if usage.reserved_bytes + bytes as u64 > self.0.memory_bytes {
+            return Err(out_of_memory(bytes, &usage, self.0.memory_bytes));
+        }
+        Ok(256 * (usage.reservations + 1))
+    }
+
+    pub(super) fn give(&self, address: u64, bytes: usize) {
+        if bytes > 0 {
+            locked(&self.0.arena).give(address, bytes);
+        }
     }
 
     /// Waits until all work queued so far is done.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`]; a kernel that failed shows here.
+    /// [`DeviceError::Driver`]; a kernel that failed shows here too.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
-        self.0.stream.synchronize().map_err(DeviceError::driver("to finish queued work"))
+        let Some(driver) = &self.0.driver else { return Ok(()) };
+        driver.stream.synchronize().map_err(DeviceError::driver("to finish queued work"))
     }
 
     /// Whether a view begins on 16 bytes, so that kernels may read it in float4.
-    pub fn is_aligned<T>(&self, view: &impl DevicePtr<T>) -> bool {
-        view.device_ptr(&self.0.stream).0.is_multiple_of(16)
+    pub fn is_aligned(&self, view: &impl Placed) -> bool {
+        view.address().is_multiple_of(16)
     }
 
     /// Begins a launch of kernel `entry` of `source`, compiling the source if this device has not seen it yet.
@@ -236,8 +332,9 @@ impl CudaDevice {
     /// [`DeviceError::LibraryMissing`], [`DeviceError::Compile`], [`DeviceError::Driver`] when the source is first
     /// used; [`DeviceError::NoSuchKernel`] for a name that is not in it.
     pub fn launch(&self, source: &Source, entry: &'static str) -> Result<Launch<'_>, DeviceError> {
-        let kernel = self.module(source)?.kernel(source.name, entry)?;
-        Ok(Launch::new(&self.0.stream, entry, kernel))
+        let Some(driver) = &self.0.driver else { return Ok(Launch::imagined(entry)) };
+        let kernel = driver.modules.of(source, self.0.capability)?.kernel(source.name, entry)?;
+        Ok(Launch::new(&driver.stream, entry, kernel))
     }
 
     /// Compiles and loads `source` now, not at its first launch.
@@ -245,101 +342,114 @@ impl CudaDevice {
     /// # Errors
     /// As [`CudaDevice::launch`].
     pub fn prepare(&self, source: &Source) -> Result<(), DeviceError> {
-        self.module(source).map(|_| ())
+        let Some(driver) = &self.0.driver else { return Ok(()) };
+        driver.modules.of(source, self.0.capability).map(|_| ())
+    }
+}
+
+impl CudaDevice {
+    /// Compiles and loads the kernels of all rooms, several at a time.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::launch`].
+    pub fn prepare_all(&self) -> Result<(), DeviceError> {
+        super::SOURCES.par_iter().try_for_each(|source| self.prepare(source))
     }
 
-    /// A point in the device's time, after all that was queued before.
-    pub(super) fn event(&self) -> Result<CudaEvent, DeviceError> {
+    /// A point in the device's time, after all that was queued before; none on an imagined device.
+    pub(super) fn event(&self) -> Result<Option<CudaEvent>, DeviceError> {
+        let Some(driver) = &self.0.driver else { return Ok(None) };
         let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        self.0.stream.record_event(flags).map_err(DeviceError::driver("to record an event"))
+        driver.stream.record_event(flags).map(Some).map_err(DeviceError::driver("to record an event"))
     }
 
-    /// A number that the driver knows about the device.
+    /// A number that the driver knows about the device; 0 of an imagined one.
     pub(super) fn attribute(&self, attribute: CUdevice_attribute) -> Result<i32, DeviceError> {
-        self.0.context.attribute(attribute).map_err(DeviceError::driver("to describe the device"))
+        let Some(driver) = &self.0.driver else { return Ok(0) };
+        driver.context.attribute(attribute).map_err(DeviceError::driver("to describe the device"))
+    }
+}
+
+impl Driver {
+    fn bind(&self) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(DeviceError::driver("to be called from this thread"))
     }
 
-    fn module(&self, source: &Source) -> Result<Arc<Module>, DeviceError> {
-        if let Some(module) = locked(&self.0.modules).get(source.name) {
-            return Ok(module.clone());
+    /// A copy by way of pinned memory.
+    fn staged(
+        &self,
+        doing: impl Fn() -> String,
+        copy: impl FnOnce(&mut Staging) -> Result<(), DriverError>,
+    ) -> Result<(), DeviceError> {
+        let mut staging = locked(&self.staging);
+        if staging.is_none() {
+            *staging = Some(Staging::new(&self.context).map_err(|e| DeviceError::of(e, &doing))?);
         }
-        // The lock is not held here, so that several rooms may be compiled at once. If two threads bring the same one,
-        // the second finds the first one's.
-        let image = self.image(source)?;
-        let module = load(&self.0.context, &image)
-            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
-        let module = Arc::new(Module { module, ptx: image.ptx, kernels: Mutex::default() });
-        Ok(locked(&self.0.modules).entry(source.name).or_insert(module).clone())
+        staging.as_mut().map_or(Ok(()), copy).map_err(|e| DeviceError::of(e, doing))
     }
 
-    fn image(&self, source: &Source) -> Result<Image, DeviceError> {
-        let version = match compile::nvrtc_version() {
-            Ok(version) => version,
-            Err(missing) => return committed::image(source).ok_or(missing),
-        };
-        let text = source.text();
-        let target = compile::target_for(self.0.capability)?;
-        let key = Key::new(&text, &target, version);
-        if let Some(image) = self.0.cache.get(&key) {
-            return Ok(image);
+    /// So many bytes; what waits in the arena is given back first if there is no room otherwise.
+    fn reserve(&self, arena: &mut Arena, bytes: usize, card_bytes: u64) -> Result<u64, DeviceError> {
+        self.bind()?;
+        let full = |error: &DriverError| error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+        // SAFETY: the context is current; the arena keeps the block and frees it once.
+        let mut reserved = unsafe { result::malloc_sync(bytes) };
+        if reserved.as_ref().is_err_and(full) && arena.usage().reserved_bytes > arena.usage().in_use_bytes {
+            self.free(&arena.drain());
+            // SAFETY: as above.
+            reserved = unsafe { result::malloc_sync(bytes) };
         }
-        let image = compile::compile(source.name, &text, &target)?;
-        self.0.cache.put(&key, &image);
-        Ok(image)
+        reserved.map_err(|error| {
+            if full(&error) {
+                return out_of_memory(bytes, &arena.usage(), card_bytes);
+            }
+            DeviceError::of(error, || format!("to reserve {bytes} bytes"))
+        })
+    }
+
+    /// Gives blocks back to the driver, which waits for work that still uses them.
+    fn free(&self, blocks: &[u64]) {
+        if self.bind().is_ok() {
+            for &address in blocks {
+                // SAFETY: the arena got the block from `malloc_sync` and has just let go of it. Of a lost device nothing
+                // can be freed, nor need be.
+                let _ = unsafe { result::free_sync(address) };
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Every buffer holds its device: none is given out any more.
+        let blocks = arena.drain();
+        if let Some(driver) = &self.driver {
+            driver.free(&blocks);
+        }
+    }
+}
+
+fn out_of_memory(asked_bytes: usize, usage: &Usage, card_bytes: u64) -> DeviceError {
+    DeviceError::OutOfMemory { asked_bytes: asked_bytes as u64, in_use_bytes: usage.in_use_bytes, card_bytes }
+}
+
+/// Bytes of pinned memory as numbers.
+fn numbers<T: Pod>(bytes: &[u8], each: &mut impl FnMut(&[T])) {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) => each(numbers),
+        // Not pinned memory, then, but the ones of an imagined device.
+        Err(_) => {
+            each(&vec![bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()]); bytes.len() / size_of::<T>()])
+        }
     }
 }
 
 impl fmt::Debug for CudaDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CudaDevice")
-            .field("ordinal", &self.0.context.ordinal())
+            .field("ordinal", &self.0.driver.as_ref().map(|driver| driver.context.ordinal()))
             .field("capability", &self.0.capability)
             .finish_non_exhaustive()
     }
-}
-
-/// A loaded module and the kernels taken from it so far.
-struct Module {
-    module: Arc<CudaModule>,
-    ptx: String,
-    kernels: Mutex<BTreeMap<&'static str, Kernel>>,
-}
-
-/// A kernel and what it takes.
-#[derive(Clone)]
-pub(super) struct Kernel {
-    pub(super) function: CudaFunction,
-    pub(super) parameters: Arc<[Parameter]>,
-}
-
-impl Module {
-    fn kernel(&self, module: &'static str, entry: &'static str) -> Result<Kernel, DeviceError> {
-        if let Some(kernel) = locked(&self.kernels).get(entry) {
-            return Ok(kernel.clone());
-        }
-        let parameters = ptx::parameters(&self.ptx, entry)
-            .ok_or_else(|| DeviceError::NoSuchKernel { module, entry: entry.to_owned() })?;
-        let doing = format!("to find kernel {entry}");
-        let function = self.module.load_function(entry).map_err(DeviceError::driver(doing))?;
-        let kernel = Kernel { function, parameters: parameters.into() };
-        Ok(locked(&self.kernels).entry(entry).or_insert(kernel).clone())
-    }
-}
-
-/// Machine code where the driver takes it, PTX where it does not.
-fn load(context: &Arc<CudaContext>, image: &Image) -> Result<Arc<CudaModule>, DriverError> {
-    if !image.cubin.is_empty() {
-        match context.load_module(Ptx::from_binary(image.cubin.clone())) {
-            Err(DriverError(
-                CUDA_ERROR_NO_BINARY_FOR_GPU | CUDA_ERROR_INVALID_IMAGE | CUDA_ERROR_INVALID_SOURCE,
-            )) => {}
-            answered => return answered,
-        }
-    }
-    context.load_module(Ptx::from_src(&*image.ptx))
-}
-
-/// A map that a panicking thread left behind is whole: every change to it is one insertion.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use cudarc::driver::{DriverError, sys::CUresult};
 
 /// A failure of the device layer: what was tried, on what, and what to do about it.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// A shared library was found nowhere.
     #[error("{library} was not found; looked for {}; {advice}", looked_for.join(", "))]
@@ -30,6 +30,20 @@ pub enum DeviceError {
         doing: String,
         /// What the driver said.
         source: DriverError,
+    },
+    /// The card has no room.
+    #[error(
+        "the CUDA device has no room to reserve {asked_bytes} bytes (CUDA_ERROR_OUT_OF_MEMORY), {in_use_bytes} of its \
+         {card_bytes} bytes are in use here; {}",
+        advice(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        asked_bytes: u64,
+        /// Bytes that this process uses.
+        in_use_bytes: u64,
+        /// Bytes of the card.
+        card_bytes: u64,
     },
     /// NVRTC refused a source or failed in itself.
     #[error("NVRTC could not compile {name} with {}: {log}", options.join(" "))]
@@ -104,7 +118,11 @@ fn advice(code: CUresult) -> &'static str {
 impl DeviceError {
     /// Wraps a driver's error with what was being done.
     pub(crate) fn driver(doing: impl Into<String>) -> impl FnOnce(DriverError) -> Self {
-        let doing = doing.into();
-        move |source| Self::Driver { doing, source }
+        move |source| Self::of(source, || doing.into())
+    }
+
+    /// As [`DeviceError::driver`], where the words are only made if they are needed.
+    pub(crate) fn of(source: DriverError, doing: impl FnOnce() -> String) -> Self {
+        Self::Driver { doing: doing(), source }
     }
 }

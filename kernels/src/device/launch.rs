@@ -2,22 +2,24 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop, result};
+use std::marker::PhantomData;
 
-use super::cuda::Kernel;
+use cudarc::driver::{CudaStream, result};
+
+use super::module::Kernel;
 use super::ptx::{self, Parameter};
-use super::{CudaDevice, DeviceError, View, ViewMut};
+use super::{CudaDevice, DeviceError, Placed, View, ViewMut};
 
 /// A launch being put together. Arguments are taken in the order of the kernel's parameters and held against the list in
 /// its PTX.
 #[must_use = "a launch does nothing until `run`"]
 pub struct Launch<'a> {
-    stream: &'a CudaStream,
     entry: &'static str,
-    kernel: Kernel,
+    /// Where it is queued; nowhere on an imagined device.
+    target: Option<(&'a CudaStream, Kernel)>,
     arguments: Vec<Argument>,
-    /// Orders this launch against work on other streams; dropped once it is queued.
-    order: Vec<SyncOnDrop<'a>>,
+    /// The views outlive the launch.
+    views: PhantomData<&'a ()>,
 }
 
 /// What a kernel adds its result to.
@@ -71,22 +73,23 @@ enum Argument {
 
 impl<'a> Launch<'a> {
     pub(super) fn new(stream: &'a CudaStream, entry: &'static str, kernel: Kernel) -> Self {
-        Self { stream, entry, kernel, arguments: Vec::new(), order: Vec::new() }
+        let arguments = Vec::with_capacity(kernel.parameters.len());
+        Self { entry, target: Some((stream, kernel)), arguments, views: PhantomData }
+    }
+
+    pub(super) fn imagined(entry: &'static str) -> Self {
+        Self { entry, target: None, arguments: Vec::new(), views: PhantomData }
     }
 
     /// Memory that the kernel reads.
     pub fn read<T>(mut self, view: &'a View<'_, T>) -> Self {
-        let (address, order) = view.device_ptr(self.stream);
-        self.arguments.push(Argument::U64(address));
-        self.order.push(order);
+        self.arguments.push(Argument::U64(view.address()));
         self
     }
 
     /// Memory that the kernel writes.
     pub fn write<T>(mut self, view: &'a mut ViewMut<'_, T>) -> Self {
-        let (address, order) = view.device_ptr_mut(self.stream);
-        self.arguments.push(Argument::U64(address));
-        self.order.push(order);
+        self.arguments.push(Argument::U64(view.address()));
         self
     }
 
@@ -142,30 +145,31 @@ impl<'a> Launch<'a> {
     /// # Safety
     /// On `grid`, with these arguments, the kernel stays within the memory of its views.
     pub unsafe fn run(mut self, grid: Grid) -> Result<(), DeviceError> {
-        let found: Vec<Parameter> = self.arguments.iter().map(Argument::kind).collect();
-        if found[..] != self.kernel.parameters[..] {
+        let Some((stream, kernel)) = self.target else { return Ok(()) };
+        if !self.arguments.iter().map(Argument::kind).eq(kernel.parameters.iter().copied()) {
+            let found: Vec<Parameter> = self.arguments.iter().map(Argument::kind).collect();
             return Err(DeviceError::Arguments {
                 entry: self.entry.to_owned(),
-                expected: ptx::list(&self.kernel.parameters),
+                expected: ptx::list(&kernel.parameters),
                 found: ptx::list(&found),
             });
         }
         let launching = || format!("to launch {} on {grid:?}", self.entry);
-        self.stream.context().bind_to_thread().map_err(DeviceError::driver(launching()))?;
+        stream.context().bind_to_thread().map_err(|e| DeviceError::of(e, launching))?;
         let mut packed: Vec<*mut c_void> = self.arguments.iter_mut().map(Argument::address).collect();
         // SAFETY: `packed` points at one live value per parameter, of the parameter's size, as compared above; the
         // driver copies them before it returns. The caller answers for what the kernel does with them.
         let queued = unsafe {
             result::launch_kernel(
-                self.kernel.function.cu_function(),
+                kernel.function.cu_function(),
                 (grid.x, grid.y, 1),
                 (grid.threads, 1, 1),
                 0,
-                self.stream.cu_stream(),
+                stream.cu_stream(),
                 &mut packed,
             )
         };
-        queued.map_err(DeviceError::driver(format!("to launch {} on {grid:?}", self.entry)))
+        queued.map_err(|e| DeviceError::of(e, launching))
     }
 }
 

@@ -22,6 +22,7 @@ impl CudaDevice {
         let begin = self.event()?;
         work()?;
         let end = self.event()?;
+        let (Some(begin), Some(end)) = (begin, end) else { return Ok(0.0) };
         let elapsed = begin.elapsed_ms(&end).map_err(DeviceError::driver("to time queued work"))?;
         Ok(f64::from(elapsed))
     }

@@ -11,11 +11,16 @@
 //! | `committed` | PTX that lies in the repository, for machines without NVRTC |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
-//! | `cuda` | the device: buffers, modules, stream |
+//! | `cuda` | the device: stream, memory, copies |
+//! | `module` | its compiled kernels |
+//! | `memory` | what launchers see of its memory |
+//! | `arena` | which blocks of it are in use |
+//! | `staging` | pinned host memory that copies go through |
 //! | `measure` | events, and the peaks that clocks allow |
 //! | `launch` | one launch: arguments, grid, block |
 //! | `trials` | the catalogue's ops on a CUDA device |
 
+mod arena;
 pub mod cache;
 pub mod committed;
 pub mod compile;
@@ -24,14 +29,20 @@ mod error;
 mod launch;
 pub mod library;
 mod measure;
+mod memory;
+mod module;
 pub mod ptx;
 mod resources;
+mod staging;
 pub mod trials;
 
-pub use cuda::{Buffer, CudaDevice, Report, Source, View, ViewMut};
+pub use arena::Usage;
+pub use cuda::{CudaDevice, Report};
 pub use error::DeviceError;
 pub use launch::{Base, Grid, Launch, count32};
 pub use measure::Peaks;
+pub use memory::{Buffer, Placed, View, ViewMut};
+pub use module::Source;
 pub use resources::Resources;
 
 use crate::{

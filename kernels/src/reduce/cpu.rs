@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 /// Blocks of one task.
 const TASK_BLOCKS: usize = 16;
+/// Elements of one task of what is elementwise.
+const TASK: usize = 1 << 16;
 
 /// As [`super::sum_squares`], on the path asked for.
 pub fn sum_squares(path: SimdPath, g: &[f32]) -> f64 {
@@ -22,6 +24,22 @@ pub fn sum_squares(path: SimdPath, g: &[f32]) -> f64 {
         }
     });
     sums.iter().fold(0.0, |total, sum| total + f64::from(*sum))
+}
+
+/// As [`super::scale`].
+pub fn scale(g: &mut [f32], factor: f32) {
+    parallel::run(g.len(), g.par_chunks_mut(TASK), |piece| piece.iter_mut().for_each(|g| *g *= factor));
+}
+
+/// As [`super::first_beyond`].
+pub fn first_beyond(x: &[f32], bound: f32) -> Option<usize> {
+    // Magnitudes compare like their bits, and those of a NaN are the largest.
+    let bound = bound.to_bits();
+    let beyond = |x: &f32| x.to_bits() & 0x7FFF_FFFF >= bound;
+    // No early exit in a piece: it becomes vector code.
+    let piece =
+        x.par_chunks(TASK).position_first(|piece| piece.iter().fold(false, |bad, x| bad | beyond(x)))?;
+    x[piece * TASK..].iter().position(beyond).map(|place| piece * TASK + place)
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! Launches the gradient norm on a CUDA device.
+//! Launches the gradient norm, the mean over members and the look at magnitudes on a CUDA device.
 
 use super::BLOCK;
 use crate::common::shape::{expect_len, expect_workspace};
@@ -77,4 +77,70 @@ pub fn clip_scale(
     let launch = device.launch(&SOURCE, "reduce_clip")?.read(sums).write(norm).write(scale).u32(tensors);
     // SAFETY: one thread reads sums below `tensors` and writes one element each.
     unsafe { launch.f64(clip).run(Grid { x: 1, y: 1, threads: THREADS_OF_WARP }) }
+}
+
+/// Elements that a thread takes at a time.
+const ELEMENTS: usize = 4;
+
+/// Queues `g = g * factor`, as [`super::scale`].
+///
+/// # Errors
+/// As [`sum_squares`].
+pub fn scale(device: &CudaDevice, g: &mut ViewMut<'_, f32>, factor: f32) -> Result<(), DeviceError> {
+    scale_on(device, Grid::striding(device, g.len().div_ceil(ELEMENTS)), g, factor)
+}
+
+/// As [`scale`], on a chosen grid.
+///
+/// # Errors
+/// As [`sum_squares`].
+pub fn scale_on(
+    device: &CudaDevice,
+    grid: Grid,
+    g: &mut ViewMut<'_, f32>,
+    factor: f32,
+) -> Result<(), DeviceError> {
+    let count = g.len() as u64;
+    if count == 0 {
+        return Ok(());
+    }
+    let launch = device.launch(&SOURCE, "reduce_scale")?.write(g).u64(count).f32(factor);
+    // SAFETY: the kernel strides over elements below `g`'s length.
+    unsafe { launch.run(grid) }
+}
+
+/// Queues the look for the first element whose magnitude is not below `bound`, as [`super::first_beyond`]: `place`, one
+/// element, is lowered to it. What it holds as long as there is none is its owner's: [`crate::codec::cuda::NO_FAULT`].
+///
+/// # Errors
+/// As [`sum_squares`].
+pub fn first_beyond(
+    device: &CudaDevice,
+    x: &View<'_, f32>,
+    bound: f32,
+    place: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    first_beyond_on(device, Grid::striding(device, x.len().div_ceil(ELEMENTS)), x, bound, place)
+}
+
+/// As [`first_beyond`], on a chosen grid.
+///
+/// # Errors
+/// As [`sum_squares`].
+pub fn first_beyond_on(
+    device: &CudaDevice,
+    grid: Grid,
+    x: &View<'_, f32>,
+    bound: f32,
+    place: &mut ViewMut<'_, u32>,
+) -> Result<(), DeviceError> {
+    let op = "reduce::cuda::first_beyond";
+    expect_len(op, "place", place.len(), 1);
+    let count = count32(op, "elements", x.len())?;
+    if count == 0 {
+        return Ok(());
+    }
+    let launch = device.launch(&SOURCE, "reduce_first_beyond")?.read(x).write(place).u32(count);
+    // SAFETY: the kernel strides over elements below `x`'s length, and lowers one word.
+    unsafe { launch.u32(bound.to_bits()).run(grid) }
 }

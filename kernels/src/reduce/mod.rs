@@ -1,6 +1,9 @@
-//! Gradient norm and clip.
+//! Gradient norm and clip, the mean over members, and the look at magnitudes that finds what is no number.
 //!
 //! ```text
+//! scale:        g_i = g_i * factor
+//! first beyond: the least i with |x_i| >= bound or x_i NaN; bound = infinity finds what is not finite
+//!
 //! per tensor: blocks of 4096 elements, each R128 of fma(g, g); block sums folded ascending in f64 from 0
 //! norm  = sqrt_f64(the tensors' sums added ascending, in canonical order, in f64 from 0)
 //! scale = f32(min(1, clip / (norm + 1e-6))) in f64;  stage clip = clip * sqrt_f64(stage parameters / all parameters)
@@ -24,9 +27,29 @@ pub fn sum_squares(g: &[f32]) -> f64 {
     cpu::sum_squares(SimdPath::best(), g)
 }
 
+/// Multiplies every element by `factor`.
+pub fn scale(g: &mut [f32], factor: f32) {
+    cpu::scale(g, factor);
+}
+
+/// The first element whose magnitude is not below `bound`, which is not negative; a NaN's never is.
+pub fn first_beyond(x: &[f32], bound: f32) -> Option<usize> {
+    cpu::first_beyond(x, bound)
+}
+
 /// Cost of [`sum_squares`] over `count` elements.
 pub fn cost(count: usize) -> Cost {
     Cost { bytes: 4 * count as u64, flops: 2 * count as u64 }
+}
+
+/// Cost of [`scale`] over `count` elements.
+pub fn scale_cost(count: usize) -> Cost {
+    Cost { bytes: 8 * count as u64, flops: count as u64 }
+}
+
+/// Cost of [`first_beyond`] over `count` elements.
+pub fn first_beyond_cost(count: usize) -> Cost {
+    Cost { bytes: 4 * count as u64, flops: 0 }
 }
 
 /// The norm over tensors, whose sums of squares come in canonical order.

@@ -1,4 +1,5 @@
-// The gradient norm: sums of squares per block of 4096, folded in f64, and the clip scale that follows from them.
+// The gradient norm: sums of squares per block of 4096, folded in f64, and the clip scale that follows from them. The mean
+// over members, and the look for magnitudes that are too large.
 
 // Elements of one block.
 #define SQUARES 4096u
@@ -62,4 +63,38 @@ reduce_clip(const double* __restrict__ sums, double* __restrict__ norm, float* _
     const bool finite = root < __longlong_as_double(0x7ff0000000000000ll);
     *norm = root;
     *scale = !finite ? __int_as_float(0x7fffffff) : wanted < 1.0 ? __double2float_rn(wanted) : 1.0f;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+reduce_scale(float* __restrict__ g, const unsigned long long n, const float factor) {
+    float4* __restrict__ g4 = reinterpret_cast<float4*>(g);
+    for_each(
+        n, vectors(g), [&](const unsigned long long i) { g4[i] = mul4(g4[i], splat(factor)); },
+        [&](const unsigned long long i) { g[i] = __fmul_rn(g[i], factor); });
+}
+
+// Magnitudes are ordered as their bits are, and those of a NaN are the largest.
+__device__ __forceinline__ bool beyond(const float x, const unsigned int bound) {
+    return (__float_as_uint(x) & 0x7fffffffu) >= bound;
+}
+
+// The place is lowered to the first element that is not below the bound; an integer's minimum has no order.
+extern "C" __global__ void __launch_bounds__(256)
+reduce_first_beyond(const float* __restrict__ x, unsigned int* __restrict__ place, const unsigned int n,
+                    const unsigned int bound) {
+    const float4* __restrict__ x4 = reinterpret_cast<const float4*>(x);
+    for_each(
+        n, vectors(x),
+        [&](const unsigned long long i) {
+            const float4 v = x4[i];
+            const unsigned int first = beyond(v.x, bound)   ? 0u
+                                       : beyond(v.y, bound) ? 1u
+                                       : beyond(v.z, bound) ? 2u
+                                       : beyond(v.w, bound) ? 3u
+                                                            : 4u;
+            if (first < 4u) atomicMin(place, static_cast<unsigned int>(4u * i) + first);
+        },
+        [&](const unsigned long long i) {
+            if (beyond(x[i], bound)) atomicMin(place, static_cast<unsigned int>(i));
+        });
 }

@@ -11,3 +11,20 @@ pub fn sum_squares(g: &[f32]) -> f64 {
     }
     sum
 }
+
+/// As [`super::scale`].
+pub fn scale(g: &mut [f32], factor: f32) {
+    for g in g {
+        *g *= factor;
+    }
+}
+
+/// As [`super::first_beyond`].
+pub fn first_beyond(x: &[f32], bound: f32) -> Option<usize> {
+    for (i, x) in x.iter().enumerate() {
+        if x.is_nan() || x.abs() >= bound {
+            return Some(i);
+        }
+    }
+    None
+}

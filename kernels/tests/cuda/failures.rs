@@ -182,8 +182,8 @@ fn a_kernel_that_faults_and_its_error_that_stays() {
     let parts =
         ["to copy 32 bytes from the device", "ILLEGAL_ADDRESS", "a kernel went wrong", "start it again"];
     fails("step", &[("IOTA_EMULATED_FAULTS", "sticky:1")], &parts);
-    // Nothing works after it, not even new memory.
-    let parts = ["to reserve 32 bytes", "ILLEGAL_ADDRESS", "cannot use the device any more"];
+    // Nothing works after it, not even a copy.
+    let parts = ["to copy 32 bytes to the device", "ILLEGAL_ADDRESS", "cannot use the device any more"];
     fails("twice", &[("IOTA_EMULATED_FAULTS", "sticky:1")], &parts);
 }
 

@@ -55,10 +55,10 @@ fn work() -> Draft {
         objects.clear();
         // The state before the window is bound by the step before it.
         if step == STEP {
-            let state = Some(tail.state_digest());
+            let state = Some(tail.state_digest().unwrap());
             let operation = Operation::Step { step: step - 1, members: vec![] };
             receipts.push(Receipt { state, ..receipt(&run, operation, None, None) });
-            objects.push(tail.state_bytes());
+            objects.push(tail.state_bytes().unwrap());
         }
         let mut members = vec![];
         for position in 0..run.inner.members {
@@ -76,7 +76,7 @@ fn work() -> Draft {
         let operation = Operation::Step { step, members };
         act(&mut head, &operation, &[]);
         act(&mut tail, &operation, &[]);
-        let state = run.digests_after(step).then(|| tail.state_digest());
+        let state = run.digests_after(step).then(|| tail.state_digest().unwrap());
         receipts.push(Receipt { state, ..receipt(&run, operation, None, None) });
     }
     objects.push(tokens());

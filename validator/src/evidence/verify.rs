@@ -3,6 +3,7 @@
 use super::file::{Parts, unpack};
 use super::{Refused, refused};
 use crate::replay::{Window, perform, reads_tokens};
+use engine::Device;
 use engine::data::TokenShard;
 use spec::{Digest, NodeId, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -141,8 +142,9 @@ fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) ->
     let data = inside.as_ref().or(shard);
     check_shard(parts, data)?;
     // What a stranger's file makes the engine stumble over is a bug of ours, and convicts nobody.
-    let replayed =
-        catch_unwind(AssertUnwindSafe(|| perform(&window, data, |digest| parts.objects.get(digest))));
+    let replayed = catch_unwind(AssertUnwindSafe(|| {
+        perform(&window, data, &Device::Cpu, |digest| parts.objects.get(digest))
+    }));
     let (results, stopped) = replayed
         .map_err(|_| refused("replay", "a result", "a panic of the engine, which is a bug"))?
         .map_err(|trouble| {

@@ -47,11 +47,7 @@ pub struct Slot<'a, T> {
 impl<T: Number> Slot<'_, T> {
     /// The numbers.
     pub fn view(&mut self) -> ViewMut<'_, T> {
-        let len = self.bytes.len() / size_of::<T>();
-        // SAFETY: any bytes are a `T`, and the memory begins on a multiple of its size.
-        let numbers = unsafe { self.bytes.transmute_mut(len) };
-        let Some(numbers) = numbers else { unreachable!("as many numbers as there are bytes for") };
-        numbers
+        self.bytes.cast_mut()
     }
 }
 
@@ -114,12 +110,7 @@ impl OnDevice {
             panic!("no buffer `{name}` on the device")
         };
         assert_eq!(held.type_name, T::NAME, "the type of buffer `{name}`");
-        // SAFETY: any bytes are a `T`, and the memory begins on a multiple of its size.
-        let numbers = unsafe {
-            held.memory.slice(held.begin..held.begin + held.len).transmute(held.len / size_of::<T>())
-        };
-        let Some(numbers) = numbers else { unreachable!("as many numbers as there are bytes for") };
-        numbers
+        held.memory.slice(held.begin..held.begin + held.len).cast()
     }
 
     /// All buffers, which are called `names` in this order.

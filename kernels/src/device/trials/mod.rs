@@ -7,8 +7,11 @@ mod memory;
 
 pub use memory::{Number, OnDevice, Raw, Slot};
 
+use std::cell::Cell;
+
 use super::{CudaDevice, DeviceError, Grid};
-use crate::catalogue::{Buffers, Case, Cost, Op, equal, judge};
+use crate::catalogue::conformance::{self, Deviation};
+use crate::catalogue::{self, Buffers, Case, Cost, Op, equal, judge};
 use crate::{
     adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
     rope, swiglu,
@@ -50,6 +53,8 @@ pub static TRIALS: &[&Trial] = &[
     &cross_entropy::trials::FORWARD,
     &cross_entropy::trials::MEAN,
     &reduce::trials::SUM_SQUARES,
+    &reduce::trials::SCALE,
+    &reduce::trials::FIRST_BEYOND,
     &philox::trials::UNIFORM,
     &philox::trials::NORMAL,
     &codec::trials::BF16,
@@ -65,6 +70,29 @@ pub static TRIALS: &[&Trial] = &[
 /// The trial of the op called `name`, if it has kernels.
 pub fn find(name: &str) -> Option<&'static Trial> {
     TRIALS.iter().copied().find(|trial| trial.op == name)
+}
+
+/// What deviates from the committed conformance set when `device` computes it: nothing, on a device that may be used.
+///
+/// # Errors
+/// The device's, in a sentence.
+pub fn deviations(device: &CudaDevice) -> Result<Vec<Deviation>, String> {
+    let mut hashes = Vec::new();
+    for trial in TRIALS {
+        let Some(op) = catalogue::find(trial.op) else { continue };
+        let trouble = Cell::new(None);
+        let hash = conformance::hash(op, |case, inputs, outputs| {
+            match trial.run(device, 0, 0, case, inputs, outputs) {
+                Ok(found) => *outputs = found,
+                Err(error) => trouble.set(Some(error)),
+            }
+        });
+        if let Some(error) = trouble.take() {
+            return Err(error);
+        }
+        hashes.push((op.name(), hash));
+    }
+    Ok(conformance::deviations(&hashes))
 }
 
 impl Trial {

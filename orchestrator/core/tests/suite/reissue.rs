@@ -83,10 +83,7 @@ fn lose(world: &mut World, node: NodeId) -> Vec<Effect> {
 }
 
 fn reports(effects: &[Effect]) -> Vec<&Report> {
-    let report = |effect| match effect {
-        &Effect::Report(ref report) => Some(report),
-        _ => None,
-    };
+    let report = |effect| if let Effect::Report(report) = effect { Some(report) } else { None };
     effects.iter().filter_map(report).collect()
 }
 

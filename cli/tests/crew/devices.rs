@@ -1,0 +1,189 @@
+//! Roles that compute on a CUDA device: the manifests of the CPU, audits across kinds of device, and every device that
+//! cannot be used, in one sentence.
+//!
+//! Needs libcuda and NVRTC on the library path (`cargo xtask test` sees to it); without them `not run: …` is printed.
+
+use crate::harness::{Crew, new_run};
+use crate::replicas::{in_one_process, make_keys};
+use crate::support::{Place, TINY, only};
+use kernels::device::cache::{Key, ModuleCache};
+use kernels::device::{CudaDevice, SOURCES, compile, library};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whether there is a device to compute on; says why if not.
+fn device_present() -> bool {
+    let found = library::require_nvrtc().and_then(|()| CudaDevice::count());
+    found.map_err(|error| println!("not run: {error}")).is_ok()
+}
+
+/// Where compiled kernels are kept between trials.
+fn kernel_cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
+}
+
+fn iota(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iota"));
+    command.args(arguments).env("IOTA_KERNEL_CACHE", kernel_cache());
+    command
+}
+
+/// Exit code, and what was said.
+fn outcome(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A swarm on devices, judged by a validator on the CPU, commits what one process on the CPU computes.
+#[test]
+fn up_on_a_device_commits_the_manifests_of_the_cpu() {
+    if !device_present() {
+        return;
+    }
+    let place = Place::new(TINY);
+    let (text, runs) = (place.path("text.txt"), place.path("runs"));
+    let (text, runs_named) = (text.to_string_lossy(), runs.to_string_lossy());
+    let mut command = iota(&["up", "--text", &text, "--runs", &runs_named, "--steps", "2", "--epochs", "1"]);
+    let (code, said) = outcome(command.args(["--device", "cuda", "--validator-device", "cpu"]));
+    // Two steps are too few for a loss that falls, and `up` says so at the end of a run that is complete.
+    assert!(code == 0 || said.contains("the run is complete but its loss did not fall"), "{said}");
+    assert!(said.contains("audits   3 windows replayed, every digest equal"), "{said}");
+    let manifests = in_one_process(&only(&runs));
+    assert_eq!(manifests.len(), 1);
+    assert!(manifests.iter().all(|manifest| said.contains(manifest)), "{manifests:?} are not in: {said}");
+}
+
+/// In every stage one miner on the CPU and one on a device, judged by a validator on a device.
+#[test]
+fn a_swarm_of_both_kinds_is_the_run_in_one_process() {
+    if !device_present() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    new_run(&folder, &["--steps", "2", "--epochs", "1", "--miners-per-stage", "2"]);
+    make_keys(&folder, 6);
+    let mut crew = Crew::lead(&folder);
+    let cache = kernel_cache();
+    crew.man_on(
+        6,
+        |name| match name {
+            "miner-0" | "miner-1" | "miner-2" => "cpu",
+            _ => "cuda",
+        },
+        &cache,
+    );
+    assert_eq!(crew.wait_for_the_end(), in_one_process(&folder));
+}
+
+#[test]
+fn training_on_a_device_leaves_the_checkpoints_of_the_cpu() {
+    if !device_present() {
+        return;
+    }
+    let place = Place::new(TINY);
+    let train = |runs: &str, more: &[&str]| {
+        let arguments = ["train", "--config", "c.toml", "--text", "text.txt", "--steps", "6", "--runs", runs];
+        let (code, said) = outcome(iota(&arguments).args(more).current_dir(place.folder.path()));
+        assert_eq!(code, 0, "{said}");
+        let run = only(&place.path(runs));
+        let state =
+            |n: usize| std::fs::read(run.join(format!("checkpoints/step-00000006/state-{n}.safetensors")));
+        (state(0).unwrap(), state(1).unwrap(), std::fs::read(run.join("sample.txt")).unwrap())
+    };
+    assert!(train("cpu", &[]) == train("cuda", &["--device", "cuda"]));
+}
+
+/// One sentence and code 2; `None` where this machine has what the trial takes away.
+fn refused(command: &mut Command, parts: &[&str]) -> Option<()> {
+    let (code, said) = outcome(command);
+    if said.contains("none.txt") {
+        println!("not run: this machine finds its CUDA libraries without the library path");
+        return None;
+    }
+    assert_eq!((code, said.trim_end().lines().count()), (2, 1), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "`{said}` does not say `{part}`");
+    }
+    Some(())
+}
+
+const TRAIN: [&str; 4] = ["train", "--text", "none.txt", "--device"];
+
+fn train_on(device: &str) -> Command {
+    let mut command = iota(&TRAIN);
+    command.arg(device);
+    command
+}
+
+#[test]
+fn without_a_driver_or_a_compiler_there_is_no_device() {
+    let parts =
+        ["iota: --device cuda:0: the CUDA driver was not found; looked for libcuda.so.1", "run on the CPU"];
+    refused(train_on("cuda").env_remove("LD_LIBRARY_PATH"), &parts);
+    // In every command that takes a device, before anything is made.
+    let place = tempfile::tempdir().unwrap();
+    let runs = place.path().join("runs");
+    let mut up =
+        iota(&["up", "--text", "none.txt", "--device", "cpu,cuda", "--runs", &runs.to_string_lossy()]);
+    if refused(up.env_remove("LD_LIBRARY_PATH"), &parts).is_some() {
+        assert!(!runs.exists());
+        // Asked to, it goes on on the CPU, as far as there is a text.
+        let (code, said) =
+            outcome(train_on("cuda").args(["--fallback", "cpu"]).env_remove("LD_LIBRARY_PATH"));
+        assert!(said.contains("computing on the CPU instead") && said.contains("none.txt"), "{said}");
+        assert_eq!(code, 2, "{said}");
+    }
+    if !device_present() {
+        return;
+    }
+    let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let without = std::env::split_paths(&path).filter(|folder| !folder.join("libnvrtc.so.12").exists());
+    let without = std::env::join_paths(without).unwrap();
+    let mut command = train_on("cuda");
+    command.env("LD_LIBRARY_PATH", without).env_remove("IOTA_NVRTC");
+    refused(&mut command, &["--device cuda:0: the CUDA compiler NVRTC was not found", "set IOTA_NVRTC"]);
+}
+
+#[test]
+fn devices_that_are_not_there_or_too_small_are_refused() {
+    let said = outcome(&mut train_on("gpu"));
+    assert!(said.0 == 2 && said.1.contains("expected cpu, cuda or cuda:N"), "{}", said.1);
+    if !device_present() {
+        return;
+    }
+    let count = CudaDevice::count().unwrap();
+    let wanted = [&*format!("CUDA device 63 does not exist: the driver reports {count}")];
+    refused(&mut train_on("cuda:63"), &wanted).unwrap();
+    // Of a stand-in driver one can ask for a card as small as this; a real one ignores the variable.
+    if CudaDevice::open(0).unwrap().report().unwrap().name.contains("emulated") {
+        let mut command = train_on("cuda");
+        refused(
+            command.env("IOTA_EMULATED_MEMORY_MIB", "1"),
+            &["has no room to reserve", "make the work smaller"],
+        )
+        .unwrap();
+    }
+}
+
+/// A device whose additions subtract: what it compiled for one room was exchanged in the cache.
+#[test]
+fn a_device_that_deviates_is_refused() {
+    if !device_present() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let cache = ModuleCache::in_folder(place.path());
+    let device = CudaDevice::open_with_cache(0, cache.clone()).unwrap();
+    let source = SOURCES.iter().find(|source| source.name == "residual").unwrap();
+    let target = compile::target_for(device.capability()).unwrap();
+    let wrong = source.text().replace("__fadd_rn", "__fsub_rn");
+    assert_ne!(wrong, source.text());
+    let image = compile::compile("residual", &wrong, &target).unwrap();
+    cache.put(&Key::new(&source.text(), &target, compile::nvrtc_version().unwrap()), &image);
+    let mut command = train_on("cuda");
+    command.env("IOTA_KERNEL_CACHE", place.path());
+    let parts = ["op residual.add hashes to", "this device does not keep the arithmetic", "--device cpu"];
+    refused(&mut command, &parts).unwrap();
+}

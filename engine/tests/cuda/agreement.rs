@@ -1,0 +1,146 @@
+//! The same bits: every stage kind, every codec, whole runs.
+
+use crate::setting::{Chain, run, shard};
+use crate::support::device;
+use engine::evaluate;
+use engine::generate::{Sampling, generate};
+use engine::state::StageState;
+use engine::train::Trainer;
+use engine::{Device, DeviceError};
+use spec::{BoundaryCodec, Model, Outer, Run};
+use std::process::Command;
+use std::time::Instant;
+
+/// Two blocks of width 64 on 128 tokens.
+fn small() -> Run {
+    let mut run = run(&[2]);
+    run.model = Model { dim: 64, heads: 4, kv_heads: 4, ffn: 176, context: 64, ..run.model };
+    run.inner.members = 1;
+    run.outer = Outer::None;
+    run
+}
+
+fn digests(stages: &[StageState]) -> Vec<spec::Digest> {
+    stages.iter().map(|state| state.state_digest().unwrap()).collect()
+}
+
+/// Head, body, tail and whole; activations kept and computed again; every payload, loss and state.
+#[test]
+fn every_stage_kind_yields_what_it_yields_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let device = Device::Cuda(device);
+    for (cut, boundary) in [
+        (&[1, 1, 1][..], BoundaryCodec::F32),
+        (&[1, 1, 1], BoundaryCodec::Bf16),
+        (&[1, 1, 1], BoundaryCodec::Int8),
+        (&[2], BoundaryCodec::F32),
+    ] {
+        let mut run = run(cut);
+        run.boundary = boundary;
+        // Rows of several blocks of the int8 codec, the last one partial.
+        run.model.dim = if boundary == BoundaryCodec::Int8 { 152 } else { 24 };
+        let (mut here, mut there) = (Chain::new(&run, &Device::Cpu), Chain::new(&run, &device));
+        for kept in [4, 1, 0] {
+            here.stages.iter_mut().chain(&mut there.stages).for_each(|state| state.keep_activations_of(kept));
+            assert!(
+                here.step(0, 4 - kept as u32) == there.step(0, 4 - kept as u32),
+                "{cut:?} {boundary:?} {kept}"
+            );
+            assert_eq!(digests(&here.stages), digests(&there.stages), "{cut:?} {boundary:?} {kept}");
+        }
+    }
+}
+
+/// Losses, gradient norms, merges and checkpoints, and a checkpoint taken over from the other side.
+#[test]
+fn a_run_on_a_device_is_the_run_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let device = Device::Cuda(device);
+    for outer in [Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 }, Outer::None] {
+        let mut run = run(&[1, 1]);
+        run.outer = outer;
+        run.boundary = BoundaryCodec::Bf16;
+        let mut here = Trainer::new(&run, shard()).unwrap();
+        let mut there = Trainer::new(&run, shard()).unwrap().to_device(&device).unwrap();
+        for step in 0..10 {
+            let (here, there) = (here.step().unwrap().unwrap(), there.step().unwrap().unwrap());
+            assert_eq!(here, there, "step {step}");
+        }
+        let checkpoint = here.checkpoint().unwrap();
+        assert_eq!(checkpoint, there.checkpoint().unwrap());
+        let mut resumed = Trainer::resume(&run, shard(), &checkpoint).unwrap().to_device(&device).unwrap();
+        (0..3).for_each(|_| assert_eq!(here.step().unwrap(), resumed.step().unwrap()));
+        assert_eq!(here.checkpoint().unwrap(), resumed.checkpoint().unwrap());
+
+        let loss = |trainer: &Trainer| evaluate::loss_q32(&trainer.stages(), &shard(), [0, 3]).unwrap();
+        assert_eq!(loss(&here), loss(&resumed));
+        let text = |trainer: &Trainer| {
+            let mut tokens = vec![104, 101];
+            generate(&trainer.stages(), &mut tokens, 14, Sampling { temperature: 1.0, seed: 1 }, |_| {})
+                .unwrap();
+            tokens
+        };
+        assert_eq!(text(&here), text(&resumed));
+        let logits =
+            |trainer: &Trainer| evaluate::logits(&trainer.stages(), &[1, 2, 3]).unwrap().data().to_vec();
+        assert_eq!(logits(&here), logits(&resumed));
+    }
+}
+
+/// Errors that show only after many steps: powers of the betas, drift of the rate.
+#[test]
+fn a_hundred_steps_end_in_the_same_weights() {
+    let Some(device) = device() else { return };
+    let run = Run { epoch: spec::Epoch { steps: 50, count: 2, digest_every: 10 }, ..small() };
+    let mut here = Trainer::new(&run, shard()).unwrap();
+    let mut there = Trainer::new(&run, shard()).unwrap().to_device(&Device::Cuda(device)).unwrap();
+    for step in 0..100 {
+        let (here, there) = (here.step().unwrap().unwrap(), there.step().unwrap().unwrap());
+        assert_eq!(here, there, "step {step}");
+    }
+    assert!(here.is_complete() && there.is_complete());
+    assert_eq!(here.checkpoint().unwrap(), there.checkpoint().unwrap());
+}
+
+/// A stand-in driver that checks every access finds nothing to complain of. Run in a process of its own, which says how
+/// long a step takes; a real driver ignores the variable.
+#[test]
+fn a_step_under_every_check() {
+    const CHECK: &str = "IOTA_EMULATED_CHECK";
+    let Some(device) = device() else { return };
+    if std::env::var(CHECK).is_err() {
+        let this = std::env::current_exe().unwrap();
+        let arguments = ["a_step_under_every_check", "every_stage_kind", "--show-output"];
+        let judged = Command::new(this).args(arguments).env(CHECK, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&judged.stdout);
+        assert!(judged.status.success() && said.contains("2 passed"), "{said}");
+        said.lines().filter(|line| line.contains("seconds a step")).for_each(|line| println!("{line}"));
+        return;
+    }
+    for kept in [4, 0] {
+        let device = Device::Cuda(device.clone());
+        let (mut here, mut there) = (Chain::new(&small(), &Device::Cpu), Chain::new(&small(), &device));
+        here.stages[0].keep_activations_of(kept);
+        there.stages[0].keep_activations_of(kept);
+        here.step(0, 0);
+        // Kernels are compiled and decoded.
+        there.step(0, 0);
+        let began = Instant::now();
+        for step in 1..4 {
+            there.step(0, step);
+        }
+        let seconds = began.elapsed().as_secs_f64() / 3.0;
+        let how = if kept == 0 { "activations computed again" } else { "activations kept" };
+        println!("2 blocks, d = 64, 128 tokens, {how}: {seconds:.3} seconds a step");
+        (1..4).for_each(|step| drop(here.step(0, step)));
+        assert_eq!(digests(&here.stages), digests(&there.stages));
+    }
+}
+
+#[test]
+fn a_card_without_room_is_refused_in_a_sentence() {
+    let tiny = engine::CudaDevice::imagined(1 << 20);
+    let refused = StageState::initial(&small(), 0).unwrap().to_device(&Device::Cuda(tiny)).unwrap_err();
+    assert!(matches!(refused, DeviceError::OutOfMemory { .. }), "{refused}");
+    assert!(refused.to_string().contains("of its 917504 bytes are in use here"), "{refused}");
+}

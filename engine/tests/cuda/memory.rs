@@ -1,0 +1,38 @@
+//! What the arena says, against what was computed.
+
+use crate::setting::{Chain, run};
+use crate::support::scratch_folder;
+use engine::memory::StageMemory;
+use engine::{CudaDevice, Device};
+use kernels::device::cache::ModuleCache;
+
+/// A device whose account is this test's alone.
+fn fresh() -> Option<CudaDevice> {
+    crate::support::device()?;
+    Some(CudaDevice::open_with_cache(0, ModuleCache::in_folder(scratch_folder("shared-modules"))).unwrap())
+}
+
+/// The account of real steps is the one that was computed, to the byte, and further steps reserve nothing.
+#[test]
+fn a_stage_reserves_what_was_computed_and_then_nothing() {
+    for (cut, stage) in [(&[1, 1, 1][..], 0), (&[1, 1, 1], 1), (&[1, 1, 1], 2), (&[2], 0)] {
+        for kept in [3, 1, 0] {
+            let Some(device) = fresh() else { return };
+            let run = run(cut);
+            let mut chain = Chain::new(&run, &Device::Cpu);
+            let state = chain.stages.remove(stage).to_device(&Device::Cuda(device.clone())).unwrap();
+            chain.stages.insert(stage, state);
+            chain.stages[stage].keep_activations_of(kept);
+            let at_rest = device.usage().in_use_bytes;
+            (0..2).for_each(|step| drop(chain.step(0, step)));
+            let (computed, usage) = (StageMemory::of(&run, stage, kept).unwrap(), device.usage());
+            let place = format!("{cut:?}, stage {stage}, {kept} kept");
+            assert_eq!(usage.peak_bytes, computed.peak_bytes, "{place}");
+            assert_eq!(usage.peak_reserved_bytes, computed.reserved_bytes, "{place}");
+            // At rest there is the spare besides, which the first step made.
+            assert_eq!(usage.in_use_bytes, at_rest + 4 * computed.parameters, "{place}");
+            (2..4).for_each(|step| drop(chain.step(0, step)));
+            assert_eq!(device.usage(), usage, "{place}");
+        }
+    }
+}
