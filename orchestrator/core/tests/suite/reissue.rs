@@ -83,8 +83,11 @@ fn lose(world: &mut World, node: NodeId) -> Vec<Effect> {
 }
 
 fn reports(effects: &[Effect]) -> Vec<&Report> {
-    let report = |effect| if let Effect::Report(report) = effect { Some(report) } else { None };
-    effects.iter().filter_map(report).collect()
+    let said = effects.iter().filter_map(|effect| match effect {
+        Effect::Report(report) => Some(report),
+        _ => None,
+    });
+    said.collect()
 }
 
 #[test]
