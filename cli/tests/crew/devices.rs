@@ -44,7 +44,9 @@ fn up_on_a_device_commits_the_manifests_of_the_cpu() {
     let place = Place::new(TINY);
     let (text, runs) = (place.path("text.txt"), place.path("runs"));
     let (text, runs_named) = (text.to_string_lossy(), runs.to_string_lossy());
+    let small = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml");
     let mut command = iota(&["up", "--text", &text, "--runs", &runs_named, "--steps", "2", "--epochs", "1"]);
+    command.args(["--config", small, "--tokenizer", "bytes", "--dashboard", "off"]);
     let (code, said) = outcome(command.args(["--device", "cuda", "--validator-device", "cpu"]));
     // Two steps are too few for a loss that falls, and `up` says so at the end of a run that is complete.
     assert!(code == 0 || said.contains("the run is complete but its loss did not fall"), "{said}");
