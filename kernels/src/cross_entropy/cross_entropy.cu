@@ -156,7 +156,8 @@ cross_entropy_forward_block(const float* logits, float* dlogits, const unsigned 
     const unsigned int begin = warp * VOCAB_CHUNK, left = min(vocab - begin, VOCAB_CHUNK);
     const float* z = logits + static_cast<size_t>(row) * vocab;
     const unsigned int target = targets[row];
-    const float first = z[0], logit = logit_of(z, vocab, target);
+    // Only the first thread tells the loss: the other warps need not fetch the target's logit.
+    const float first = z[0], logit = warp == 0u ? logit_of(z, vocab, target) : 0.0f;
     float4 held[VOCAB_CHUNK / 128u];
     hold(held, z + begin, left, first);
     float m = held_max(held, first);
