@@ -9,6 +9,7 @@ use crate::view::View;
 use bytes::Bytes;
 use credit::Rule;
 use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Report, Timeouts};
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Run};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -135,17 +136,24 @@ pub async fn run(
     let (journal, entries) = Journal::open(&journal_path)?;
 
     let manifest = folder.manifest()?;
+    let settings = Settings {
+        validators: options.validators,
+        mixes_routes: options.mixes_routes,
+        seat_grace_ms: milliseconds(options.seat_grace),
+        reveal_ms: milliseconds(options.reveal_within),
+    };
+    let settings = settings.of_run(&folder, !entries.is_empty())?;
     let mut core = Orchestrator::new(Config {
         run: run.clone(),
         key: key.clone(),
         manifest: manifest.clone(),
         token: token.clone(),
         secret: audit,
-        validators: options.validators,
-        mixes_routes: options.mixes_routes,
+        validators: settings.validators,
+        mixes_routes: settings.mixes_routes,
         timeouts: Timeouts {
-            seat_grace_ms: milliseconds(options.seat_grace),
-            reveal_ms: milliseconds(options.reveal_within),
+            seat_grace_ms: settings.seat_grace_ms,
+            reveal_ms: settings.reveal_ms,
             ..Timeouts::default()
         },
     })
@@ -248,6 +256,37 @@ pub async fn run(
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the core was told besides the run. Its journal, replayed under other settings, would be another run's; so those
+/// that a run was begun with stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Settings {
+    validators: u16,
+    mixes_routes: bool,
+    seat_grace_ms: u64,
+    reveal_ms: u64,
+}
+
+impl Settings {
+    /// Notes these down where the run begins; else those that were noted down then.
+    fn of_run(self, folder: &RunFolder, resumes: bool) -> Result<Self, OrchestratorError> {
+        let name = "settings.json";
+        let path = folder.path(name);
+        let bad = |why: String| FolderError::Bad { path: path.clone(), why };
+        if resumes && path.exists() {
+            let text =
+                std::fs::read(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
+            let noted: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+            if noted != self {
+                tracing::warn!(?noted, "the run goes on with the settings that it was begun with");
+            }
+            return Ok(noted);
+        }
+        let text = serde_json::to_vec_pretty(&self).map_err(|error| bad(error.to_string()))?;
+        folder.write(name, &text, false)?;
+        Ok(self)
+    }
 }
 
 /// How work is valued: `credit.toml` in the run's folder, or the default.

@@ -14,12 +14,20 @@ pub struct LedgerFollowsTheRecord {
     ledger: Ledger,
     committed: BTreeSet<u32>,
     convicted: BTreeSet<NodeId>,
+    /// Convicts that no entry names yet.
+    unnamed: BTreeSet<NodeId>,
 }
 
 impl Default for LedgerFollowsTheRecord {
     fn default() -> Self {
         let key = Key::from_seed([1; 32]);
-        Self { key, ledger: Ledger::default(), committed: BTreeSet::new(), convicted: BTreeSet::new() }
+        Self {
+            key,
+            ledger: Ledger::default(),
+            committed: BTreeSet::new(),
+            convicted: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+        }
     }
 }
 
@@ -39,6 +47,7 @@ impl Checker for LedgerFollowsTheRecord {
             }
             orchestrator_core::Effect::Report(Report::Convicted { node, .. }) => {
                 self.convicted.insert(*node);
+                self.unnamed.insert(*node);
             }
             orchestrator_core::Effect::Credit { epoch, manifest, work, struck } => {
                 return self.enter(*epoch, *manifest, work, struck);
@@ -76,6 +85,15 @@ impl LedgerFollowsTheRecord {
         let paid = entry.body.shares.iter().filter(|share| share.weight > 0).map(|share| share.miner);
         if let Some(convict) = paid.into_iter().find(|miner| self.convicted.contains(miner)) {
             return Err(format!("{} was convicted and is paid for epoch {epoch}", convict.short()));
+        }
+        for strike in struck {
+            self.unnamed.remove(&strike.miner);
+        }
+        if let Some(convict) = self.unnamed.first() {
+            return Err(format!(
+                "{} was convicted before epoch {epoch} was entered and is not struck",
+                convict.short()
+            ));
         }
         self.ledger.push(entry).map_err(|error| error.to_string())
     }
