@@ -4,6 +4,7 @@ mod adversaries;
 mod cuda;
 mod merges;
 mod peers;
+mod pip;
 mod soak;
 mod speed;
 mod swarm;
