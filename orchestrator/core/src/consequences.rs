@@ -83,9 +83,14 @@ impl Orchestrator {
 
     /// Undoes everything from `epoch` on.
     fn roll_back(&mut self, epoch: u32, why: String) {
-        let mut undone = self.state.audits.split_off(&epoch);
-        let Some(to) = undone.get(&epoch).map(|audited| audited.manifest.clone()) else { return };
-        for (number, audited) in std::mem::take(&mut undone) {
+        let to = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone());
+        let Some(to) = to else { return };
+        self.go_back(to, why);
+    }
+
+    /// Windows of epochs from this one on are asked of nobody any more.
+    pub(crate) fn undo_audits(&mut self, epoch: u32) {
+        for (number, audited) in self.state.audits.split_off(&epoch) {
             for ((miner, step), pending) in audited.pending {
                 // What a validator has in hand may still convict; what is with its miner is forgotten there.
                 if let Standing::Ordered { .. } = pending.standing {
@@ -94,11 +99,19 @@ impl Orchestrator {
                 }
             }
         }
+    }
+
+    /// Everybody goes back to where this manifest's epoch opens.
+    pub(crate) fn go_back(&mut self, to: Signed<Manifest>, why: String) {
+        let epoch = to.body.epoch;
+        self.undo_audits(epoch);
+        let settled = self.undo_settled(epoch);
         let undone = self.undo_accounts(epoch);
-        let (mut steps, mut losses) = undone
-            .values()
-            .fold((0, 0), |(steps, losses), of| (steps + u64::from(of.steps), losses + of.losses));
-        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX);
+        let (mut steps, mut losses) =
+            undone.values().fold((settled.steps, settled.losses), |(steps, losses), of| {
+                (steps + u64::from(of.steps), losses + of.losses)
+            });
+        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX).saturating_add(settled.epochs);
         if let Some(open) = self.state.epoch.take() {
             (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
         }
@@ -126,7 +139,9 @@ impl Orchestrator {
 
     /// The pointer names the manifest that everybody goes back to.
     pub(crate) fn rolled_back(&mut self) {
-        self.state.phase = Phase::Settling;
+        // A run that ended before it began gathers once more.
+        let begun = self.state.next_assignment > 0;
+        self.state.phase = if begun { Phase::Settling } else { Phase::Gathering { since_ms: self.now_ms } };
         self.state.seats.none_is_ready();
         self.progressed();
         self.tell_to_adopt();

@@ -24,6 +24,7 @@ mod merge;
 mod receipts;
 mod recovery;
 mod reissue;
+mod rollback;
 mod seats;
 
 pub use config::{Config, ConfigError, Timeouts};
