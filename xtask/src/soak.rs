@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what the tests do for seconds, for hours: many seeds of every misfortune, many kills.
+//! `cargo xtask soak`: what the tests do for seconds, for hours: many seeds of every misfortune, many kills, bytes that nobody would send.
 
 use crate::{cargo, root};
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ const SCENARIOS: &[&str] =
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Seeds of each scenario
+    /// Seeds of each scenario; 0 leaves the simulator out
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// Miners of each of three stages
@@ -21,13 +21,16 @@ pub struct Arguments {
     /// How often the orchestrator process is killed in one run; 0 leaves the processes out
     #[arg(long, default_value_t = 200)]
     kills: u64,
+    /// Seconds for which decoders are fed with what nobody would send; 0 leaves them out
+    #[arg(long, default_value_t = 1800)]
+    fuzz: u64,
 }
 
 /// Runs everything; whether all of it holds.
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let (seeds, miners) = (arguments.seeds.to_string(), arguments.miners.to_string());
     let mut holds = true;
-    for scenario in SCENARIOS {
+    for scenario in SCENARIOS.iter().filter(|_| arguments.seeds > 0) {
         let sizes = ["--miners", &miners, "--steps", "4", "--members", "1"];
         let base = ["run", "--release", "--quiet", "-p", "cli", "--", "sim", "--scenario", scenario];
         let arguments: Vec<&str> = base.into_iter().chain(["--seeds", &seeds]).chain(sizes).collect();
@@ -39,6 +42,12 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
             ["test", "--release", "--quiet", "-p", "cli", "--test", "crew", trial, "--", "--nocapture"];
         println!("== {} kills of the orchestrator in one run", arguments.kills);
         holds &= cargo(&trial).env("IOTA_SOAK_KILLS", arguments.kills.to_string()).status()?.success();
+    }
+    if arguments.fuzz > 0 {
+        let seconds = arguments.fuzz.to_string();
+        println!("== decoders, {seconds} s");
+        let fuzz = ["run", "--release", "--quiet", "-p", "fuzz", "--", "--seconds", &seconds];
+        holds &= cargo(&fuzz).status()?.success();
     }
     println!("{}", if holds { "everything holds" } else { "something does NOT hold" });
     Ok(holds)

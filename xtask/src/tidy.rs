@@ -60,6 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    ("fuzz", &["wire", "transport", "engine", "credit", "orchestrator", "validator"]),
     ("xtask", &[]),
 ];
 

@@ -19,6 +19,8 @@ pub struct Crew {
     stream: Receiver<Notice>,
     invitation: String,
     kernel_cache: Option<PathBuf>,
+    /// Further arguments and environment of the orchestrator.
+    led_with: (Vec<String>, Vec<(String, String)>),
 }
 
 /// A small swarm over bytes.
@@ -51,7 +53,14 @@ fn iota() -> Command {
 impl Crew {
     /// Leads the run in `folder`; nobody else is there yet.
     pub fn lead(folder: &Path) -> Self {
+        Self::lead_with(folder, &[], &[])
+    }
+
+    /// The same, the orchestrator with further arguments and environment.
+    pub fn lead_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let (_, stream) = channel();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
         let mut crew = Self {
             folder: folder.into(),
             notices: Vec::new(),
@@ -59,6 +68,7 @@ impl Crew {
             stream,
             invitation: String::new(),
             kernel_cache: None,
+            led_with: (arguments.collect(), environment.collect()),
         };
         crew.start_orchestrator("127.0.0.1:0");
         crew
@@ -110,6 +120,55 @@ impl Crew {
         self.invitation.rsplit('/').next().unwrap()
     }
 
+    /// Runs iota as the run's owner: its exit code, and what it said.
+    pub fn own(&self, command: &str, more: &[&str]) -> (i32, String) {
+        let folder = self.folder.to_string_lossy();
+        let output = iota().args([command, &folder]).args(more).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// Whoever is started from now on comes with this invitation.
+    pub fn invite_with(&mut self, invitation: String) {
+        self.invitation = invitation;
+    }
+
+    /// Waits until any of the processes has said this.
+    pub fn wait_for_word(&self, word: &str) {
+        self.wait_for_word_of("", word);
+    }
+
+    /// Waits until a process whose log's name ends so has said this.
+    fn wait_for_word_of(&self, log: &str, word: &str) {
+        let began = Instant::now();
+        let said = |path: PathBuf| {
+            path.to_string_lossy().ends_with(log)
+                && std::fs::read_to_string(path).is_ok_and(|text| text.contains(word))
+        };
+        while !self.folder.join("logs").read_dir().unwrap().any(|entry| said(entry.unwrap().path())) {
+            assert!(began.elapsed() < DEADLINE, "nobody says `{word}`; {}", self.logs());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until a process ends by itself: its exit code, and the last line that it said.
+    pub fn wait_for_exit(&mut self, name: &str) -> (i32, String) {
+        self.wait_for_word_of(&format!("{name}.log"), "iota: ");
+        let mut child = self.processes.remove(name).unwrap();
+        // Its last thread waits for this input to close.
+        drop(child.stdin.take());
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < DEADLINE, "{name} does not end; {}", self.logs());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let said = std::fs::read_to_string(self.folder.join("logs").join(format!("{name}.log"))).unwrap();
+        (status.code().unwrap_or(-1), said.lines().last().unwrap_or_default().to_owned())
+    }
+
     /// kill -9.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.processes.remove(name).unwrap();
@@ -129,6 +188,8 @@ impl Crew {
         let mut child = iota()
             .args(["orchestrator", "--run", &self.folder.to_string_lossy(), "--json", "--listen", listen])
             .arg("--until-stdin-closes")
+            .args(&self.led_with.0)
+            .envs(self.led_with.1.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -5,7 +5,9 @@ mod crashes;
 mod dashboard;
 mod devices;
 mod harness;
+mod owner;
 mod reissue;
 mod replicas;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
