@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Each with what it is banned for, as `docs/adversaries.md` tells.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "free-rider",
     "copier",
     "sign-flipper",
@@ -17,6 +17,8 @@ const NAMES: [&str; 12] = [
     "forward-bit",
     "backward-bit",
     "step-bit",
+    "poison",
+    "garbage",
     "wrong-sum",
     "equivocator",
     "withholder",

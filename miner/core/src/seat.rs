@@ -163,7 +163,6 @@ impl Miner {
             self.release(block);
         }
         self.state.told.retain(|window, _| window.epoch < epoch);
-        self.state.revealed.retain(|of, _| *of < epoch);
         self.used_before(u32::MAX);
         self.state.ready = None;
     }
@@ -181,6 +180,7 @@ impl Miner {
         }
         self.end_merge();
         self.drop_stale(manifest.body.epoch);
+        self.drop_settled(manifest.body.epoch);
         self.used_before(u32::MAX);
         self.state.given.clear();
         self.state.ready = None;

@@ -19,6 +19,7 @@ mod epoch;
 mod event;
 mod grants;
 mod handout;
+mod inquiry;
 mod machine;
 mod merge;
 mod receipts;

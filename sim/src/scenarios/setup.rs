@@ -53,6 +53,7 @@ impl Setup {
         if chance.within(0..2) == 0 && options.miners == 1 {
             run.outer = Outer::None;
         }
+        (scenario.run)(&mut run);
         let key = Key::from_seed(chance.bytes());
         let token = chance.bytes().to_vec();
         let mut store = Store::default();

@@ -135,6 +135,7 @@ impl World {
                 killed_us: BTreeMap::new(),
                 reissues: Vec::new(),
                 rewinds: 0,
+                notes: Vec::new(),
                 convicted: Vec::new(),
                 evidence: Vec::new(),
                 cheats,
