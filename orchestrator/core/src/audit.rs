@@ -19,6 +19,8 @@ pub(crate) struct AuditedEpoch {
     pub drawn: usize,
     /// By miner and inner step.
     pub pending: BTreeMap<(NodeId, u32), Pending>,
+    /// Found equal, by which validator: the epoch is not stable yet.
+    pub passed: BTreeMap<(NodeId, u32), (NodeId, Pending)>,
 }
 
 /// One drawn window.
@@ -91,7 +93,12 @@ impl Orchestrator {
         if !pending.is_empty() {
             self.state.audits.insert(
                 epoch.number,
-                AuditedEpoch { manifest: epoch.opened_with, drawn: pending.len(), pending },
+                AuditedEpoch {
+                    manifest: epoch.opened_with,
+                    drawn: pending.len(),
+                    pending,
+                    passed: BTreeMap::new(),
+                },
             );
         }
     }
@@ -156,7 +163,8 @@ impl Orchestrator {
             }
         }
         for (validator, order) in orders {
-            self.send(validator, Message::Audit(order));
+            self.send(validator, Message::Audit(order.clone()));
+            self.try_validator(validator, &order);
         }
     }
 
@@ -172,6 +180,7 @@ impl Orchestrator {
         self.state.consequences.undone.retain(
             |_, (_, pending)| !matches!(pending.standing, Standing::Ordered { validator, .. } if validator == gone),
         );
+        self.forget_trials(gone);
         self.order_audits();
         self.orphan_sums(gone);
     }
@@ -184,6 +193,9 @@ impl Orchestrator {
             return self.turn_away(from, "sent a verdict of another node or run");
         }
         let Verdict { miner, window, finding, .. } = body;
+        if self.take_trial(from, miner, window, &finding) {
+            return;
+        }
         let Some((manifest, pending, undone)) = self.judged(miner, window) else {
             return self.note(from, "verdict", "judged a window that is not audited; ignored");
         };
@@ -205,7 +217,11 @@ impl Orchestrator {
         let order = pending.order(&manifest.body, (miner, window), state, inputs);
         self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
         if let Finding::Equal { .. } = finding {
-            self.forget_judged(miner, window, undone);
+            if undone {
+                self.forget_judged(miner, window, undone);
+            } else {
+                self.pass(miner, window, from);
+            }
             self.window_passed(miner);
             if !undone {
                 self.count_equal(miner, window.epoch);
@@ -237,6 +253,14 @@ impl Orchestrator {
             self.state.consequences.undone.remove(&(miner, epoch, step));
         } else if let Some(audited) = self.state.audits.get_mut(&epoch) {
             audited.pending.remove(&(miner, step));
+        }
+    }
+
+    /// A window was found equal, by this validator.
+    fn pass(&mut self, miner: NodeId, Window { epoch, step }: Window, by: NodeId) {
+        let Some(audited) = self.state.audits.get_mut(&epoch) else { return };
+        if let Some(pending) = audited.pending.remove(&(miner, step)) {
+            audited.passed.insert((miner, step), (by, pending));
         }
     }
 
@@ -272,12 +296,13 @@ impl Orchestrator {
     pub(crate) fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
         let undone = self.state.consequences.undone.values().map(|(_, pending)| pending);
         let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
-        pending.chain(undone).any(|pending| match &pending.standing {
-            Standing::Ordered { validator, state, inputs } => {
-                *validator == node && (*state == object || inputs.contains(&object))
-            }
-            Standing::Drawn | Standing::Revealed { .. } => false,
-        })
+        self.planted_for(node, object)
+            || pending.chain(undone).any(|pending| match &pending.standing {
+                Standing::Ordered { validator, state, inputs } => {
+                    *validator == node && (*state == object || inputs.contains(&object))
+                }
+                Standing::Drawn | Standing::Revealed { .. } => false,
+            })
     }
 
     pub(crate) fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {

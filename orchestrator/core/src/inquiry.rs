@@ -84,7 +84,7 @@ impl Orchestrator {
         }
         let drawn = pending.len();
         self.report(Report::Note { text });
-        self.state.audits.insert(number, AuditedEpoch { manifest, drawn, pending });
+        self.state.audits.insert(number, AuditedEpoch { manifest, drawn, pending, passed: BTreeMap::new() });
         for (miner, draw) in draws {
             self.send(miner, draw);
         }
@@ -128,7 +128,7 @@ impl Orchestrator {
         }
         // What is not judged yet may be where it began.
         let first = self.state.audits.keys().next().copied().unwrap_or(number);
-        let none = || AuditedEpoch { manifest, drawn: 0, pending: BTreeMap::new() };
+        let none = || AuditedEpoch { manifest, drawn: 0, pending: BTreeMap::new(), passed: BTreeMap::new() };
         self.state.audits.entry(first).or_insert_with(none);
         self.roll_back(first, format!("{what}, and nobody lied"));
     }

@@ -9,6 +9,7 @@ use crate::effect::{Effect, Ending, Report};
 use crate::epoch::Epoch;
 use crate::event::Event;
 use crate::inquiry::{Divergences, Inquiry};
+use crate::planted::Trials;
 use crate::seats::Seats;
 use serde::Serialize;
 use spec::{Digest, NodeId};
@@ -63,6 +64,7 @@ pub(crate) struct State {
     pub epoch: Option<Epoch>,
     pub audits: BTreeMap<u32, AuditedEpoch>,
     pub consequences: Consequences,
+    pub trials: Trials,
     pub inquiry: Option<Inquiry>,
     pub divergences: Divergences,
     pub accounts: Accounts,
@@ -90,6 +92,7 @@ impl Orchestrator {
             epoch: None,
             audits: BTreeMap::new(),
             consequences: Consequences::default(),
+            trials: Trials::default(),
             inquiry: None,
             divergences: Divergences::default(),
             accounts: Accounts::default(),

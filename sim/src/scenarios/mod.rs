@@ -29,7 +29,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 19] = [
+    pub const ALL: [&'static Self; 20] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -37,6 +37,7 @@ impl Scenario {
         &POISON,
         &DIVERGING,
         &WORSE,
+        &LAZY_VALIDATOR,
         &MIXED,
         &REPLACED,
         &WITHHOLD,
@@ -160,6 +161,25 @@ static WORSE: Scenario = Scenario {
             true if pointed.len() == 1 && report.ending == Some(Ending::Complete) => Ok(()),
             _ => Err(format!("expected {cheat} alone to stand out, found {pointed:?}")),
         }
+    },
+};
+
+static LAZY_VALIDATOR: Scenario = Scenario {
+    name: "lazy_validator",
+    about: "the validator says of every window that it is equal: a planted one gives it away, another takes its place and the run completes",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        if let Some(validator) = setup.first_validator() {
+            validator.fate.lazy = true;
+        }
+        setup.add_validator(chance.bytes(), 60_000_000);
+    },
+    expect: |report| {
+        if report.convicted != report.cheats {
+            return Err(format!("expected {:?} to be caught, found {:?}", report.cheats, report.convicted));
+        }
+        complete(report)
     },
 };
 

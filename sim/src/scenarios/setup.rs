@@ -122,6 +122,19 @@ impl Setup {
         self.add_miner("newcomer", seed, token).fate.comes_after_us = Some(comes_after_us);
     }
 
+    /// The validator that is there from the start.
+    pub fn first_validator(&mut self) -> Option<&mut NodeSetup> {
+        self.nodes.iter_mut().find(|node| matches!(node.recipe, Recipe::Validator(_)))
+    }
+
+    /// Adds a validator that comes when the others have long begun.
+    pub fn add_validator(&mut self, seed: [u8; 32], comes_after_us: u64) {
+        let config = guest::Config::new(Key::from_seed(seed), self.orchestrator, self.token.clone(), "sim");
+        let fate = Fate { comes_after_us: Some(comes_after_us), ..Fate::default() };
+        let (id, name, recipe) = (config.key.id(), "other validator".into(), Recipe::Validator(config));
+        self.nodes.push(NodeSetup { id, name, recipe, fate });
+    }
+
     fn add_miner(&mut self, name: &str, seed: [u8; 32], token: Vec<u8>) -> &mut NodeSetup {
         let config = guest::Config::new(Key::from_seed(seed), self.orchestrator, token, "sim");
         let (id, name, at) = (config.key.id(), name.into(), self.nodes.len());

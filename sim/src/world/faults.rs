@@ -26,6 +26,8 @@ pub struct Fate {
     pub perturbation: Option<Perturbation>,
     /// Losses are higher where the node was on the route.
     pub harms: bool,
+    /// The validator says of every window that it is equal.
+    pub lazy: bool,
     /// Whoever takes a changed payload meets infinity.
     pub poisons: bool,
 }
@@ -33,7 +35,7 @@ pub struct Fate {
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some() || self.withholds || self.wrong_sums || self.harms
+        self.perturbation.is_some() || self.withholds || self.wrong_sums || self.harms || self.lazy
     }
 }
 

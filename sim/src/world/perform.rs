@@ -7,7 +7,7 @@ use crate::trace::{Event, What};
 use miner_core::{Done, Task};
 use orchestrator_core::Report as Said;
 use spec::{Digest, NodeId, Operation, Outcome};
-use wire::{Grant, Message, ObjectRef, Presigned};
+use wire::{Finding, Grant, Message, ObjectRef, Presigned, Signed};
 
 /// How long an operation of an engine takes, in microseconds.
 const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
@@ -100,6 +100,13 @@ impl World {
     pub(super) fn perform_validator(&mut self, node: usize, effect: validator_core::Effect) {
         use validator_core::{Effect, Event as Happened};
         match effect {
+            Effect::Send(Message::Verdict(verdict)) if self.nodes[node].fate.lazy => {
+                let operations = self.nodes[node].asked.pop_front().unwrap_or_default();
+                let body = wire::Verdict { finding: Finding::Equal { operations }, ..verdict.body };
+                if let Some(key) = self.nodes[node].recipe.key() {
+                    self.say(node, Message::Verdict(Signed::new(body, key)));
+                }
+            }
             Effect::Send(message) => self.say(node, message),
             Effect::Fetch { object, .. } => {
                 let digest = object.digest;
@@ -107,6 +114,7 @@ impl World {
                 self.fetch(node, object, Event::Validator(Happened::Fetched { digest }), failed);
             }
             Effect::Replay { epoch, state, weights, operations, .. } => {
+                self.nodes[node].asked.push_back(operations.len() as u32);
                 let (results, stopped) = self.replay(node, epoch, (state, weights), &operations);
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
