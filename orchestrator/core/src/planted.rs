@@ -98,6 +98,7 @@ impl Orchestrator {
         let sentence = format!("{} {why}", self.name(validator));
         self.state.consequences.banned.insert(validator, sentence.clone());
         self.report(Report::Convicted { node: validator, stage: None, evidence: None, why: sentence });
+        self.strike(validator, None);
         for audited in self.state.audits.values_mut() {
             let (its, others): (BTreeMap<_, _>, _) =
                 std::mem::take(&mut audited.passed).into_iter().partition(|(_, (by, _))| *by == validator);
