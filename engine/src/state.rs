@@ -20,7 +20,7 @@ pub(crate) const KEPT_DEFAULT: usize = 4;
 /// A stage's state on one machine.
 ///
 /// All arrays are flat, in the stage's canonical order. *State* in the sense of the digest is everything but the work in
-/// flight; it is taken between inner steps, when nothing is in flight.
+/// flight: it is taken between inner steps, when nothing is in flight, and after an epoch's first forward, which changes nothing.
 ///
 /// Weights, moments, gradients and work in flight live on the state's device ([`StageState::to_device`]), all else in host
 /// memory: the CPU's is the first.

@@ -1,6 +1,7 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
 mod adversaries;
+mod audits;
 mod browser;
 mod cuda;
 mod merges;
@@ -49,6 +50,8 @@ enum Task {
     Browser,
     /// Run every adversary as a real miner and print who was caught, when, and what it cost
     Adversaries(adversaries::Arguments),
+    /// Replay honest work on other SIMD paths, thread counts and devices, thousands of operations, and print what that costs
+    Audits(audits::Arguments),
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
     /// Time a swarm of this machine's processes beside one process on the same run, in turn
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Peers => peers::run(),
         Task::Browser => browser::run(),
         Task::Adversaries(arguments) => adversaries::run(&arguments),
+        Task::Audits(arguments) => audits::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Swarm(arguments) => swarm::run(&arguments),

@@ -241,3 +241,24 @@ fn infinity_is_an_outcome_that_leaves_no_trace() {
     assert!(done == Done::new(Outcome::NonFinite));
     assert!(!pipeline.stages[0].forget(&first));
 }
+
+#[test]
+fn what_is_no_payload_is_an_outcome_that_leaves_no_trace() {
+    let run = run(&[1, 1]);
+    let member = member(&run, 0, 0);
+    let mut pipeline = Pipeline::new(&run);
+    let activation = pipeline.perform(0, 0, &Operation::Forward(member), &[]).output.unwrap();
+    let edits: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[0] ^= 1, |bytes| drop(bytes.pop()), |bytes| bytes[16..20].fill(0xFF)];
+    for edit in edits {
+        let mut spoilt = activation.clone();
+        edit(&mut spoilt);
+        let done = pipeline.perform(1, 0, &Operation::Forward(member), &[&spoilt]);
+        assert!(done == Done::new(Outcome::Unusable));
+    }
+    assert_eq!(pipeline.perform(1, 0, &Operation::Forward(member), &[&activation]).outcome, Outcome::Ok);
+    let gradient = pipeline.perform(1, 0, &Operation::Backward(member), &[]).output.unwrap();
+    let done = pipeline.perform(0, 0, &Operation::Backward(member), &[&activation]);
+    assert!(done == Done::new(Outcome::Unusable), "an activation is no gradient");
+    assert_eq!(pipeline.perform(0, 0, &Operation::Backward(member), &[&gradient]).outcome, Outcome::Ok);
+}

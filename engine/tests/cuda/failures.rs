@@ -2,6 +2,7 @@
 
 use crate::setting::{Chain, run};
 use crate::support::device;
+use engine::payload::{Expected, Kind, decode};
 use engine::state::StageState;
 use engine::work::{Done, WorkError};
 use engine::{Device, DeviceError, perform};
@@ -82,7 +83,7 @@ fn a_weight_that_leaves_f32_takes_its_step_back() {
 
 /// The sentence about a bad payload names row and fault, whoever decodes it.
 #[test]
-fn a_payload_that_no_encoder_writes_is_refused_in_the_same_words() {
+fn a_payload_that_no_encoder_writes_is_unusable_everywhere_in_the_same_words() {
     for boundary in [spec::BoundaryCodec::F32, spec::BoundaryCodec::Bf16, spec::BoundaryCodec::Int8] {
         let mut run = run(&[1, 1]);
         run.boundary = boundary;
@@ -96,8 +97,15 @@ fn a_payload_that_no_encoder_writes_is_refused_in_the_same_words() {
                 .copy_from_slice(&[0x80, if boundary == spec::BoundaryCodec::Int8 { 0x80 } else { 0xFF }]);
             let Chain { stages, shard, .. } = &mut chain;
             let operation = Operation::Forward(member);
-            perform(&mut stages[1], Some(&*shard), 0, &operation, &[&payload]).unwrap_err().to_string()
+            let done = perform(&mut stages[1], Some(&*shard), 0, &operation, &[&payload]).unwrap();
+            assert_eq!((done.outcome, done.output), (Outcome::Unusable, None));
+            payload
         });
+        assert_eq!(said[0], said[1]);
+        let expected = Expected::of(&run, Kind::Activation);
+        let Some(device) = device() else { return };
+        let said = [Device::Cpu, Device::Cuda(device)]
+            .map(|device| decode(&expected, &said[0], &device).unwrap_err().to_string());
         assert_eq!(said[0], said[1]);
         assert!(said[1].starts_with("payload row 23"), "{}", said[1]);
     }

@@ -32,8 +32,8 @@ impl fmt::Display for Event {
                         write!(f, ", {what} {}", digest.short())?;
                     }
                 }
-                if done.outcome == spec::Outcome::NonFinite {
-                    write!(f, ", NaN or infinity")?;
+                if done.outcome != spec::Outcome::Ok {
+                    write!(f, ", {}", done.outcome.name())?;
                 }
                 Ok(())
             }

@@ -49,14 +49,21 @@ pub(crate) struct Work {
     pub input: Option<Arrived>,
     /// To whom the output goes.
     pub output_to: Option<(NodeId, PayloadKind)>,
+    /// Whether it is the epoch's first, whose receipt binds the state that the epoch begins with.
+    pub is_first: bool,
 }
 
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
-        let state = match self.operation {
-            Operation::Step { step, .. } if seat.may_be_drawn(step.saturating_add(1)) => StateAfter::File,
-            Operation::Step { step, .. } if seat.run.digests_after(step) => StateAfter::Digest,
-            _ => StateAfter::Untold,
+        let bound = match self.operation {
+            Operation::Step { step, .. } => seat.run.digests_after(step),
+            // A forward changes nothing, so what it is done on is bound by the state after it.
+            _ => self.is_first,
+        };
+        let state = match (bound, seat.run.audit.windows) {
+            (false, _) => StateAfter::Untold,
+            (true, 0) => StateAfter::Digest,
+            (true, _) => StateAfter::File,
         };
         Task::Perform {
             epoch,
@@ -104,6 +111,10 @@ pub(crate) struct Epoch {
     by_id: BTreeMap<u64, (u32, u16)>,
     /// Assignments whose inner step is over.
     past: BTreeSet<u64>,
+    /// Whether an operation was given to the engine.
+    begun: bool,
+    /// It met what are no numbers: nothing that follows could be done, and the epoch will not count.
+    halted: bool,
 }
 
 impl Epoch {
@@ -117,6 +128,8 @@ impl Epoch {
             places: BTreeMap::new(),
             by_id: BTreeMap::new(),
             past: BTreeSet::new(),
+            begun: false,
+            halted: false,
         }
     }
 
@@ -196,7 +209,7 @@ impl Epoch {
     /// The next operation that may be given to the engine: the backward that is due, else the step, else
     /// the forward of the lowest position.
     pub fn next_work(&mut self, seat: &Seat) -> Option<Work> {
-        let members = *self.sizes.get(&self.step)?;
+        let members = *self.sizes.get(&self.step).filter(|_| !self.halted)?;
         if self.fold == members {
             return Some(self.next_step());
         }
@@ -209,7 +222,7 @@ impl Epoch {
             let to =
                 seat.stage.checked_sub(1).and_then(|stage| place.assignment.route.get(usize::from(stage)));
             let output_to = to.map(|slot| (slot.miner, PayloadKind::Gradient));
-            return Some(Work { operation, input: place.gradient.take(), output_to });
+            return Some(Work { operation, input: place.gradient.take(), output_to, is_first: false });
         }
         let due = self.places.range_mut((self.step, 0)..(self.step, members));
         let ready =
@@ -219,7 +232,8 @@ impl Epoch {
         let operation = Operation::Forward(place.member);
         let to = place.assignment.route.get(usize::from(seat.stage) + 1);
         let output_to = to.map(|slot| (slot.miner, PayloadKind::Activation));
-        Some(Work { operation, input: place.activation.take(), output_to })
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        Some(Work { operation, input: place.activation.take(), output_to, is_first })
     }
 
     fn next_step(&mut self) -> Work {
@@ -234,7 +248,7 @@ impl Epoch {
         self.sizes.remove(&step);
         self.step += 1;
         self.fold = 0;
-        Work { operation: Operation::Step { step, members }, input: None, output_to: None }
+        Work { operation: Operation::Step { step, members }, input: None, output_to: None, is_first: false }
     }
 }
 
@@ -310,11 +324,37 @@ impl Miner {
         if let Operation::Backward(member) = &work.operation {
             self.activation_used(member.assignment);
         }
+        if let Some(file) = done.file.filter(|_| work.is_first) {
+            self.keep_state(Window { epoch, step: 0 }, file);
+        }
         if let (Some(input), Some(step)) = (work.input, step) {
-            self.keep_input(Window { epoch, step }, input.block);
+            self.keep_input(epoch, step, input.block);
+        }
+        if done.outcome != Outcome::Ok {
+            return self.halt();
         }
         if matches!(work.operation, Operation::Step { .. }) {
             self.stepped(epoch, done.file);
+        }
+    }
+
+    /// What the engine was given after the operation that failed may fail for want of it, and is nobody's fault.
+    fn halt(&mut self) {
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.halted = true;
+        }
+        let work: Vec<u64> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|(_, job)| matches!(job, Job::Work(_)))
+            .map(|(&ticket, _)| ticket)
+            .collect();
+        for ticket in work {
+            self.state.abandoned.insert(ticket);
+            for digest in self.state.jobs.remove(&ticket).iter().flat_map(Job::holds) {
+                self.release(digest);
+            }
         }
     }
 

@@ -36,11 +36,6 @@ impl Seat {
     pub fn record(&self) -> Option<&StageRecord> {
         self.manifest.body.stages.get(usize::from(self.stage))
     }
-
-    /// Whether an audit may start from the state before inner step `step`.
-    pub fn may_be_drawn(&self, step: u32) -> bool {
-        self.run.audit.windows > 0 && self.run.digests_before(step)
-    }
 }
 
 impl Miner {
@@ -168,7 +163,6 @@ impl Miner {
             self.release(block);
         }
         self.state.told.retain(|window, _| window.epoch < epoch);
-        self.state.revealed.retain(|of, _| *of < epoch);
         self.used_before(u32::MAX);
         self.state.ready = None;
     }
@@ -186,6 +180,7 @@ impl Miner {
         }
         self.end_merge();
         self.drop_stale(manifest.body.epoch);
+        self.drop_settled(manifest.body.epoch);
         self.used_before(u32::MAX);
         self.state.given.clear();
         self.state.ready = None;

@@ -8,6 +8,8 @@ use crate::consequences::Consequences;
 use crate::effect::{Effect, Ending, Report};
 use crate::epoch::Epoch;
 use crate::event::Event;
+use crate::inquiry::{Divergences, Inquiry};
+use crate::planted::Trials;
 use crate::seats::Seats;
 use serde::Serialize;
 use spec::{Digest, NodeId};
@@ -62,6 +64,9 @@ pub(crate) struct State {
     pub epoch: Option<Epoch>,
     pub audits: BTreeMap<u32, AuditedEpoch>,
     pub consequences: Consequences,
+    pub trials: Trials,
+    pub inquiry: Option<Inquiry>,
+    pub divergences: Divergences,
     pub accounts: Accounts,
     /// What was noted of whom, so that it is said once.
     pub noted: BTreeSet<(NodeId, &'static str)>,
@@ -87,6 +92,9 @@ impl Orchestrator {
             epoch: None,
             audits: BTreeMap::new(),
             consequences: Consequences::default(),
+            trials: Trials::default(),
+            inquiry: None,
+            divergences: Divergences::default(),
             accounts: Accounts::default(),
             noted: BTreeSet::new(),
         };

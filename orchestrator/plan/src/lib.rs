@@ -188,8 +188,9 @@ pub fn on_one_host(run: &Run, host: &Host) -> HostForecast {
     let state_bytes = parameters * 4.0 * if run.outer == Outer::None { 3.0 } else { 5.0 };
     let digests = f64::from(run.epoch.steps / run.epoch.digest_every.max(1)) + 1.0;
     let windows = run.audit_draws() as f64;
-    // A window is a step done again, from a state that the miner uploads.
-    let again_s = windows * tokens / f64::from(run.epoch.steps) / host.tokens_per_s;
+    // A window is steps done again, from a state that the miner uploads.
+    let window = f64::from(run.epoch.digest_every.min(run.epoch.steps)) / f64::from(run.epoch.steps);
+    let again_s = windows * window * tokens / host.tokens_per_s;
     let proof = digests * state_bytes * DIGEST_S_PER_BYTE + windows * state_bytes * STORE_S_PER_BYTE;
     // New weights and momentum go to the store once, and to every miner.
     let merge = parameters * MERGE_S_PER_PARAMETER + 2.0 * 4.0 * parameters * STORE_S_PER_BYTE;

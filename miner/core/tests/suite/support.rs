@@ -22,6 +22,8 @@ pub struct World {
     pub table: BTreeSet<Digest>,
     /// Whether every task fails from now on.
     pub engine_fails: bool,
+    /// How every operation ends from now on.
+    pub outcome: Outcome,
     /// Whether the store answers nothing.
     pub store_fails: bool,
     /// Whether pieces open against what was committed to.
@@ -80,6 +82,7 @@ impl World {
             transcript,
             table,
             engine_fails: false,
+            outcome: Outcome::Ok,
             store_fails: false,
             pieces_open: true,
             keys,
@@ -177,6 +180,8 @@ impl World {
                 let tag = format!("{operation:?} on {inputs:?}");
                 let gives =
                     !matches!(operation, Operation::Step { .. } | Operation::Encode | Operation::Apply);
+                done.outcome = self.outcome;
+                let gives = gives && self.outcome == Outcome::Ok;
                 done.output = gives.then(|| object(&tag));
                 done.root = (*operation == Operation::Encode).then(|| object(&tag).digest);
                 let after = object(&format!("state after {tag}"));
