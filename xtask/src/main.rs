@@ -2,6 +2,7 @@
 
 mod adversaries;
 mod audits;
+mod browser;
 mod cuda;
 mod merges;
 mod peers;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Look at the dashboard and the report of a run in a headless Chromium (through npm); its picture goes to docs/
+    Browser,
     /// Run every adversary as a real miner and print who was caught, when, and what it cost
     Adversaries(adversaries::Arguments),
     /// Replay honest work on other SIMD paths, thread counts and devices, thousands of operations, and print what that costs
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Task::Peers => peers::run(),
+        Task::Browser => browser::run(),
         Task::Adversaries(arguments) => adversaries::run(&arguments),
         Task::Audits(arguments) => audits::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),

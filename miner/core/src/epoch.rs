@@ -1,6 +1,6 @@
 //! The inner steps of an epoch: what may be done next, and what comes of it.
 
-use crate::effect::Task;
+use crate::effect::{StateAfter, Task};
 use crate::event::Done;
 use crate::machine::Miner;
 use crate::merge::MergeJob;
@@ -55,16 +55,21 @@ pub(crate) struct Work {
 
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
-        let keep_state = match self.operation {
+        let binds = match self.operation {
             Operation::Step { step, .. } => seat.run.digests_after(step),
             // A forward changes nothing, so what it is done on is bound by the state after it.
             _ => self.is_first,
+        };
+        let state = match binds {
+            true if seat.is_audited() => StateAfter::File,
+            true => StateAfter::Digest,
+            false => StateAfter::Untold,
         };
         Task::Perform {
             epoch,
             operation: self.operation.clone(),
             inputs: self.input.iter().map(|input| input.block.digest).collect(),
-            keep_state,
+            state,
             keep_weights: false,
         }
     }
@@ -303,7 +308,7 @@ impl Miner {
         }
         let input = work.input.as_ref();
         let inputs = [input.map(|input| input.receipt), input.map(|input| input.block.digest)];
-        let outputs = [done.output, done.state].map(|object| object.map(|object| object.digest));
+        let outputs = [done.output.map(|object| object.digest), done.state];
         let step = work.step();
         let operation = work.operation.clone();
         let receipt = self.give_receipt(epoch, operation, inputs, outputs, done.loss_q32, done.outcome);
@@ -319,7 +324,7 @@ impl Miner {
         if let Operation::Backward(member) = &work.operation {
             self.activation_used(member.assignment);
         }
-        if let Some(state) = done.state.filter(|_| work.is_first) {
+        if let Some(state) = done.file.filter(|_| work.is_first) {
             self.keep_state(Window { epoch, step: 0 }, state);
         }
         if let (Some(input), Some(step)) = (work.input, step) {
@@ -329,7 +334,7 @@ impl Miner {
             return self.halt();
         }
         if matches!(work.operation, Operation::Step { .. }) {
-            self.stepped(epoch, done.state);
+            self.stepped(epoch, done.file);
         }
     }
 
@@ -353,12 +358,12 @@ impl Miner {
         }
     }
 
-    fn stepped(&mut self, number: u32, state: Option<ObjectRef>) {
+    fn stepped(&mut self, number: u32, file: Option<ObjectRef>) {
         let Some(epoch) = &mut self.state.epoch else { return };
         epoch.stepped += 1;
         let window = Window { epoch: number, step: epoch.stepped };
-        if let Some(state) = state {
-            self.keep_state(window, state);
+        if let Some(file) = file {
+            self.keep_state(window, file);
         }
     }
 }
