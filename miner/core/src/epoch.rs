@@ -55,15 +55,15 @@ pub(crate) struct Work {
 
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
-        let bound = match self.operation {
+        let binds = match self.operation {
             Operation::Step { step, .. } => seat.run.digests_after(step),
             // A forward changes nothing, so what it is done on is bound by the state after it.
             _ => self.is_first,
         };
-        let state = match (bound, seat.run.audit.windows) {
-            (false, _) => StateAfter::Untold,
-            (true, 0) => StateAfter::Digest,
-            (true, _) => StateAfter::File,
+        let state = match binds {
+            true if seat.is_audited() => StateAfter::File,
+            true => StateAfter::Digest,
+            false => StateAfter::Untold,
         };
         Task::Perform {
             epoch,
@@ -324,8 +324,8 @@ impl Miner {
         if let Operation::Backward(member) = &work.operation {
             self.activation_used(member.assignment);
         }
-        if let Some(file) = done.file.filter(|_| work.is_first) {
-            self.keep_state(Window { epoch, step: 0 }, file);
+        if let Some(state) = done.file.filter(|_| work.is_first) {
+            self.keep_state(Window { epoch, step: 0 }, state);
         }
         if let (Some(input), Some(step)) = (work.input, step) {
             self.keep_input(epoch, step, input.block);

@@ -1,6 +1,7 @@
 //! What an audit may ask for: kept until the epoch's draws are served, uploaded when drawn.
 
 use crate::machine::Miner;
+use crate::seat::Seat;
 use serde::Serialize;
 use spec::{Digest, Window};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ impl Miner {
     /// The state before `window` is bound: keeps it if anything is audited.
     pub(crate) fn keep_state(&mut self, window: Window, state: ObjectRef) {
         self.state.table.hold(state.digest);
-        if self.state.seat.as_ref().is_some_and(|seat| seat.run.audit.windows > 0) {
+        if self.state.seat.as_ref().is_some_and(Seat::is_audited) {
             self.state.kept.insert(window, Kept { state: Some(state), ..Kept::default() });
         } else {
             self.release(state.digest);

@@ -36,6 +36,11 @@ impl Seat {
     pub fn record(&self) -> Option<&StageRecord> {
         self.manifest.body.stages.get(usize::from(self.stage))
     }
+
+    /// Whether an audit may start from a state that a receipt binds.
+    pub fn is_audited(&self) -> bool {
+        self.run.audit.windows > 0
+    }
 }
 
 impl Miner {
