@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
+mod calls;
 mod dialects;
 mod faults;
 mod semantics;
