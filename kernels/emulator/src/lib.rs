@@ -50,6 +50,15 @@
 //! of 32 lanes and an instruction one vectorised loop over it, so a core does more than 10^9 fused
 //! multiply-adds a second where it has FMA (elsewhere they are as right and far slower). Results depend on
 //! neither the number of threads nor their timing, unless a kernel's own blocks race.
+//!
+//! What a training step costs (two blocks of width 64, 128 tokens, every check on) is printed by
+//!
+//! ```text
+//! cargo xtask emulated -- cargo test --release -p engine --test cuda -- a_step_under_every_check --show-output
+//! ```
+//!
+//! On a machine of two cores that had other work as well: 0.22 seconds of processors, over two threads, where
+//! activations are kept, 0.25 where they are computed again.
 
 pub mod api;
 pub mod exec;

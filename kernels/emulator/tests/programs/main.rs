@@ -6,6 +6,7 @@
 mod calls;
 mod dialects;
 mod faults;
+mod instructions;
 mod semantics;
 mod tensor;
 
