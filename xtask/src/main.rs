@@ -37,7 +37,11 @@ enum Task {
         ptx: bool,
     },
     /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
-    KernelsReport,
+    KernelsReport {
+        /// Compile Triton's kernels of the same shapes as well (installed into target/triton) and put them beside ours
+        #[arg(long)]
+        triton: bool,
+    },
     /// Judge and time this machine's CUDA device: conformance, then every op's share of the peak, as a table to paste
     Gpu {
         /// Try the command on the emulated device; the times mean nothing
@@ -80,7 +84,7 @@ fn main() -> ExitCode {
             println!("NVRTC is in {}", place.display());
             true
         }),
-        Task::KernelsReport => cuda::run_kernel_test("report::is_written", &[("IOTA_KERNELS_REPORT", "1")]),
+        Task::KernelsReport { triton } => cuda::write_kernels_report(triton),
         Task::Gpu { emulated } => match cuda::run_gpu(emulated) {
             Ok(code) => return code,
             Err(error) => Err(error),

@@ -26,20 +26,20 @@ driver_calls! {
 
     /// Lets go of it; with the last hold it is wound up, faults included.
     fn cuDevicePrimaryCtxRelease_v2(device: c_int) {
-        let (mut state, _) = state()?;
+        let (mut state, settings) = state()?;
         only(device)?;
         state.retained = state.retained.checked_sub(1).ok_or(Status::InvalidContext)?;
         if state.retained == 0 {
-            state.reset_context();
+            state.reset_context(&settings);
         }
         Ok(())
     }
 
     /// Winds it up at once.
     fn cuDevicePrimaryCtxReset_v2(device: c_int) {
-        let (mut state, _) = state()?;
+        let (mut state, settings) = state()?;
         only(device)?;
-        state.reset_context();
+        state.reset_context(&settings);
         Ok(())
     }
 

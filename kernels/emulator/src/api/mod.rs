@@ -13,6 +13,7 @@ pub mod device;
 pub mod entry;
 pub mod event;
 pub mod launch;
+mod leaks;
 pub mod memory;
 pub mod module;
 pub mod occupancy;

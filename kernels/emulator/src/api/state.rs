@@ -2,12 +2,12 @@
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
-use super::Handle;
 use super::settings::{Settings, settings};
 use super::status::Status;
+use super::{Handle, leaks};
 use crate::exec::check::{Allocations, Range};
 use crate::exec::program::{Loaded, Program};
 use crate::exec::written::Written;
@@ -59,6 +59,8 @@ pub(super) struct Function {
 pub(super) struct Buffer {
     pub bytes: u64,
     pub kind: BufferKind,
+    /// Which of the allocations asked for it is, from 1.
+    pub number: u64,
     /// What of it was written, in checked runs; the host writes its own memory unseen.
     pub written: Option<Arc<Written>>,
     start: *mut u8,
@@ -123,9 +125,22 @@ pub(super) fn sound() -> Result<Settings, Status> {
 
 /// The state as it is.
 pub(super) fn lock() -> MutexGuard<'static, State> {
-    static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
     // A panic in a call leaves tables whole: each change is one insertion or removal.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    cell().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state as it is, unless another thread holds it.
+pub(super) fn try_lock() -> Option<MutexGuard<'static, State>> {
+    match cell().try_lock() {
+        Ok(state) => Some(state),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+fn cell() -> &'static Mutex<State> {
+    static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+    &STATE
 }
 
 impl State {
@@ -169,7 +184,8 @@ impl State {
         self.used_bytes += device_bytes;
         let written =
             (settings.check && kind == BufferKind::Device).then(|| Arc::new(Written::nothing(bytes as u64)));
-        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, written, start, layout });
+        let number = self.allocations_asked;
+        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, number, written, start, layout });
         Ok(address)
     }
 
@@ -219,8 +235,11 @@ impl State {
         Some((buffer.written.as_ref().filter(|_| offset < buffer.bytes)?, offset))
     }
 
-    /// What `cuDevicePrimaryCtxReset` does.
-    pub fn reset_context(&mut self) {
+    /// What `cuDevicePrimaryCtxReset` does; checked runs are told what was never freed.
+    pub fn reset_context(&mut self, settings: &Settings) {
+        if settings.check {
+            leaks::tell(self, "the context ends");
+        }
         self.sticky = None;
         self.buffers.clear();
         self.used_bytes = 0;
