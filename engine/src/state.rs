@@ -1,21 +1,20 @@
 //! What a miner holds of one stage: weights, optimizer, residual, outer momentum, and the work in flight.
 
+mod keeping;
 mod place;
 
-use crate::autograd::Tape;
+pub use keeping::Keeping;
+pub(crate) use keeping::Saved;
+
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
-use crate::data::Microbatch;
 use crate::model::Stage;
 use crate::ops;
-use crate::tensor::{SliceMut, Tensor, Values};
+use crate::tensor::{SliceMut, Values};
 use kernels::adamw::BiasCorrection;
 use kernels::device::{Device, DeviceError};
 use spec::{Digest, Member, Outer, Run};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Microbatches whose activations are kept, unless told otherwise.
-pub(crate) const KEPT_DEFAULT: usize = 4;
 
 /// A stage's state on one machine.
 ///
@@ -66,14 +65,7 @@ pub(crate) struct Flight {
     /// Written before a further fold, so that it can be taken back, and by a step that might go wrong; empty before the
     /// first such.
     pub(crate) spare: Values,
-    pub(crate) kept_max: usize,
-}
-
-/// What backward needs of a member that went forward: everything, or the stage's input to compute it from again.
-#[derive(Debug)]
-pub(crate) enum Saved {
-    Tape(Tape),
-    Input { batch: Option<Microbatch>, activation: Option<Tensor> },
+    pub(crate) keeping: Keeping,
 }
 
 impl Flight {
@@ -322,10 +314,10 @@ impl StageState {
         place.map(|place| self.flight.saved.swap_remove(place)).is_some()
     }
 
-    /// For how many microbatches activations are kept until backward; beyond, they are recomputed from the stage's
-    /// input, to the same bits. 4 at first.
-    pub fn keep_activations_of(&mut self, microbatches: usize) {
-        self.flight.kept_max = microbatches;
+    /// What is kept of microbatches until their backward; the rest is computed again, to the same bits. The activations
+    /// of 4 at first.
+    pub fn keep(&mut self, keeping: Keeping) {
+        self.flight.keeping = keeping;
     }
 
     /// The current weights become those from which the next epoch's change is measured.
@@ -356,7 +348,7 @@ impl StageState {
             folded: Vec::new(),
             gradients: Values::Host(zeros()),
             spare: Values::Host(Vec::new()),
-            kept_max: KEPT_DEFAULT,
+            keeping: Keeping::default(),
         };
         let mut state = Self {
             run: Arc::new(run.clone()),

@@ -2,6 +2,7 @@
 
 use crate::adversary::Engine;
 use crate::snapshots::{SnapshotError, Snapshots};
+use engine::checkpoint::CheckpointError;
 use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
@@ -11,6 +12,7 @@ use miner_core::{Done, Event, StateAfter, Task};
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use transport::node::Objects;
 use wire::ObjectRef;
@@ -18,7 +20,7 @@ use wire::ObjectRef;
 /// A ticket and its task.
 pub type Ticketed = (u64, Task);
 
-/// Does tasks until the queue's senders are gone. Runs on a thread of its own.
+/// Does tasks until the queue's senders are gone; in `lost`, what the device failed with, if it did. Runs on a thread of its own.
 pub fn work(
     mut tasks: mpsc::UnboundedReceiver<Ticketed>,
     objects: Objects,
@@ -26,7 +28,7 @@ pub fn work(
     who: NodeId,
     place: PathBuf,
     engine: Box<dyn Engine>,
-    device: Device,
+    (device, lost): (Device, Arc<OnceLock<String>>),
 ) {
     let snapshots = Snapshots::at(place);
     let mut worker = Worker {
@@ -48,7 +50,13 @@ pub fn work(
             Ok(Ok(Some(done))) => Event::Done { ticket, done },
             // Told when it is on the disk.
             Ok(Ok(None)) => continue,
-            Ok(Err(why)) => Event::TaskFailed { ticket, why: why.to_string() },
+            Ok(Err(why)) => {
+                if why.is_of_the_device() {
+                    // The first is what happened; others follow from it.
+                    let _ = lost.set(why.to_string());
+                }
+                Event::TaskFailed { ticket, why: why.to_string() }
+            }
             Err(_) => {
                 Event::TaskFailed { ticket, why: "the engine panicked: this is a bug, see the log".into() }
             }
@@ -68,7 +76,7 @@ enum TaskError {
     #[error("work before the first `Adopt`")]
     NoStage,
     #[error(transparent)]
-    Checkpoint(#[from] engine::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Data(#[from] engine::data::DataError),
     #[error(transparent)]
@@ -81,6 +89,19 @@ enum TaskError {
     Snapshot(#[from] SnapshotError),
     #[error("no contribution has blocks {from} to {to}")]
     NoPiece { from: u64, to: u64 },
+}
+
+impl TaskError {
+    /// Whether the device has no memory left, or is lost: without it the task might be done.
+    fn is_of_the_device(&self) -> bool {
+        matches!(
+            self,
+            Self::Device(_)
+                | Self::Work(WorkError::Device(_))
+                | Self::Checkpoint(CheckpointError::Device(_))
+                | Self::Snapshot(SnapshotError::Device(_))
+        )
+    }
 }
 
 struct Worker {

@@ -132,11 +132,13 @@ pub fn library_path(folders: &[PathBuf]) -> Result<OsString> {
     std::env::join_paths(all).context("a folder's name contains the path separator")
 }
 
-/// Runs a command under emulation; whether it succeeded.
+/// Runs a command under emulation; whether it succeeded. A word that is no program is a command of our binary's.
 pub fn run_emulated(command: &[String]) -> Result<bool> {
     let folders = [lay_emulator()?, install_nvrtc()?];
     let (program, arguments) = command.split_first().context("a command is needed")?;
-    let mut process = if program == "iota" {
+    let ours =
+        if program == "iota" { Some(arguments) } else { Some(command).filter(|_| !is_program(program)) };
+    let mut process = if let Some(arguments) = ours {
         let mut process = cargo(&["run", "--release", "--quiet", "--package", "cli", "--"]);
         process.args(arguments).current_dir(std::env::current_dir()?);
         process
@@ -150,6 +152,13 @@ pub fn run_emulated(command: &[String]) -> Result<bool> {
         .status()
         .with_context(|| format!("{program} cannot be started"))?;
     Ok(status.success())
+}
+
+/// Whether a word names a file, or a program in the search path.
+fn is_program(word: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Path::new(word).components().count() > 1
+        || std::env::split_paths(&path).any(|folder| folder.join(word).is_file())
 }
 
 /// Judges and times the CUDA device of this machine, or the emulated one to try the command; the exit code is the answer.

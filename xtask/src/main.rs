@@ -64,7 +64,7 @@ enum Task {
     Merges(merges::Arguments),
     /// Simulate many seeds of every loss, and kill the orchestrator of one run many times: hours, unless told less
     Soak(soak::Arguments),
-    /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
+    /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...`, and what is no program, runs our binary
     Emulated {
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

@@ -98,6 +98,7 @@ impl<'a> Crew<'a> {
             None => devices.of_validator().to_string(),
         };
         options.extend(["--device", &device]);
+        options.extend(devices.fallback().into_iter().flat_map(|place| ["--fallback", place]));
         if let Some((_, lie)) = self.liar.filter(|(liar, _)| name == format!("miner-{liar}")) {
             options.extend(["--adversary", lie]);
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{c_int, c_uint};
 
 use super::device::only;
-use super::state::{PRIMARY_CONTEXT, ready, sound, state};
+use super::state::{PRIMARY_CONTEXT, healthy, ready, sound, state};
 use super::status::Status;
 use super::{Handle, driver_calls, give};
 
@@ -115,7 +115,7 @@ driver_calls! {
 
     /// Waits for all work, which is done; tells of a faulty kernel.
     fn cuCtxSynchronize() {
-        sound()?;
+        healthy()?.0.order.host_waits_for_all();
         Ok(())
     }
 

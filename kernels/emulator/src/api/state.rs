@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
+use super::order::Order;
 use super::settings::{Settings, settings};
 use super::status::Status;
 use super::{Handle, leaks};
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub used_bytes: u64,
     pub streams: BTreeSet<u64>,
     pub events: BTreeMap<u64, Event>,
+    /// Who has waited for whom.
+    pub order: Order,
     pub modules: BTreeMap<u64, Arc<Loaded>>,
     pub functions: BTreeMap<u64, Function>,
     /// Allocations and launches asked for so far, for faults to order.
@@ -197,6 +200,7 @@ impl State {
                     self.used_bytes -= buffer.bytes;
                 }
                 self.buffers.remove(&address);
+                self.order.forget(address);
                 Ok(())
             }
             _ => Err(Status::InvalidValue),
@@ -235,6 +239,29 @@ impl State {
         Some((buffer.written.as_ref().filter(|_| offset < buffer.bytes)?, offset))
     }
 
+    /// Whether work of `stream` is in order with what others do, in checked runs; it uses the buffers at these addresses,
+    /// true to write. Work that is not sticks as a failed launch.
+    pub fn check_order(
+        &mut self,
+        settings: &Settings,
+        stream: Handle,
+        what: &str,
+        addresses: impl IntoIterator<Item = (u64, bool)>,
+    ) -> Result<(), Status> {
+        if !settings.check {
+            return Ok(());
+        }
+        let of = |(address, writes): (u64, bool)| {
+            let (&start, buffer) = self.buffers.range(..=address).next_back()?;
+            (buffer.kind == BufferKind::Device && address - start < buffer.bytes).then_some((start, writes))
+        };
+        let buffers: Vec<_> = addresses.into_iter().filter_map(of).collect();
+        self.order.issue(stream as u64, what, &buffers).map_err(|why| {
+            eprintln!("emulated GPU: {why}");
+            *self.sticky.insert(Status::LaunchFailed)
+        })
+    }
+
     /// What `cuDevicePrimaryCtxReset` does; checked runs are told what was never freed.
     pub fn reset_context(&mut self, settings: &Settings) {
         if settings.check {
@@ -245,6 +272,7 @@ impl State {
         self.used_bytes = 0;
         self.streams.clear();
         self.events.clear();
+        self.order = Order::default();
         self.modules.clear();
         self.functions.clear();
     }
