@@ -142,7 +142,7 @@ impl StageState {
     /// # Errors
     /// The device is lost; likewise below.
     pub fn weights_bytes(&self) -> Result<Vec<u8>, DeviceError> {
-        built(|sink| self.write_weights(sink))
+        built(self.room(1), |sink| self.write_weights(sink))
     }
 
     /// BLAKE3 of [`StageState::weights_bytes`], without building the file.
@@ -159,7 +159,20 @@ impl StageState {
     /// # Errors
     /// As [`StageState::weights_bytes`].
     pub fn state_bytes(&self) -> Result<Vec<u8>, DeviceError> {
-        built(|sink| self.write_state(sink))
+        built(self.room(self.sections().len()), |sink| self.write_state(sink))
+    }
+
+    /// [`StageState::state_bytes`] and their BLAKE3.
+    ///
+    /// # Errors
+    /// As [`StageState::weights_bytes`].
+    pub fn state_file(&self) -> Result<(Vec<u8>, Digest), DeviceError> {
+        let bytes = self.state_bytes()?;
+        let digest = hashed(|sink| {
+            sink(&bytes);
+            Ok(())
+        })?;
+        Ok((bytes, digest))
     }
 
     /// BLAKE3 of [`StageState::state_bytes`], without building the file.
@@ -188,7 +201,7 @@ impl StageState {
     /// None: the momentum is in host memory.
     pub fn momentum_bytes(&self) -> Result<Option<Vec<u8>>, DeviceError> {
         let outer = self.outer.as_ref();
-        outer.map(|outer| built(|sink| self.write_momentum(outer, sink))).transpose()
+        outer.map(|outer| built(self.room(1), |sink| self.write_momentum(outer, sink))).transpose()
     }
 
     /// Takes over the outer momentum of a manifest (bytes as of [`StageState::momentum_bytes`]): what a miner does that
@@ -246,7 +259,7 @@ impl StageState {
         let Some(weights) = &self.anchor.weights else { return Ok(None) };
         let (layout, metadata) = (self.stage.layout(), identity(&self.run, &self.stage));
         let section = Section { prefix: "", values: weights.into() };
-        built(|sink| checkpoint::write(layout, &metadata, &[section], sink)).map(Some)
+        built(self.room(1), |sink| checkpoint::write(layout, &metadata, &[section], sink)).map(Some)
     }
 
     /// Whether merging needs [`StageState::restore_anchor`] first.
@@ -373,6 +386,11 @@ impl StageState {
         checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink)
     }
 
+    /// Bytes that a file of so many sections takes, and some more.
+    fn room(&self, sections: usize) -> usize {
+        HEADER_BYTES + sections * 4 * self.stage.layout().values()
+    }
+
     fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
         checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink)
     }
@@ -424,13 +442,20 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 fn hashed(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Digest, DeviceError> {
     let mut hasher = blake3::Hasher::new();
     write(&mut |piece| {
-        hasher.update(piece);
+        hasher.update_rayon(piece);
     })?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-fn built(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Vec<u8>, DeviceError> {
-    let mut bytes = Vec::new();
+/// More than the header of a stage's file takes, for most stages.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// `capacity` spares the growing, which copies: a little more than the file.
+fn built(
+    capacity: usize,
+    write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>,
+) -> Result<Vec<u8>, DeviceError> {
+    let mut bytes = Vec::with_capacity(capacity);
     write(&mut |piece| bytes.extend_from_slice(piece))?;
     Ok(bytes)
 }

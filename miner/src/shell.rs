@@ -81,7 +81,10 @@ pub async fn run(
 fn translate(arrival: Arrival) -> Option<Event> {
     Some(match arrival {
         Arrival::Message(message) => Event::Message(message),
-        Arrival::Payload { head, block } => Event::Payload { head, block },
+        Arrival::Payload { head, block } => {
+            tracing::trace!("got {head}");
+            Event::Payload { head, block }
+        }
         Arrival::Part { head, block } => Event::Part { head, block },
         Arrival::Fetched(digest) => Event::Fetched { digest },
         Arrival::Uploaded(digest) => Event::Uploaded { digest },
@@ -106,7 +109,8 @@ impl Shell<Miner> for MinerShell {
         match effect {
             Effect::Send(message) => self.node.send(message).await,
             Effect::SendPayload { to, head, block } => {
-                self.node.send_object(to, Message::Payload(head), &block).await;
+                // Packing it here would hold up the engine, whose next task is among the effects that follow.
+                self.node.post_object(to, Message::Payload(head), &block).await;
             }
             Effect::SendPart { to, head, block } => {
                 self.node.send_object(to, Message::Part(head), &block).await;

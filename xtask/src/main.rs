@@ -1,6 +1,7 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
 mod adversaries;
+mod browser;
 mod cuda;
 mod merges;
 mod peers;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Look at the dashboard and the report of a run in a headless Chromium (through npm); its picture goes to docs/
+    Browser,
     /// Run every adversary as a real miner and print who was caught, when, and what it cost
     Adversaries(adversaries::Arguments),
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Task::Peers => peers::run(),
+        Task::Browser => browser::run(),
         Task::Adversaries(arguments) => adversaries::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),

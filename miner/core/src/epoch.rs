@@ -1,6 +1,6 @@
 //! The inner steps of an epoch: what may be done next, and what comes of it.
 
-use crate::effect::Task;
+use crate::effect::{StateAfter, Task};
 use crate::event::Done;
 use crate::machine::Miner;
 use crate::merge::MergeJob;
@@ -53,15 +53,16 @@ pub(crate) struct Work {
 
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
-        let keep_state = match self.operation {
-            Operation::Step { step, .. } => seat.run.digests_after(step),
-            _ => false,
+        let state = match self.operation {
+            Operation::Step { step, .. } if seat.may_be_drawn(step.saturating_add(1)) => StateAfter::File,
+            Operation::Step { step, .. } if seat.run.digests_after(step) => StateAfter::Digest,
+            _ => StateAfter::Untold,
         };
         Task::Perform {
             epoch,
             operation: self.operation.clone(),
             inputs: self.input.iter().map(|input| input.block.digest).collect(),
-            keep_state,
+            state,
             keep_weights: false,
         }
     }
@@ -293,7 +294,7 @@ impl Miner {
         }
         let input = work.input.as_ref();
         let inputs = [input.map(|input| input.receipt), input.map(|input| input.block.digest)];
-        let outputs = [done.output, done.state].map(|object| object.map(|object| object.digest));
+        let outputs = [done.output.map(|object| object.digest), done.state];
         let step = work.step();
         let operation = work.operation.clone();
         let receipt = self.give_receipt(epoch, operation, inputs, outputs, done.loss_q32, done.outcome);
@@ -313,16 +314,16 @@ impl Miner {
             self.keep_input(Window { epoch, step }, input.block);
         }
         if matches!(work.operation, Operation::Step { .. }) {
-            self.stepped(epoch, done.state);
+            self.stepped(epoch, done.file);
         }
     }
 
-    fn stepped(&mut self, number: u32, state: Option<ObjectRef>) {
+    fn stepped(&mut self, number: u32, file: Option<ObjectRef>) {
         let Some(epoch) = &mut self.state.epoch else { return };
         epoch.stepped += 1;
         let window = Window { epoch: number, step: epoch.stepped };
-        if let Some(state) = state {
-            self.keep_state(window, state);
+        if let Some(file) = file {
+            self.keep_state(window, file);
         }
     }
 }

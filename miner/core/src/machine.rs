@@ -167,7 +167,7 @@ impl Miner {
 
     fn task_done(&mut self, ticket: u64, done: Done) {
         if self.state.abandoned.remove(&ticket) {
-            let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
+            let made = [done.output, done.file, done.weights, done.momentum].into_iter().flatten();
             return made.for_each(|object| {
                 self.state.table.hold(object.digest);
                 self.release(object.digest);

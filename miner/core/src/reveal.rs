@@ -33,12 +33,7 @@ impl Miner {
     /// The state before `window` is bound: keeps it if the window may be drawn.
     pub(crate) fn keep_state(&mut self, window: Window, state: ObjectRef) {
         self.state.table.hold(state.digest);
-        let drawable = self
-            .state
-            .seat
-            .as_ref()
-            .is_some_and(|seat| seat.run.audit.windows > 0 && seat.run.digests_before(window.step));
-        if drawable {
+        if self.state.seat.as_ref().is_some_and(|seat| seat.may_be_drawn(window.step)) {
             self.state.kept.insert(window, Kept { state: Some(state), ..Kept::default() });
         } else {
             self.release(state.digest);

@@ -36,6 +36,11 @@ impl Seat {
     pub fn record(&self) -> Option<&StageRecord> {
         self.manifest.body.stages.get(usize::from(self.stage))
     }
+
+    /// Whether an audit may start from the state before inner step `step`.
+    pub fn may_be_drawn(&self, step: u32) -> bool {
+        self.run.audit.windows > 0 && self.run.digests_before(step)
+    }
 }
 
 impl Miner {

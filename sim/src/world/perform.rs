@@ -4,7 +4,7 @@ use super::learner::{Learner, Made};
 use super::{Coming, World, codes};
 use crate::report::Reissue;
 use crate::trace::{Event, What};
-use miner_core::{Done, Task};
+use miner_core::{Done, StateAfter, Task};
 use orchestrator_core::Report as Said;
 use spec::{Digest, NodeId, Operation, Outcome};
 use wire::{Grant, Message, ObjectRef, Presigned};
@@ -212,6 +212,7 @@ impl World {
             output: None,
             root: None,
             state: None,
+            file: None,
             weights: None,
             momentum: None,
             loss_q32: None,
@@ -223,7 +224,7 @@ impl World {
             object
         };
         let machine = &mut self.nodes[node];
-        let (epoch, operation, inputs, keep_state, keep_weights) = match task {
+        let (epoch, operation, inputs, state, keep_weights) = match task {
             Task::Adopt { stage, epoch, weights, momentum, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
                 let kept = machine.snapshots.get(&epoch);
@@ -258,8 +259,8 @@ impl World {
                 done.output = opens.then(|| ObjectRef::of(bytes));
                 return Ok(done);
             }
-            Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
-                (epoch, operation, inputs, keep_state, keep_weights)
+            Task::Perform { epoch, operation, inputs, state, keep_weights } => {
+                (epoch, operation, inputs, state, keep_weights)
             }
         };
         let bytes: Vec<&[u8]> = inputs
@@ -294,8 +295,13 @@ impl World {
         }
         done.output = made.output.map(&mut keep);
         done.loss_q32 = made.loss_q32;
-        if keep_state {
-            done.state = Some(keep(learner.state()));
+        match state {
+            StateAfter::Untold => {}
+            StateAfter::Digest => done.state = Some(Digest::of(&learner.state())),
+            StateAfter::File => {
+                done.file = Some(keep(learner.state()));
+                done.state = done.file.map(|file| file.digest);
+            }
         }
         if keep_weights {
             done.weights = Some(keep(learner.shard()));

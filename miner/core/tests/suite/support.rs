@@ -1,6 +1,6 @@
 //! A world around the miner's core: it holds the body of three stages.
 
-use miner_core::{Config, Done, Effect, Event, Miner, Task};
+use miner_core::{Config, Done, Effect, Event, Miner, StateAfter, Task};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Run};
 use std::collections::BTreeSet;
 use wire::{
@@ -158,6 +158,7 @@ impl World {
             output: None,
             root: None,
             state: None,
+            file: None,
             weights: None,
             momentum: None,
             loss_q32: None,
@@ -171,19 +172,21 @@ impl World {
             }
             Task::Keep { .. } => {}
             Task::Adopt { weights, .. } => assert!(self.table.contains(weights)),
-            Task::Perform { operation, inputs, keep_state, keep_weights, .. } => {
+            Task::Perform { operation, inputs, state, keep_weights, .. } => {
                 assert!(inputs.iter().all(|input| self.table.contains(input)), "computes on what it holds");
                 let tag = format!("{operation:?} on {inputs:?}");
                 let gives =
                     !matches!(operation, Operation::Step { .. } | Operation::Encode | Operation::Apply);
                 done.output = gives.then(|| object(&tag));
                 done.root = (*operation == Operation::Encode).then(|| object(&tag).digest);
-                done.state = keep_state.then(|| object(&format!("state after {tag}")));
+                let after = object(&format!("state after {tag}"));
+                done.state = (*state != StateAfter::Untold).then_some(after.digest);
+                done.file = (*state == StateAfter::File).then_some(after);
                 done.weights = keep_weights.then(|| object(&format!("weights after {tag}")));
                 done.momentum = keep_weights.then(|| object("momentum"));
             }
         }
-        let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
+        let made = [done.output, done.file, done.weights, done.momentum].into_iter().flatten();
         self.table.extend(made.map(|object| object.digest));
         done
     }
