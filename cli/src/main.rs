@@ -14,12 +14,14 @@ mod judge;
 mod ledger;
 mod model;
 mod new;
+mod owner;
 mod peak;
 mod plan;
 mod roles;
 mod screen;
 mod shards;
 mod simulate;
+mod store;
 mod train;
 mod up;
 mod verify;
@@ -67,6 +69,10 @@ enum Command {
     Miner(roles::MinerArguments),
     /// Replay samples of a run's work and compare every digest
     Validator(roles::ValidatorArguments),
+    /// An invitation to a run: for any role and for ever, or for less
+    Invite(owner::InviteArguments),
+    /// Take a run back to where an earlier epoch opens, and on from there
+    Rollback(owner::RollbackArguments),
     /// Check a claim alone, from a file
     #[command(subcommand)]
     Verify(verify::Command),
@@ -113,6 +119,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Orchestrator(arguments) => roles::orchestrate(arguments),
         Command::Miner(arguments) => roles::mine(arguments),
         Command::Validator(arguments) => roles::validate(arguments),
+        Command::Invite(arguments) => owner::invite(arguments),
+        Command::Rollback(arguments) => owner::roll_back(arguments),
         Command::Verify(command) => verify::run(command),
         Command::Ledger(command) => ledger::run(command),
         Command::Sim(arguments) => simulate::run(arguments),

@@ -2,19 +2,16 @@
 
 use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
-use bucket::Credentials;
+use crate::store::StoreArguments;
 use engine::Device;
 use orchestrator::{Ending, Notice, Place, RunFolder};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use store::{S3, S3Config};
+use store::S3;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-
-/// Name of the bucket in the embedded store.
-pub const BUCKET: &str = "iota";
 
 #[derive(clap::Args)]
 pub struct OrchestratorArguments {
@@ -24,8 +21,10 @@ pub struct OrchestratorArguments {
     /// Where nodes call (UDP); port 0 takes any free one
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    #[command(flatten)]
+    store: StoreArguments,
     /// Where the embedded S3 server listens (TCP); port 0 takes any free one
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, default_value = "127.0.0.1:0", conflicts_with = "store")]
     store_listen: SocketAddr,
     /// Host that invitations name, where it is not the listening address
     #[arg(long, value_name = "HOST")]
@@ -135,15 +134,9 @@ pub fn parse_dashboard(text: &str) -> std::result::Result<Place, String> {
 
 pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
     let folder = RunFolder::open(&arguments.run).map_err(input)?;
-    let secrets = folder.secrets().map_err(input)?;
     let json = arguments.json;
     runtime()?.block_on(async move {
-        let credentials =
-            Credentials { access_key: secrets.access_key.clone(), secret_key: secrets.secret_key.clone() };
-        let server = bucket::serve(&folder.path("bucket"), arguments.store_listen, credentials)
-            .await
-            .map_err(input)?;
-        let store = S3Config::new(server.endpoint(), BUCKET, secrets.access_key, secrets.secret_key);
+        let (server, store) = arguments.store.open(&folder, arguments.store_listen).await?;
         let options = orchestrator::Options {
             folder: folder.clone(),
             listen: arguments.listen,
@@ -185,7 +178,9 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             Ok(()) => pack_cases(&folder, &S3::new(store).map_err(input)?).await,
             failed => failed,
         };
-        server.shutdown().await;
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
         packed?;
         match ending {
             Ending::Complete => Ok(()),

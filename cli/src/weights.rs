@@ -2,14 +2,13 @@
 
 use crate::failure::{Failure, Result};
 use crate::shards;
-use bucket::Credentials;
 use engine::StageState;
 use engine::data::TextTokenizer;
 use orchestrator::RunFolder;
 use spec::{Digest, Run};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use store::{S3, S3Config, Store};
+use store::{S3, Store};
 use wire::{Manifest, Signed};
 
 /// A model as files.
@@ -89,14 +88,9 @@ fn of_checkpoint(run: &Run, checkpoint: &Path) -> Result<Vec<Vec<u8>>> {
 
 /// Opens the embedded store on a free port of this machine and reads what the pointer names.
 fn of_bucket(folder: &RunFolder, run: &Run) -> Result<(String, Vec<Vec<u8>>)> {
-    let secrets = folder.secrets().map_err(input)?;
     crate::roles::runtime()?.block_on(async {
-        let credentials =
-            Credentials { access_key: secrets.access_key.clone(), secret_key: secrets.secret_key.clone() };
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = bucket::serve(&folder.path("bucket"), free, credentials).await.map_err(input)?;
-        let config =
-            S3Config::new(server.endpoint(), crate::roles::BUCKET, secrets.access_key, secrets.secret_key);
+        let (server, config) = crate::store::embedded(folder, free).await?;
         let store = S3::new(config).map_err(input)?;
         let outcome = async {
             let pointer = orchestrator::pointer_name(&run.id());

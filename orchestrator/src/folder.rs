@@ -9,6 +9,7 @@
 //! bucket/             the embedded store, where there is one
 //! ledger              who did what, and what it is worth: `iota ledger`
 //! credit.toml         how work is valued, where not by default
+//! address             where nodes call, as invitations name it
 //! settings.json       what the orchestrator was told when the run began; its journal holds under no other
 //! metrics.jsonl       one notice a line
 //! evidence/           <miner>.case: what was signed, of a conviction; packed with its objects <miner>.evidence

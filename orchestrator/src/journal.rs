@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 
+/// The journal's file in a run's folder.
+pub(crate) const JOURNAL: &str = "journal.redb";
+
 /// One event as it lies in the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -32,6 +35,12 @@ pub enum JournalError {
         path: PathBuf,
         /// What it said.
         why: String,
+    },
+    /// Another process has it open.
+    #[error("journal {path}: another orchestrator leads this run: end it first")]
+    InUse {
+        /// Its file.
+        path: PathBuf,
     },
     /// An entry is damaged or missing.
     #[error("journal {path}: entry {sequence} is damaged ({why}); restore the file from a copy")]
@@ -60,7 +69,10 @@ impl Journal {
     /// # Errors
     /// A file that is in use, unreadable or damaged.
     pub fn open(path: &Path) -> Result<(Self, Vec<Entry>), JournalError> {
-        let database = Database::create(path).map_err(|e| Self::failed(path, e))?;
+        let database = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.into() },
+            error => Self::failed(path, error),
+        })?;
         let entries = read(path, &database)?;
         let chain = entries.last().map(|entry| entry.chain).unwrap_or_default();
         let next = entries.len() as u64;

@@ -2,20 +2,23 @@
 
 use crate::dashboard::{self, Place, Shared};
 use crate::folder::{FolderError, RunFolder};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{JOURNAL, Journal, JournalError};
+use crate::lead::{Lead, LeadError, Settings};
 use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
+use crate::owner::ADDRESS;
+use crate::pointer::{move_pointer, pointer_name};
 use crate::view::View;
 use bytes::Bytes;
 use credit::Rule;
-use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Report, Timeouts};
-use serde::{Deserialize, Serialize};
+use orchestrator_core::{Effect, Ending, Event, Orchestrator, Report};
 use spec::{Digest, NodeId, Run};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use store::retry::patiently;
 use store::{Presign, S3, S3Config, Store};
 use tokio::sync::mpsc;
 use transport::drive::{Clock, Next, Shell, drive};
@@ -23,12 +26,14 @@ use transport::{Hub, HubEvent, Invitation};
 use wire::{Ask, Frame, Grant, Key, Machine, Message, Verb};
 
 /// Prefix of every content-addressed object.
-const OBJECTS: &str = "objects";
+pub(crate) const OBJECTS: &str = "objects";
 /// How long a presigned request holds.
 const GRANT_VALID: Duration = Duration::from_secs(300);
 /// Silence after which a node counts as lost: a dead miner's work must be elsewhere within 2 s. One that lives calls
 /// again and goes on.
 const LOST_AFTER: Duration = Duration::from_millis(1400);
+/// How long a store that is away is asked again. An epoch that does not come to its end ends the run a little later.
+const STORE_PATIENCE: Duration = Duration::from_secs(100);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -74,29 +79,20 @@ pub enum OrchestratorError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerFileError),
-    /// The node's key.
-    #[error(transparent)]
-    Identity(#[from] transport::identity::IdentityError),
     /// The socket.
     #[error(transparent)]
     Transport(#[from] transport::TransportError),
     /// A run that has ended.
-    #[error("{path}: this run has ended; make a new one with `iota run new`")]
+    #[error(
+        "{path}: this run has ended; `iota rollback` takes it back to an earlier epoch, `iota run new` makes a new one"
+    )]
     Over {
         /// The journal.
         path: PathBuf,
     },
-    /// A secret that cannot be read.
-    #[error("{path}: {what} is no hexadecimal number of the right length")]
-    Secret {
-        /// The file.
-        path: PathBuf,
-        /// Which secret.
-        what: &'static str,
-    },
-    /// A run that this version cannot do.
-    #[error("{0}")]
-    Run(String),
+    /// A run that this version cannot lead.
+    #[error(transparent)]
+    Lead(#[from] LeadError),
     /// The dashboard's address.
     #[error("{0}")]
     Dashboard(String),
@@ -120,44 +116,17 @@ pub async fn run(
     tell: impl FnMut(&Notice) + Send + 'static,
 ) -> Result<Ending, OrchestratorError> {
     let folder = options.folder;
-    let run = folder.run()?;
-    let key = transport::identity::load(&folder.key_path("orchestrator"))?;
-    let secrets = folder.secrets()?;
-    let secret = |what: &'static str, text: &str| {
-        hex::decode(text)
-            .map_err(|_| OrchestratorError::Secret { path: folder.path("keys/secrets.json"), what })
-    };
-    let token = secret("token", &secrets.token)?;
-    let audit: [u8; 32] = secret("audit", &secrets.audit)?
-        .try_into()
-        .map_err(|_| OrchestratorError::Secret { path: folder.path("keys/secrets.json"), what: "audit" })?;
-
-    let journal_path = folder.path("journal.redb");
+    let lead = Lead::read(&folder)?;
+    let (run, key, manifest) = (lead.run.clone(), lead.key.clone(), lead.manifest.clone());
+    let journal_path = folder.path(JOURNAL);
     let (journal, entries) = Journal::open(&journal_path)?;
-
-    let manifest = folder.manifest()?;
     let settings = Settings {
         validators: options.validators,
         mixes_routes: options.mixes_routes,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),
     };
-    let settings = settings.of_run(&folder, !entries.is_empty())?;
-    let mut core = Orchestrator::new(Config {
-        run: run.clone(),
-        key: key.clone(),
-        manifest: manifest.clone(),
-        token: token.clone(),
-        secret: audit,
-        validators: settings.validators,
-        mixes_routes: settings.mixes_routes,
-        timeouts: Timeouts {
-            seat_grace_ms: settings.seat_grace_ms,
-            reveal_ms: settings.reveal_ms,
-            ..Timeouts::default()
-        },
-    })
-    .map_err(|error| OrchestratorError::Run(error.to_string()))?;
+    let mut core = lead.core(settings.of_run(&folder, !entries.is_empty())?)?;
 
     let mut ledger = LedgerFile::open(&folder.path("ledger"), credit_rule(&folder)?)?;
     let (began, resumes) = (std::time::Instant::now(), !entries.is_empty());
@@ -197,8 +166,9 @@ pub async fn run(
         host: options.advertise.unwrap_or_else(|| address.ip().to_string()),
         port: address.port(),
         orchestrator: key.id(),
-        token,
+        token: lead.token,
     };
+    folder.write(ADDRESS, invitation.place().as_bytes(), false)?;
 
     let metrics_path = folder.path("metrics.jsonl");
     let metrics = std::fs::OpenOptions::new()
@@ -258,37 +228,6 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the core was told besides the run. Its journal, replayed under other settings, would be another run's; so those
-/// that a run was begun with stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Settings {
-    validators: u16,
-    mixes_routes: bool,
-    seat_grace_ms: u64,
-    reveal_ms: u64,
-}
-
-impl Settings {
-    /// Notes these down where the run begins; else those that were noted down then.
-    fn of_run(self, folder: &RunFolder, resumes: bool) -> Result<Self, OrchestratorError> {
-        let name = "settings.json";
-        let path = folder.path(name);
-        let bad = |why: String| FolderError::Bad { path: path.clone(), why };
-        if resumes && path.exists() {
-            let text =
-                std::fs::read(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
-            let noted: Self = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-            if noted != self {
-                tracing::warn!(?noted, "the run goes on with the settings that it was begun with");
-            }
-            return Ok(noted);
-        }
-        let text = serde_json::to_vec_pretty(&self).map_err(|error| bad(error.to_string()))?;
-        folder.write(name, &text, false)?;
-        Ok(self)
-    }
-}
-
 /// How work is valued: `credit.toml` in the run's folder, or the default.
 fn credit_rule(folder: &RunFolder) -> Result<Rule, OrchestratorError> {
     let path = folder.path("credit.toml");
@@ -325,7 +264,10 @@ async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
         let event = match happened {
             // A connection is nobody until it says hello.
             HubEvent::Joined(_) => continue,
-            HubEvent::Frame { from, frame } => Event::Message { from, message: frame.message },
+            HubEvent::Frame { from, frame } => match frame.message {
+                Message::Hello(hello) => Event::Arrived { from, hello, unix_s: unix_s() },
+                message => Event::Message { from, message },
+            },
             HubEvent::Suspected(node) => Event::Suspected(node),
             HubEvent::Recovered(node) => Event::Recovered(node),
             HubEvent::Lost { peer, why } => Event::Lost { peer, why: why.to_string() },
@@ -334,6 +276,11 @@ async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
             return;
         }
     }
+}
+
+/// The time of day, in seconds since 1970.
+fn unix_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 struct OrchestratorShell {
@@ -410,13 +357,15 @@ impl OrchestratorShell {
     fn put(&self, digest: Digest, bytes: Bytes) {
         let (store, events) = (self.store.clone(), self.events.clone());
         tokio::spawn(async move {
-            let event = match store.put(OBJECTS, bytes).await {
+            let what = format!("put {digest}");
+            let put = |_| store.put(OBJECTS, bytes.clone());
+            let event = match patiently(STORE_PATIENCE, put, waiting(&events, &what)).await {
                 Ok(stored) if stored.digest == digest => Event::Stored { digest },
-                Ok(stored) => Event::StoreFailed {
-                    what: format!("put of {digest}"),
-                    why: format!("the bytes given for it are {}", stored.digest),
-                },
-                Err(error) => Event::StoreFailed { what: format!("put of {digest}"), why: error.to_string() },
+                Ok(stored) => {
+                    let why = format!("the bytes given for it are {}", stored.digest);
+                    Event::StoreFailed { what, why }
+                }
+                Err(error) => Event::StoreFailed { what, why: error.to_string() },
             };
             let _ = events.send(event).await;
         });
@@ -425,9 +374,12 @@ impl OrchestratorShell {
     fn move_pointer(&self, from: Option<Digest>, to: Digest) {
         let (store, events, name) = (self.store.clone(), self.events.clone(), self.pointer.clone());
         tokio::spawn(async move {
-            let event = match move_pointer(&store, &name, from, to).await {
-                Ok(()) => Event::PointerMoved { manifest: to },
-                Err(why) => Event::StoreFailed { what: format!("move of the pointer {name}"), why },
+            let what = format!("move the pointer {name}");
+            let moving = |_| move_pointer(&*store, &name, from, to);
+            let event = match patiently(STORE_PATIENCE, moving, waiting(&events, &what)).await {
+                Ok(Ok(())) => Event::PointerMoved { manifest: to },
+                Ok(Err(why)) => Event::StoreFailed { what, why },
+                Err(error) => Event::StoreFailed { what, why: error.to_string() },
             };
             let _ = events.send(event).await;
         });
@@ -468,41 +420,20 @@ impl OrchestratorShell {
     }
 }
 
+/// Tells the core, once, that the store is waited for.
+fn waiting(events: &mpsc::Sender<Event>, what: &str) -> impl FnMut(&store::Error, Duration) + use<> {
+    let (events, mut what) = (events.clone(), Some(what.to_owned()));
+    move |error, _| {
+        if let Some(what) = what.take() {
+            // Where the queue is full there is more to do than to say this.
+            let _ = events.try_send(Event::StoreWaits { what, why: error.to_string() });
+        }
+    }
+}
+
 /// Sends a message. A failure is told by the hub as the node's loss, and the core decides what that means.
 async fn send(hub: &Hub, to: NodeId, message: Message) {
     if let Err(error) = hub.send(Frame::new(to, message)).await {
         tracing::debug!(to = %to.short(), %error, "message not sent");
     }
-}
-
-/// Moves the pointer from one manifest to another by conditional write. Its value counts its moves, so that
-/// none ever returns: a writer who saw an older one always loses.
-async fn move_pointer(store: &S3, name: &str, from: Option<Digest>, to: Digest) -> Result<(), String> {
-    let now = store.pointer(name).await.map_err(|error| error.to_string())?;
-    let value = now.as_ref().map(|pointer| String::from_utf8_lossy(&pointer.value).into_owned());
-    let (moves, found) = match value.as_deref().map(parse_pointer) {
-        None => (0, None),
-        Some(Some((moves, digest))) => (moves, Some(digest)),
-        Some(None) => return Err(format!("it holds {value:?}, expected a number and a digest")),
-    };
-    if found == Some(to) {
-        return Ok(());
-    }
-    if found != from {
-        return Err(format!("it names {found:?}, expected {from:?}: another orchestrator wrote it"));
-    }
-    let version = now.map(|pointer| pointer.version);
-    let value = format!("{} {to}", moves + 1);
-    store.advance(name, version.as_ref(), value.into()).await.map(|_| ()).map_err(|error| error.to_string())
-}
-
-/// Name of a run's pointer in the store.
-pub fn pointer_name(run: &Digest) -> String {
-    format!("runs/{run}/latest")
-}
-
-/// A pointer's value: the number of its moves, and the manifest object that it names.
-pub fn parse_pointer(value: &str) -> Option<(u64, Digest)> {
-    let (moves, digest) = value.split_once(' ')?;
-    Some((moves.parse().ok()?, digest.parse().ok()?))
 }

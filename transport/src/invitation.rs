@@ -49,6 +49,12 @@ pub enum InvitationError {
 }
 
 impl Invitation {
+    /// `host:port`, as a person writes it.
+    pub fn place(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// Looks the host up.
     ///
     /// # Errors
@@ -64,13 +70,7 @@ impl Invitation {
 
 impl fmt::Display for Invitation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, orchestrator, token } = self;
-        let token = hex::encode(token);
-        if host.contains(':') {
-            write!(f, "iota://[{host}]:{port}/{orchestrator}/{token}")
-        } else {
-            write!(f, "iota://{host}:{port}/{orchestrator}/{token}")
-        }
+        write!(f, "iota://{}/{}/{}", self.place(), self.orchestrator, hex::encode(&self.token))
     }
 }
 
@@ -78,11 +78,6 @@ impl FromStr for Invitation {
     type Err = InvitationError;
 
     fn from_str(text: &str) -> Result<Self, InvitationError> {
-        let part = |what, expected, found: &str| InvitationError::Part {
-            what,
-            expected,
-            found: found.chars().take(80).collect(),
-        };
         let rest = text.trim().strip_prefix("iota://").ok_or_else(|| part("the whole text", SHAPE, text))?;
         let mut parts = rest.split('/');
         let (Some(place), Some(key), Some(token), None) =
@@ -90,22 +85,35 @@ impl FromStr for Invitation {
         else {
             return Err(part("the whole text", SHAPE, text));
         };
-        let (host, port) = place.rsplit_once(':').ok_or_else(|| part("the place", "host:port", place))?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|&port: &u16| port > 0)
-            .ok_or_else(|| part("the port", "a number from 1 to 65535", port))?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        if bare.is_none() && (host.is_empty() || host.contains(':')) {
-            return Err(part("the host", "a name or an address (IPv6 in brackets)", host));
-        }
+        let (host, port) = read_place(place)?;
         let bytes = hex::decode(token)
             .ok()
             .filter(|bytes| bytes.len() <= TOKEN_BYTES_MAX)
             .ok_or_else(|| part("the token", "at most 128 hexadecimal digits", token))?;
-        Ok(Self { host: bare.unwrap_or(host).to_owned(), port, orchestrator: key.parse()?, token: bytes })
+        Ok(Self { host, port, orchestrator: key.parse()?, token: bytes })
     }
+}
+
+/// Host and port of `host:port`, of an IPv6 address in brackets.
+///
+/// # Errors
+/// [`InvitationError::Part`] says which of them is none.
+pub fn read_place(place: &str) -> Result<(String, u16), InvitationError> {
+    let (host, port) = place.rsplit_once(':').ok_or_else(|| part("the place", "host:port", place))?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|&port: &u16| port > 0)
+        .ok_or_else(|| part("the port", "a number from 1 to 65535", port))?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && (host.is_empty() || host.contains(':')) {
+        return Err(part("the host", "a name or an address (IPv6 in brackets)", host));
+    }
+    Ok((bare.unwrap_or(host).to_owned(), port))
+}
+
+fn part(what: &'static str, expected: &'static str, found: &str) -> InvitationError {
+    InvitationError::Part { what, expected, found: found.chars().take(80).collect() }
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::presigned::Client;
+use store::retry::patiently;
 use tokio::sync::mpsc;
 use wire::{Frame, Key, Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
-/// How long a fetch or an upload may take, retries included.
+/// How long a fetch or an upload may take, with all waiting for a store that is away.
 const STORE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Why a node could not join.
@@ -234,7 +235,8 @@ impl<E: Send + 'static> Node<E> {
     pub fn fetch(&self, object: ObjectRef, request: Presigned) {
         let node = self.clone();
         tokio::spawn(async move {
-            let got = node.client.get(&request, &object, STORE_DEADLINE).await;
+            let get = |left| node.client.get(&request, &object, left);
+            let got = patiently(STORE_DEADLINE, get, say).await;
             let arrival = match got {
                 Ok(bytes) => {
                     node.objects.put(bytes);
@@ -255,7 +257,8 @@ impl<E: Send + 'static> Node<E> {
                 node.tell(missing(&digest)).await;
                 return;
             };
-            let arrival = match node.client.put(&request, bytes, STORE_DEADLINE).await {
+            let put = |left| node.client.put(&request, bytes.clone(), left);
+            let arrival = match patiently(STORE_DEADLINE, put, say).await {
                 Ok(_) => Arrival::Uploaded(digest),
                 Err(error) => failed(digest, &error),
             };
@@ -297,6 +300,11 @@ impl<E: Send + 'static> Node<E> {
             }
         }
     }
+}
+
+/// Who watches a node should know what it waits for.
+fn say(error: &store::Error, pause: Duration) {
+    tracing::warn!("{error}: this node does, in {} ms", pause.as_millis());
 }
 
 fn failed(digest: Digest, error: &store::Error) -> Arrival {

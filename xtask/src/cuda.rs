@@ -3,7 +3,7 @@
 //! NVRTC opens `libcuda.so.1` by itself, so both must be in the library path before a process starts:
 //! this is why they are a matter of `xtask` and not of the product, which never knows.
 
-use crate::{cargo, root, target_dir};
+use crate::{cargo, pip, root, target_dir};
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -23,41 +23,13 @@ const COMPARED: [&str; 3] = ["86", "89", "120"];
 
 /// Installs NVRTC into `target/nvrtc` unless it is there, and returns the folder of its library.
 pub fn install_nvrtc() -> Result<PathBuf> {
-    let lib = install("nvrtc", NVRTC, "nvidia/cuda_nvrtc/lib/libnvrtc.so.12")?;
+    let lib = pip::install("nvrtc", NVRTC, "nvidia/cuda_nvrtc/lib/libnvrtc.so.12")?;
     Ok(lib.parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
 /// Installs the disassembler into `target/nvdisasm` unless it is there, and returns its path.
 pub fn install_nvdisasm() -> Result<PathBuf> {
-    install("nvdisasm", NVDISASM, "nvidia/cu13/bin/nvdisasm")
-}
-
-/// Installs a Python package into `target/<name>` unless `file` is there, and returns that file's path.
-fn install(name: &str, package: &str, file: &str) -> Result<PathBuf> {
-    let target = target_dir()?.join(name);
-    let wanted = target.join(file);
-    if wanted.exists() {
-        return Ok(wanted);
-    }
-    // Into a folder of its own first, so that an interrupted installation is never taken for a whole one.
-    let partial = target.with_extension("partial");
-    if partial.exists() {
-        std::fs::remove_dir_all(&partial)?;
-    }
-    let status = Command::new("pip")
-        .args(["install", "--quiet", "--no-deps", "--target"])
-        .arg(&partial)
-        .arg(package)
-        .status()
-        .with_context(|| format!("pip cannot be started: install Python's pip, which brings {package}"))?;
-    if !status.success() {
-        bail!("pip could not install {package} ({status})");
-    }
-    if target.exists() {
-        std::fs::remove_dir_all(&target)?;
-    }
-    std::fs::rename(&partial, &target)?;
-    Ok(wanted)
+    pip::install("nvdisasm", NVDISASM, "nvidia/cu13/bin/nvdisasm")
 }
 
 /// Tests of the kernels, which also write what is made of them: one, named in full, with `variables` set.
@@ -86,7 +58,7 @@ pub fn write_kernels_report(triton: bool) -> Result<bool> {
 
 /// Compiles Triton's kernels, which needs no GPU; returns the folder they lie in.
 fn compile_triton() -> Result<PathBuf> {
-    let module = install("triton", TRITON, "triton/__init__.py")?;
+    let module = pip::install("triton", TRITON, "triton/__init__.py")?;
     let packages = module.parent().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
     let place = target_dir()?.join("triton-kernels");
     let status = Command::new("python3")

@@ -6,6 +6,7 @@ mod browser;
 mod cuda;
 mod merges;
 mod peers;
+mod pip;
 mod soak;
 mod speed;
 mod swarm;

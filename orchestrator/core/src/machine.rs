@@ -10,6 +10,7 @@ use crate::epoch::Epoch;
 use crate::event::Event;
 use crate::inquiry::{Divergences, Inquiry};
 use crate::planted::Trials;
+use crate::rollback::Past;
 use crate::seats::Seats;
 use serde::Serialize;
 use spec::{Digest, NodeId};
@@ -67,6 +68,8 @@ pub(crate) struct State {
     pub trials: Trials,
     pub inquiry: Option<Inquiry>,
     pub divergences: Divergences,
+    /// The newest epochs that can be gone back to, by number.
+    pub past: BTreeMap<u32, Past>,
     pub accounts: Accounts,
     /// What was noted of whom, so that it is said once.
     pub noted: BTreeSet<(NodeId, &'static str)>,
@@ -95,10 +98,13 @@ impl Orchestrator {
             trials: Trials::default(),
             inquiry: None,
             divergences: Divergences::default(),
+            past: BTreeMap::new(),
             accounts: Accounts::default(),
             noted: BTreeSet::new(),
         };
-        Ok(Self { config, run_id, now_ms: 0, state, effects: Vec::new() })
+        let mut core = Self { config, run_id, now_ms: 0, state, effects: Vec::new() };
+        core.remember();
+        Ok(core)
     }
 
     /// Digest of everything the orchestrator remembers; keys and secrets are not part of it.
@@ -188,10 +194,15 @@ impl Orchestrator {
             Event::Stored { digest } => self.stored(digest),
             Event::PointerMoved { manifest } => self.pointer_moved(manifest),
             Event::StoreFailed { what, why } => self.fail(format!(
-                "the store did not {what} ({why}): check that it runs and has room, then start again from the last committed manifest"
+                "the store did not {what} ({why}): check that it runs and has room, then take the run back to what is stable with `iota rollback` and start it again"
             )),
+            Event::StoreWaits { what, why } => {
+                let text = format!("the store did not {what} yet ({}): it is asked again", shorten(&why));
+                self.report(Report::Note { text });
+            }
             Event::Woke => self.check_deadlines(),
             Event::Stop => self.finish("the run's owner stopped it".into(), Ending::Stopped),
+            Event::Arrived { from, hello, unix_s } => self.admit(from, &hello, unix_s),
         }
     }
 
@@ -204,7 +215,13 @@ impl Orchestrator {
 
     fn hear(&mut self, from: NodeId, message: Message) {
         if let Message::Hello(hello) = message {
-            return self.admit(from, &hello);
+            // Before the end of every invitation.
+            return self.admit(from, &hello, 0);
+        }
+        if let Message::Command(command) = message
+            && from == self.config.key.id()
+        {
+            return self.obey(from, command);
         }
         if !self.state.seats.knows(from) {
             return self.emit(Effect::Disconnect {
@@ -251,7 +268,7 @@ impl Machine for Orchestrator {
     type Effect = Effect;
 
     fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Effect> {
-        if self.is_over() {
+        if self.is_over() && !self.is_command(&event) {
             return Vec::new();
         }
         self.now_ms = now_ms;

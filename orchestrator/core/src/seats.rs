@@ -5,7 +5,7 @@ use crate::machine::{Orchestrator, Phase, shorten};
 use serde::Serialize;
 use spec::{Admission, Digest, NodeId};
 use std::collections::BTreeMap;
-use wire::{Chain, Hello, Message, Refusal, Role, Welcome};
+use wire::{Chain, Hello, Message, Refusal, Role, Terms, Welcome};
 
 /// Since when a connection is gone, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -186,8 +186,9 @@ impl Seats {
 }
 
 impl Orchestrator {
-    pub(crate) fn admit(&mut self, node: NodeId, hello: &Hello) {
-        if let Err(refusal) = self.may_enter(node, hello) {
+    /// Lets a node in, or says why not; `unix_s` is the time of day.
+    pub(crate) fn admit(&mut self, node: NodeId, hello: &Hello, unix_s: u64) {
+        if let Err(refusal) = self.may_enter(node, hello, unix_s) {
             let why = refusal.to_string();
             self.send(node, Message::Refused(refusal));
             self.report(Report::Gone { node, why: why.clone() });
@@ -224,17 +225,14 @@ impl Orchestrator {
         self.order_sums();
     }
 
-    fn may_enter(&self, node: NodeId, hello: &Hello) -> Result<(), Refusal> {
+    fn may_enter(&self, node: NodeId, hello: &Hello, unix_s: u64) -> Result<(), Refusal> {
         if let Some(evidence) = self.state.consequences.banned.get(&node) {
             return Err(Refusal::Banned { evidence: evidence.clone() });
         }
         match &self.config.run.admission {
-            // Digests are compared so that the time it takes says nothing about the token.
-            Admission::Invitation if Digest::of(&hello.token) != Digest::of(&self.config.token) => {
-                return Err(Refusal::Token);
-            }
+            Admission::Invitation => self.is_invited(node, hello, unix_s)?,
             Admission::Keys(keys) if !keys.contains(&node) => return Err(Refusal::Key),
-            Admission::Invitation | Admission::Keys(_) => {}
+            Admission::Keys(_) => {}
         }
         let seats = &self.state.seats;
         let free = match hello.role {
@@ -246,6 +244,21 @@ impl Orchestrator {
             }
         };
         if free { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    /// Whether the token that a node brings lets it in.
+    fn is_invited(&self, node: NodeId, hello: &Hello, unix_s: u64) -> Result<(), Refusal> {
+        // Digests are compared so that the time it takes says nothing about the token.
+        if Digest::of(&hello.token) == Digest::of(&self.config.token) {
+            return Ok(());
+        }
+        let terms = Terms::read(&self.config.secret, &self.run_id, &hello.token).ok_or(Refusal::Token)?;
+        if let Some(role) = terms.role.filter(|role| *role != hello.role) {
+            return Err(Refusal::OtherRole(role));
+        }
+        // Who has a seat keeps it.
+        let expired = terms.expires_s.is_some_and(|at_s| unix_s >= at_s);
+        if expired && !self.state.seats.knows(node) { Err(Refusal::Expired) } else { Ok(()) }
     }
 
     pub(crate) fn ready(&mut self, miner: NodeId, epoch: u32) {

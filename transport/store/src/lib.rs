@@ -16,7 +16,7 @@ mod http;
 mod key;
 mod memory;
 pub mod presigned;
-mod retry;
+pub mod retry;
 mod s3;
 
 use std::time::Duration;

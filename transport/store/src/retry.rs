@@ -1,6 +1,6 @@
 //! Deadlines, retries and the second look at corrupt bytes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spec::Digest;
@@ -10,6 +10,9 @@ use crate::{Error, Result};
 /// What fails this often will not be cured by one attempt more within a call.
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// Between calls, for whoever can wait until somebody has repaired the store.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Fails with [`Error::Timeout`] when `work` takes longer than `deadline`.
 pub(crate) async fn within<T>(
@@ -33,6 +36,30 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut attempt: impl 
         pause *= 2;
     }
     attempt().await
+}
+
+/// Tries again after transient failures for as long as `patience` lasts, which the first attempt begins; each attempt is told
+/// how much of it is left. `say` hears of every failure that is waited after, and how long.
+///
+/// # Errors
+/// The last failure.
+pub async fn patiently<T, F: Future<Output = Result<T>>>(
+    patience: Duration,
+    mut attempt: impl FnMut(Duration) -> F,
+    mut say: impl FnMut(&Error, Duration),
+) -> Result<T> {
+    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let left = patience.saturating_sub(began.elapsed());
+        match attempt(left).await {
+            Err(error) if error.is_transient() && began.elapsed() + pause < patience => {
+                say(&error, pause);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Bytes that have the digest; a mismatch is fetched once more, since it may have happened on the way.

@@ -1,8 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Assignment, Call, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Receipt,
-    Role, Round, Slot, SumVerdict, Verb,
+    Ask, Assignment, Call, Command, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind,
+    Receipt, Role, Round, Slot, SumVerdict, Verb,
 };
 use spec::{Digest, NodeId, Outcome, Window};
 use std::fmt;
@@ -65,6 +65,10 @@ impl fmt::Display for Message {
                 verdict.body.finding
             ),
             Self::Finish { reason } => write!(f, "finish: {reason}"),
+            Self::Command(Command::RollBack { to: Some(epoch) }) => write!(f, "roll back to epoch {epoch}"),
+            Self::Command(Command::RollBack { to: None }) => write!(f, "roll back to what is stable"),
+            Self::Answered(Ok(done)) => write!(f, "done: {done}"),
+            Self::Answered(Err(why)) => write!(f, "not done: {why}"),
             Self::Leave { reason } => write!(f, "leave: {reason}"),
             Self::Call { epoch, call } => write!(f, "merge of epoch {epoch}: {call}"),
             Self::Holding { epoch, round } => {

@@ -62,4 +62,10 @@ pub enum Refusal {
     /// The run is over.
     #[error("the run is over")]
     Over,
+    /// The invitation was for a time that is over.
+    #[error("the invitation has expired, by the orchestrator's clock: ask for a new invitation")]
+    Expired,
+    /// The invitation is for the other role.
+    #[error("the invitation is for a {0}: ask for one for your role")]
+    OtherRole(Role),
 }

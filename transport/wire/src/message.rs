@@ -1,6 +1,7 @@
 //! Every message, and its frozen number.
 
 use crate::audit::{AuditOrder, Verdict};
+use crate::command::Command;
 use crate::hello::{Hello, Refusal, Welcome};
 use crate::manifest::Manifest;
 use crate::merge::{Call, Merge, MergeOrder, Merged, PartHead, Round, SumVerdict};
@@ -122,6 +123,10 @@ pub enum Message {
     AddUp(MergeOrder),
     /// Validator to orchestrator: this is the sum.
     AddedUp(Signed<SumVerdict>),
+    /// The run's owner to the orchestrator: do this.
+    Command(Command),
+    /// Orchestrator to the run's owner: what it does, or why it does not.
+    Answered(Result<String, String>),
 }
 
 impl Message {
@@ -158,6 +163,8 @@ impl Message {
             Self::Disclosed { .. } => 27,
             Self::AddUp(_) => 28,
             Self::AddedUp(_) => 29,
+            Self::Command(_) => 30,
+            Self::Answered(_) => 31,
         }
     }
 
@@ -168,7 +175,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 30;
+pub const KINDS: u8 = 32;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.

@@ -1,7 +1,7 @@
 //! Every wait ends, with a sentence that names who owes what.
 
 use crate::support::{World, drawn, run};
-use orchestrator_core::{Ending, Event};
+use orchestrator_core::{Effect, Ending, Event, Report};
 use wire::{Finding, Message, Role};
 
 #[test]
@@ -134,9 +134,12 @@ fn where_nobody_can_reveal_nobody_is_convicted() {
 #[test]
 fn a_store_that_fails_ends_the_run_with_what_to_do() {
     let mut world = World::opened(run());
+    let said = world.give(Event::StoreWaits { what: "put object 01".into(), why: "disk full".into() });
+    let text = "the store did not put object 01 yet (disk full): it is asked again".into();
+    assert_eq!(said, [Effect::Report(Report::Note { text })]);
     world.give(Event::StoreFailed { what: "put object 01".into(), why: "disk full".into() });
     let Some(Ending::Failed { why }) = world.ending() else { panic!("it goes on") };
-    assert!(why.contains("did not put object 01 (disk full)") && why.contains("start again"), "{why}");
+    assert!(why.contains("did not put object 01 (disk full)") && why.contains("`iota rollback`"), "{why}");
     assert!(world.give(Event::Woke).is_empty(), "nothing follows the end");
 }
 

@@ -4,6 +4,7 @@
 
 mod conversation;
 mod deadlines;
+mod owner;
 mod refusals;
 mod reissue;
 mod support;

@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::{Error, Faults, Faulty, Memory, Store};
+use store::{Error, Faults, Faulty, Memory, Store, retry::patiently};
+use wire::ObjectRef;
 
 use crate::fixture::noise;
 
@@ -54,6 +55,33 @@ async fn each_fault_shows_as_what_it_is() {
     let start = Instant::now();
     store.get("a", &object.digest).await.unwrap();
     assert!(start.elapsed() >= delay);
+}
+
+#[tokio::test]
+async fn patience_outlasts_a_store_that_is_away_and_nothing_else() {
+    let store = Faulty::new(Memory::new(), 5, Faults { unavailable: 1.0, ..Faults::NONE });
+    let mut said = 0;
+    let put = |_| store.put("a", noise(9));
+    let outcome = patiently(Duration::from_secs(20), put, |error, _| {
+        assert!(error.is_transient(), "{error}");
+        said += 1;
+        if said == 2 {
+            store.set_faults(Faults::NONE);
+        }
+    });
+    assert_eq!(outcome.await.unwrap(), ObjectRef::of(&noise(9)));
+    assert_eq!(said, 2);
+
+    let get = |_| store.get("a", &spec::Digest([7; 32]));
+    let outcome = patiently(Duration::from_secs(20), get, |error, _| {
+        panic!("what is missing does not come by waiting: {error}");
+    });
+    assert!(matches!(outcome.await, Err(Error::Missing { .. })));
+    store.set_faults(Faults { unavailable: 1.0, ..Faults::NONE });
+    let (began, patience) = (Instant::now(), Duration::from_millis(400));
+    let outcome = patiently(patience, |_| store.put("a", noise(7)), |_, _| {}).await;
+    assert!(outcome.is_err_and(|error| error.is_transient()));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

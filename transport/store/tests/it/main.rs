@@ -10,3 +10,4 @@ mod fixture;
 mod grants;
 mod protocol;
 mod refusals;
+mod seaweedfs;

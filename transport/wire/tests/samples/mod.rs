@@ -6,9 +6,9 @@ use spec::{
 };
 use wire::merge::Seat;
 use wire::{
-    Ask, Assignment, AuditOrder, Call, Chain, Finding, Grant, Hello, Key, Manifest, Merge, MergeOrder,
-    Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role,
-    Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
+    Ask, Assignment, AuditOrder, Call, Chain, Command, Finding, Grant, Hello, Key, Manifest, Merge,
+    MergeOrder, Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt,
+    Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -221,5 +221,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("AddUp", Message::AddUp(merge_order())),
         ("AddedUp", Message::AddedUp(Signed::new(sum_verdict(), &key(4)))),
+        ("Command", Message::Command(Command::RollBack { to: Some(300) })),
+        ("Answered", Message::Answered(Err("epoch 300 is not stable".into()))),
     ]
 }
