@@ -245,13 +245,18 @@ pub fn swarm(data: Data) -> Run {
     }
 }
 
+/// Receipts of a window, for a run that is told nothing else: some minutes of work, and far below what an order may hold.
+const AUDITED_RECEIPTS: u32 = 512;
+
 /// Sets what follows from a run's length, unless the file says it.
 pub fn fit_length(run: &mut Run, config: &Config) {
     if !config.sets("inner", "warmup_steps") {
         run.inner.warmup_steps = (run.total_steps() / 20).clamp(1, 100) as u32;
     }
     if !config.sets("epoch", "digest_every") {
-        run.epoch.digest_every = (run.epoch.steps / 6).max(1);
+        // A window's receipts travel in one audit order, two of each microbatch and one of the step.
+        let fit = AUDITED_RECEIPTS / (2 * u32::from(run.inner.members) + 1);
+        run.epoch.digest_every = (run.epoch.steps / 6).clamp(1, fit.max(1));
     }
 }
 

@@ -103,7 +103,8 @@ impl SyntheticStage {
         };
         match perform(&mut self.state, Some(&self.shard), 0, operation, input.as_slice())?.outcome {
             Outcome::Ok => Ok(()),
-            Outcome::NonFinite => Err(SyntheticError::NonFinite { step: self.step }),
+            // Payloads are its own: what it cannot use, it made.
+            Outcome::NonFinite | Outcome::Unusable => Err(SyntheticError::NonFinite { step: self.step }),
         }
     }
 }

@@ -255,7 +255,7 @@ fn what_is_no_payload_is_an_outcome_that_leaves_no_trace() {
     let mut pipeline = Pipeline::new(&run);
     let activation = pipeline.perform(0, 0, &Operation::Forward(member), &[]).output.unwrap();
     let edits: [fn(&mut Vec<u8>); 3] =
-        [|bytes| bytes[0] ^= 1, |bytes| drop(bytes.pop()), |bytes| bytes[16..20].fill(0xFF)];
+        [|bytes| bytes[0] ^= 1, |bytes| bytes.truncate(bytes.len() - 1), |bytes| bytes[16..20].fill(0xFF)];
     for edit in edits {
         let mut spoilt = activation.clone();
         edit(&mut spoilt);
