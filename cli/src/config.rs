@@ -28,12 +28,37 @@ pub struct Config {
     base: Base,
 }
 
+/// A run that has a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// What a run is that is told nothing
+    #[default]
+    Default,
+    /// 0.15 million parameters over bytes in three stages, 16 steps: to see everything work, also on an emulated device
+    Tiny,
+}
+
+impl Preset {
+    /// What it says over the default.
+    fn toml(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Tiny => include_str!("presets/tiny.toml"),
+        }
+    }
+}
+
 impl Config {
-    /// Of the file at `path`, or nothing but the default.
-    pub fn read(path: Option<&Path>, base: Base) -> Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self { given: Table::new(), name: "run.toml".into(), base });
-        };
+    /// Of the preset, and over it of the file at `path`.
+    pub fn read(preset: Preset, path: Option<&Path>, base: Base) -> Result<Self> {
+        let mut given = preset.toml().parse::<Table>().map_err(|e| Failure::run(e.to_string()))?;
+        let Some(path) = path else { return Ok(Self { given, name: "run.toml".into(), base }) };
+        let file = Self::of_file(path, base)?;
+        overlay(&mut given, &file.given);
+        Ok(Self { given, ..file })
+    }
+
+    fn of_file(path: &Path, base: Base) -> Result<Self> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::input(format!("--config {name}: cannot be read ({e})")))?;
@@ -220,13 +245,18 @@ pub fn swarm(data: Data) -> Run {
     }
 }
 
+/// Receipts of a window, for a run that is told nothing else: some minutes of work, and far below what an order may hold.
+const AUDITED_RECEIPTS: u32 = 512;
+
 /// Sets what follows from a run's length, unless the file says it.
 pub fn fit_length(run: &mut Run, config: &Config) {
     if !config.sets("inner", "warmup_steps") {
         run.inner.warmup_steps = (run.total_steps() / 20).clamp(1, 100) as u32;
     }
     if !config.sets("epoch", "digest_every") {
-        run.epoch.digest_every = (run.epoch.steps / 6).max(1);
+        // A window's receipts travel in one audit order, two of each microbatch and one of the step.
+        let fit = AUDITED_RECEIPTS / (2 * u32::from(run.inner.members) + 1);
+        run.epoch.digest_every = (run.epoch.steps / 6).clamp(1, fit.max(1));
     }
 }
 
@@ -290,7 +320,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(&path, text).unwrap();
-        Config::read(Some(&path), one_process)
+        Config::read(Preset::Default, Some(&path), one_process)
     }
 
     fn refusal(text: &str) -> String {
@@ -309,13 +339,31 @@ mod tests {
     #[test]
     fn the_swarms_default_is_a_run_and_its_file_stands_over_it() {
         let data = Data { train_tokens: 1 << 20, ..placeholder() };
-        let config = Config::read(None, swarm).unwrap();
+        let config = Config::read(Preset::Default, None, swarm).unwrap();
         let run = config.run(Data { sequences: config.sequences().unwrap(), ..data }).unwrap();
         config.check(&run).unwrap();
         assert_eq!(run.data.sequences, 4);
         let tokens = u64::from(run.miners_per_stage * run.inner.members) * run.microbatch_tokens();
         let alone = one_process(placeholder());
         assert_eq!(tokens * run.total_steps(), 2048 * alone.total_steps(), "as many tokens as one process");
+    }
+
+    #[test]
+    fn a_preset_is_a_run_and_a_file_stands_over_it() {
+        let data = Data { train_tokens: 1 << 20, validation_tokens: 1 << 16, ..placeholder() };
+        for base in [one_process, swarm] {
+            let config = Config::read(Preset::Tiny, None, base).unwrap();
+            assert_eq!(config.tokenizer().unwrap(), Some(Choice::Bytes));
+            let run = config.run(Data { sequences: config.sequences().unwrap(), ..data.clone() }).unwrap();
+            config.check(&run).unwrap();
+            assert_eq!((run.model.dim, run.total_steps(), run.data.sequences), (64, 16, 2));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "[model]\nffn = 96\n").unwrap();
+        let config = Config::read(Preset::Tiny, Some(&path), swarm).unwrap();
+        let run = config.run(Data { sequences: 2, ..data }).unwrap();
+        assert_eq!((run.model.dim, run.model.ffn), (64, 96));
     }
 
     #[test]

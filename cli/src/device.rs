@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Compute on cpu, cuda (its first device) or cuda:N; shows in no bit of the result
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: Choice,
-    /// Compute there if the device cannot be used: cpu, the only such place
+    /// Compute there if the device cannot be used, or is lost: cpu, the only such place
     #[arg(long, value_name = "DEVICE", value_parser = ["cpu"])]
     pub fallback: Option<String>,
 }
@@ -32,6 +32,9 @@ pub struct OfSwarm {
     /// Where miners compute: cpu, cuda or cuda:N. Several, with commas between, are taken in turn by the miners of a stage
     #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "cpu")]
     device: Vec<Choice>,
+    /// Compute there where a device cannot be used, or is lost: cpu, the only such place
+    #[arg(long, value_name = "DEVICE", value_parser = ["cpu"])]
+    fallback: Option<String>,
     /// Where the validator computes [default: the first of --device]
     #[arg(long, value_name = "DEVICE")]
     validator_device: Option<Choice>,
@@ -46,7 +49,7 @@ impl OfSwarm {
         let mut seen = Vec::new();
         for device in self.device.iter().copied().chain(self.validator_device) {
             if !seen.contains(&device) {
-                Arguments { device, fallback: None }.open()?;
+                Arguments { device, fallback: self.fallback.clone() }.open()?;
                 seen.push(device);
             }
         }
@@ -56,6 +59,11 @@ impl OfSwarm {
     /// Where miner `lane` of a stage computes.
     pub fn of_miner(&self, lane: usize) -> Choice {
         self.device.get(lane % self.device.len().max(1)).copied().unwrap_or(Choice::Cpu)
+    }
+
+    /// Where they compute instead, if that was asked for.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
     }
 
     /// Where the validator computes.
@@ -88,10 +96,15 @@ impl fmt::Display for Choice {
 }
 
 impl Arguments {
+    /// Whether the CPU takes the place of `device` when it is lost.
+    pub fn falls_back_from(&self, device: &Device) -> bool {
+        self.fallback.is_some() && matches!(device, Device::Cuda(_))
+    }
+
     /// The device, after it has shown that it keeps the arithmetic; the CPU if it cannot be used and that was asked for.
     ///
     /// # Errors
-    /// One sentence: no driver, no compiler, no such device, or one that deviates.
+    /// One sentence: no driver, no kernels that it could load, no such device, or one that deviates.
     pub fn open(&self) -> Result<Device> {
         let Choice::Cuda(ordinal) = self.device else { return Ok(Device::Cpu) };
         match open(ordinal) {
@@ -108,8 +121,12 @@ impl Arguments {
 fn open(ordinal: usize) -> std::result::Result<CudaDevice, String> {
     let said = |error: DeviceError| error.to_string();
     let device = CudaDevice::open(ordinal).map_err(said)?;
-    library::require_nvrtc().map_err(said)?;
     device.prepare_all().map_err(said)?;
+    if let Err(why) = library::require_nvrtc() {
+        eprintln!(
+            "cuda:{ordinal}: {why}; going on with the kernels that iota carries, which are not made for this device alone"
+        );
+    }
     let deviations = trials::deviations(&device)?;
     match deviations.first() {
         None => Ok(device),

@@ -95,7 +95,8 @@ fn cpu_conformance() -> usize {
 fn cuda() -> usize {
     let missing = |e: &dyn std::fmt::Display| format!("not found: {e}");
     line("CUDA driver", &library::require_driver().map_or_else(|e| missing(&e), |()| "found".into()));
-    line("NVRTC", &library::require_nvrtc().map_or_else(|e| missing(&e), |()| "found".into()));
+    let instead = |e| format!("{}; the kernels that iota carries serve instead", missing(&e));
+    line("NVRTC", &library::require_nvrtc().map_or_else(instead, |()| "found".into()));
     let Ok(count) = CudaDevice::count() else { return 0 };
     (0..count).map(device).sum()
 }
@@ -125,7 +126,12 @@ fn device(ordinal: usize) -> usize {
         ),
     );
     match device.prepare_all().map_err(|e| e.to_string()).and_then(|()| trials::deviations(&device)) {
-        Ok(deviations) => verdict(&name, trials::TRIALS.len(), &deviations),
+        Ok(deviations) => {
+            let broken = verdict(&name, trials::TRIALS.len(), &deviations);
+            let left: Vec<&str> = trials::only_on_cpu().collect();
+            line(&name, &format!("reads what the CPU makes of {}, which has no kernel", left.join(", ")));
+            broken
+        }
         Err(error) => {
             line(&name, &format!("cannot compute: {error}"));
             1
@@ -157,8 +163,8 @@ fn stages(run: &Run) -> Result<()> {
     let devices: Vec<_> = devices.collect();
     for index in 0..run.model.stage_count() {
         let name = format!("stage {index}");
-        let Some(memory) = StageMemory::of(run, index, 0) else { continue };
-        let least = (memory.reserved_bytes + DRIVER_BYTES) as f64 / GIB;
+        let Some(memory) = StageMemory::least(run, index) else { continue };
+        let least = memory.card_bytes() as f64 / GIB;
         line(
             &name,
             &format!(
@@ -177,8 +183,8 @@ fn stages(run: &Run) -> Result<()> {
             };
             let says = match fits {
                 Ok(fits) => format!(
-                    "fits CUDA {ordinal} and keeps the activations of {} microbatches there ({:.1} GiB)",
-                    fits.kept,
+                    "fits CUDA {ordinal} and {} there ({:.1} GiB)",
+                    fits.keeping,
                     fits.reserved_bytes as f64 / GIB
                 ),
                 Err(error) => format!("does not fit CUDA {ordinal}: {error}"),

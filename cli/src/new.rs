@@ -1,6 +1,6 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Preset};
 use crate::failure::{Failure, Result};
 use crate::shards::{Shards, Source};
 use engine::data::TokenShard;
@@ -16,6 +16,9 @@ pub struct Recipe {
     /// TOML with any keys of run.toml; what it leaves out takes the default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What stands for the default; --config stands over it
+    #[arg(long, value_enum, default_value_t)]
+    preset: Preset,
     #[command(flatten)]
     pub source: Source,
     /// Seed of initial weights and sample order [default: 1]
@@ -76,7 +79,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Makes the folder of a new run, or leaves nothing behind.
 pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
-    let config = Config::read(recipe.config.as_deref(), config::swarm)?;
+    let config = Config::read(recipe.preset, recipe.config.as_deref(), config::swarm)?;
     let shards = recipe.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
     let run = describe(recipe, &config, &shards)?;
     let folder = RunFolder::create(root).map_err(|e| Failure::input(e.to_string()))?;

@@ -3,6 +3,8 @@
 use crate::config;
 use crate::failure::{Failure, Result};
 use engine::data::TokenShard;
+use engine::memory::{DRIVER_BYTES, StageMemory};
+
 use engine::train::Trainer;
 use plan::{Host, Node, Resource};
 use spec::{Data, Digest, Epoch, Inner, Model, Run, Tokenizer};
@@ -61,8 +63,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Failure::input("--members and --sequences are expected to be positive"));
     }
     println!(
-        "cards of {} TFLOP/s achieved, {} GiB, {} Mbit/s; {} microbatches a step of {} sequences; int8 boundaries\n",
-        arguments.tflops, arguments.memory, arguments.mbit, arguments.members, arguments.sequences
+        "cards of {} TFLOP/s achieved, {} GiB, {} Mbit/s; {} microbatches a step of {} sequences; int8 boundaries;\n\
+         memory is the engine's own account of a step that computes activations again, with {:.0} GiB for the driver\n",
+        arguments.tflops,
+        arguments.memory,
+        arguments.mbit,
+        arguments.members,
+        arguments.sequences,
+        DRIVER_BYTES as f64 / f64::from(1u32 << 30),
     );
     println!(
         "| model | parameters | stages | largest stage | fits | tokens/s a lane | step | bubble | compute : link of the slowest | limit |"
@@ -107,17 +115,39 @@ fn sized(size: &Size, stages: u32, arguments: &Arguments) -> Result<Run> {
     Ok(Run { model, data, inner: Inner { members: arguments.members, ..base.inner }, ..base })
 }
 
-/// The fewest stages whose largest fits; 0 if not even one block does.
+/// The fewest stages that all fit; 0 if not even one block does. Whoever holds less takes less, so it is found by halving.
 fn fewest_stages(size: &Size, arguments: &Arguments) -> u32 {
-    let memory = memory_bytes(arguments);
-    let fits = |stages: &u32| sized(size, *stages, arguments).is_ok_and(|run| largest(&run).1 <= memory);
-    (1..=size.shape[5]).find(fits).unwrap_or(0)
+    let blocks = size.shape[5];
+    let fits =
+        |stages| sized(size, stages, arguments).is_ok_and(|run| all_fit(&run, memory_bytes(arguments)));
+    let (mut too_few, mut enough) = (0, blocks + 1);
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        if fits(middle) { enough = middle } else { too_few = middle }
+    }
+    if enough > blocks { 0 } else { enough }
 }
 
-/// The stage that takes the most memory, and how much.
-fn largest(run: &Run) -> (usize, u64) {
-    let stages = (0..run.model.stage_count()).map(|stage| (stage, plan::memory_bytes(run, stage)));
-    stages.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+fn all_fit(run: &Run, card_bytes: u64) -> bool {
+    distinct(run).all(|index| StageMemory::fits(run, index, card_bytes))
+}
+
+/// The first stage of each shape: those of one shape take the same memory.
+fn distinct(run: &Run) -> impl Iterator<Item = usize> + '_ {
+    let shape = |index| run.model.stage(index).map(|stage| (stage.kind, stage.blocks));
+    (0..run.model.stage_count()).filter(move |&index| (0..index).all(|before| shape(before) != shape(index)))
+}
+
+/// What every stage takes of a card, activations computed again.
+fn stages_bytes(run: &Run) -> Vec<u64> {
+    let shape = |index| run.model.stage(index).map(|stage| (stage.kind, stage.blocks));
+    let firsts = distinct(run).map(|index| {
+        let bytes = StageMemory::least(run, index).map_or(0, |memory| memory.card_bytes());
+        (shape(index), bytes)
+    });
+    let firsts: Vec<_> = firsts.collect();
+    let of = |index| firsts.iter().find(|(of, _)| *of == shape(index)).map_or(0, |(_, bytes)| *bytes);
+    (0..run.model.stage_count()).map(of).collect()
 }
 
 fn memory_bytes(arguments: &Arguments) -> u64 {
@@ -130,9 +160,10 @@ fn row(name: &str, run: &Run, arguments: &Arguments) -> Result<()> {
         memory_bytes: memory_bytes(arguments),
         bandwidth_bytes_per_s: 1e6 / 8.0 * arguments.mbit,
     };
-    let forecast = plan::forecast(run, &vec![node; run.model.stage_count()])
+    let memory = stages_bytes(run);
+    let forecast = plan::forecast(run, &memory, &vec![node; run.model.stage_count()])
         .ok_or_else(|| Failure::input("a model without stages cannot be priced"))?;
-    let (stage, bytes) = largest(run);
+    let (stage, bytes) = memory.into_iter().enumerate().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
     let slowest =
         forecast.stages.iter().max_by(|a, b| a.compute_s.max(a.link_s).total_cmp(&b.compute_s.max(b.link_s)));
     let (compute, link) = slowest.map_or((0.0, 0.0), |stage| (stage.compute_s, stage.link_s));

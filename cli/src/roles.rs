@@ -3,6 +3,7 @@
 use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
 use crate::store::StoreArguments;
+use engine::Device;
 use orchestrator::{Ending, Notice, Place, RunFolder};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use store::S3;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 
 #[derive(clap::Args)]
 pub struct OrchestratorArguments {
@@ -89,6 +91,17 @@ struct Life {
 }
 
 impl Life {
+    /// Becomes true when the role is asked to end; in a runtime.
+    fn watched(self) -> watch::Receiver<bool> {
+        let (sender, over) = watch::channel(false);
+        tokio::spawn(async move {
+            self.over().await;
+            // Nobody listens once the role has ended by itself.
+            let _ = sender.send(true);
+        });
+        over
+    }
+
     /// Completes when the role is asked to end.
     async fn over(self) {
         let interrupted = async {
@@ -181,9 +194,29 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let state = arguments.key.with_extension("state");
-    let device = arguments.device.open()?;
-    let options = miner::Options { invitation, key, state, device, adversary: arguments.adversary };
-    let outcome = runtime()?.block_on(miner::run(options, arguments.life.over(), say));
+    let mut device = arguments.device.open()?;
+    let outcome = runtime()?.block_on(async {
+        let over = arguments.life.watched();
+        loop {
+            let options = miner::Options {
+                invitation: Clone::clone(&invitation),
+                key: key.clone(),
+                state: state.clone(),
+                device: device.clone(),
+                adversary: arguments.adversary,
+            };
+            let mut over = over.clone();
+            // Whoever watched is gone only if the runtime is.
+            let stop = async move { _ = over.wait_for(|over| *over).await };
+            match miner::run(options, stop, say).await {
+                Err(miner::MinerError::Device(why)) if arguments.device.falls_back_from(&device) => {
+                    say(&format!("{why}; coming back to compute on the CPU instead"));
+                    device = Device::Cpu;
+                }
+                outcome => break outcome,
+            }
+        }
+    });
     outcome.map(|why| say(&why)).map_err(|error| match error {
         miner::MinerError::Join(_) => input(error),
         _ => Failure::run(error.to_string()),

@@ -302,6 +302,10 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
     let text = text_argument(place.path());
     let run = path("run");
     assert_eq!(outcome(new_run(&run, &text)).0, 0);
+    let paid = path("paid");
+    assert_eq!(outcome(new_run(&paid, &text)).0, 0);
+    let rule = place.path().join("paid/credit.toml");
+    std::fs::write(rule, "window_epochs = 8\ndecay = \"much\"\n").unwrap();
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -315,7 +319,8 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
         (&["miner", "--join", "http://x", "--key", &key], &["iota://"]),
         (&["miner", "--join", &nobody, "--key", &key], &["did not answer"]),
         (&["up", "--text", &path("none.txt"), "--runs", &path("r")], &["none.txt", "cannot be read"]),
-        (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "1"], &["epoch.digest_every"]),
+        (&["up", "--text", &text, "--runs", &path("r2"), "--steps", "0"], &["epoch.steps"]),
+        (&["orchestrator", "--run", &paid], &["credit.toml: line 2: "]),
         (&["up", "--text", &text, "--dashboard", "nowhere"], &["ADDRESS:PORT or off"]),
         (&["orchestrator", "--run", &run, "--dashboard", &busy], &["dashboard cannot listen on", &busy]),
         (&["sim", "--scenario", "nonsense"], &["nonsense"]),

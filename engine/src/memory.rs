@@ -8,8 +8,8 @@
 use crate::data::Microbatch;
 use crate::model::Stage;
 use crate::payload::{self, Expected, Kind};
-use crate::state::{KEPT_DEFAULT, StageState};
-use crate::tensor::{Tensor, Tokens};
+use crate::state::{Keeping, StageState};
+use crate::tensor::Tokens;
 use crate::work::{WorkError, forward_batch, perform};
 use kernels::device::{CudaDevice, Device, DeviceError};
 use spec::{Member, Operation, Outer, Run};
@@ -18,13 +18,19 @@ use std::sync::Arc;
 /// What the driver, its context and the kernels' code take of a card besides: never measured at more than this.
 pub const DRIVER_BYTES: u64 = 1 << 30;
 
+/// A card is filled to all but this share of it, for what else uses it.
+const ROOM_SHARE: u64 = 32;
+
+/// Ways to do without kept activations.
+const AGAIN: [Keeping; 3] = [Keeping::Activations(0), Keeping::BlockInputs, Keeping::StageInput];
+
 /// The memory of one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageMemory {
     /// Parameters of the stage.
     pub parameters: u64,
-    /// Microbatches whose activations are kept until backward; those of others are computed again.
-    pub kept: usize,
+    /// What is kept of microbatches until their backward.
+    pub keeping: Keeping,
     /// Weights, both moments, gradients, and the spare that takes a fold back.
     pub state_bytes: u64,
     /// The most in use at once: state, activations, gradients of activations, workspaces.
@@ -37,50 +43,91 @@ pub struct StageMemory {
 }
 
 impl StageMemory {
-    /// The memory of stage `index` of `run` that keeps the activations of `kept` microbatches; `None` if the cut has no such
-    /// stage.
-    pub fn of(run: &Run, index: usize, kept: usize) -> Option<Self> {
+    /// The memory of stage `index` of `run` that keeps so much; `None` if the cut has no such stage.
+    pub fn of(run: &Run, index: usize, keeping: Keeping) -> Option<Self> {
         let run = Arc::new(run.clone());
         // More than any card has, so that nothing is ever given back for want of room.
         let device = CudaDevice::imagined(u64::MAX / 2);
-        Self::taken(&run, Stage::new(&run.model, index)?, &device, kept).ok()
+        Self::taken(&run, Stage::new(&run.model, index)?, &device, keeping).ok()
     }
 
-    /// The memory of `stage` on a device with the memory of `device`, keeping as many activations as there is room for, up to
-    /// those that a state keeps by itself.
+    /// Whether a card of so many bytes has room for [`StageMemory::least`].
+    pub fn fits(run: &Run, index: usize, card_bytes: u64) -> bool {
+        let run = Arc::new(run.clone());
+        let room = card_bytes.saturating_sub(DRIVER_BYTES);
+        AGAIN.into_iter().any(|keeping| {
+            let stage = Stage::new(&run.model, index);
+            // A stage that is too large is found to be so without computing anything.
+            stage.is_some_and(|stage| Self::taken(&run, stage, &CudaDevice::imagined(room), keeping).is_ok())
+        })
+    }
+
+    /// The least that stage `index` of `run` can do with: it computes all activations again, in the way that takes the least.
+    pub fn least(run: &Run, index: usize) -> Option<Self> {
+        let all = AGAIN.into_iter().filter_map(|keeping| Self::of(run, index, keeping));
+        all.min_by_key(|memory| memory.reserved_bytes)
+    }
+
+    /// What a card must have for the stage.
+    pub fn card_bytes(&self) -> u64 {
+        self.reserved_bytes + DRIVER_BYTES
+    }
+
+    /// The memory of `stage` on a device with the memory of `device`, keeping as much of microbatches as there is room for,
+    /// up to what a state keeps by itself, and a thirty-second of the card free.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] if the device has no room even if all are computed again.
+    /// [`DeviceError::OutOfMemory`] if the device has no room even if all is computed again.
     pub fn fitting(run: &Run, stage: &Stage, device: &CudaDevice) -> Result<Self, DeviceError> {
         let run = Arc::new(run.clone());
-        let room = device.memory_bytes().saturating_sub(DRIVER_BYTES.min(device.memory_bytes() / 8));
-        let mut refused = None;
-        for kept in (0..=KEPT_DEFAULT).rev() {
+        let card = device.memory_bytes();
+        let room = card.saturating_sub(DRIVER_BYTES.min(card / 8) + card / ROOM_SHARE);
+        let mut refused = DeviceError::OutOfMemory { asked_bytes: 0, in_use_bytes: 0, card_bytes: card };
+        for keeping in Keeping::ladder() {
             let Some(stage) = Stage::new(stage.model(), stage.shape().index) else { break };
-            match Self::taken(&run, stage, &CudaDevice::imagined(room), kept) {
+            match Self::taken(&run, stage, &CudaDevice::imagined(room), keeping) {
                 Ok(memory) => return Ok(memory),
-                Err(error) => refused = Some(error),
+                Err(error) => refused = error,
             }
         }
-        let none =
-            DeviceError::OutOfMemory { asked_bytes: 0, in_use_bytes: 0, card_bytes: device.memory_bytes() };
-        Err(refused.unwrap_or(none))
+        Err(refused)
     }
 
-    fn taken(run: &Arc<Run>, stage: Stage, device: &CudaDevice, kept: usize) -> Result<Self, DeviceError> {
-        let mut state = StageState::imagined(run, stage, &Device::Cuda(device.clone()), kept)?;
-        // The second step has the spare from its beginning.
-        match inner_step(&mut state).and_then(|()| inner_step(&mut state)) {
-            Ok(()) => {}
-            Err(WorkError::Device(error)) => return Err(error),
-            Err(error) => unreachable!("an inner step in order: {error}"),
+    fn taken(
+        run: &Arc<Run>,
+        stage: Stage,
+        device: &CudaDevice,
+        keeping: Keeping,
+    ) -> Result<Self, DeviceError> {
+        let tapes = if let Keeping::Activations(count) = keeping { count } else { 0 };
+        // The first that is saved without its activations, and the last.
+        let performed = usize::from(run.inner.members).min(tapes + 2);
+        Self::performed(run, stage, device, keeping, performed)
+    }
+
+    /// Where `performed` members are, and the others only wait.
+    fn performed(
+        run: &Arc<Run>,
+        stage: Stage,
+        device: &CudaDevice,
+        keeping: Keeping,
+        performed: usize,
+    ) -> Result<Self, DeviceError> {
+        let mut state = StageState::imagined(run, stage, &Device::Cuda(device.clone()), keeping)?;
+        for _ in 0..2 {
+            // The second step has the spare from its beginning.
+            match inner_step(&mut state, device, performed) {
+                Ok(()) => {}
+                Err(WorkError::Device(error)) => return Err(error),
+                Err(error) => unreachable!("an inner step in order: {error}"),
+            }
         }
         let parameters = state.parameters() as u64;
         let arrays = 4 + u64::from(!state.flight.spare.is_empty());
         let usage = device.usage();
         Ok(Self {
             parameters,
-            kept,
+            keeping,
             state_bytes: 4 * arrays * parameters,
             peak_bytes: usage.peak_bytes,
             reserved_bytes: usage.peak_reserved_bytes,
@@ -89,28 +136,32 @@ impl StageMemory {
     }
 }
 
-/// All members forward, all back, and the step, on nothing.
-fn inner_step(state: &mut StageState) -> Result<(), WorkError> {
+/// All members forward, all back, and the step, on nothing. Of the members beyond `performed` only what is saved of them is
+/// there, as they go forward before the last: as much as is saved of the last but one that is performed.
+fn inner_step(state: &mut StageState, device: &CudaDevice, performed: usize) -> Result<(), WorkError> {
     let run = Arc::clone(&state.run);
     let kind = state.stage.shape().kind;
-    let members: Vec<Member> = (0..run.inner.members)
+    let members: Vec<Member> = (0..performed)
         .map(|position| Member {
-            assignment: u64::from(position),
+            assignment: position as u64,
             attempt: 0,
             step: 0,
-            position,
-            microbatch: u64::from(position),
+            position: position as u16,
+            microbatch: position as u64,
         })
         .collect();
-    let block = |kind| {
-        let expected = Expected::of(&run, kind);
-        let shape = [expected.rows as usize, expected.cols as usize];
-        payload::encode(&expected, &Tensor::new(&shape, vec![0.0; shape[0] * shape[1]]))
-    };
-    let activation = if kind.embeds() { None } else { block(Kind::Activation)? };
-    let gradient = if kind.judges() { None } else { block(Kind::Gradient)? };
+    let activation = (!kind.embeds()).then(|| Expected::of(&run, Kind::Activation).of_zeros());
+    let gradient = (!kind.judges()).then(|| Expected::of(&run, Kind::Gradient).of_zeros());
     let tokens = vec![0; run.microbatch_tokens() as usize];
-    for member in &members {
+    let mut waiting = Vec::new();
+    for (place, member) in members.iter().enumerate() {
+        if place + 1 == performed {
+            let others = usize::from(run.inner.members) - performed;
+            let saved = state.flight.saved.last().map(|(_, saved)| saved.tensors()).unwrap_or_default();
+            for &len in (0..others).flat_map(|_| &saved) {
+                waiting.push(device.scratch::<f32>(len)?);
+            }
+        }
         let input = match &activation {
             Some(bytes) => {
                 Some(payload::decode(&Expected::of(&run, Kind::Activation), bytes, &state.device)?)
@@ -124,6 +175,7 @@ fn inner_step(state: &mut StageState) -> Result<(), WorkError> {
     for &member in &members {
         perform(state, None, 0, &Operation::Backward(member), gradient.as_deref().as_slice())?;
     }
+    drop(waiting);
     perform(state, None, 0, &Operation::Step { step: 0, members }, &[])?;
     Ok(())
 }
@@ -137,7 +189,7 @@ mod tests {
     fn what_a_stage_takes_is_its_arrays_and_what_its_tapes_hold() {
         let run = run(&[1, 2, 1]);
         for index in 0..3 {
-            let of = |kept| StageMemory::of(&run, index, kept).unwrap();
+            let of = |kept| StageMemory::of(&run, index, Keeping::Activations(kept)).unwrap();
             let cost = crate::cost::StageCost::of(&run, index).unwrap();
             let (none, one, all) = (of(0), of(1), of(3));
             // Three members: weights, two moments, gradients and the spare.
@@ -149,7 +201,7 @@ mod tests {
             let tape = cost.activation_bytes + 8 * run.microbatch_tokens();
             assert!(all.peak_bytes <= none.peak_bytes + 3 * tape, "stage {index}");
         }
-        assert_eq!(StageMemory::of(&run, 3, 0), None);
+        assert_eq!(StageMemory::of(&run, 3, Keeping::BlockInputs), None);
     }
 
     /// The full size: 27 blocks of width 2048 in three stages, 1.52 B parameters, 2 sequences of 2048 tokens a
@@ -175,10 +227,9 @@ mod tests {
             let memory = StageMemory::fitting(&run, &stage, &card).unwrap();
             let gb = |bytes: u64| bytes as f64 / 1e9;
             println!(
-                "stage {index}: {} parameters, {} microbatches kept; state {:.2}, peak {:.2}, reserved {:.2}, driver {:.2} of \
-                 16 GB; host {:.2} GB",
+                "stage {index}: {} parameters, {}; state {:.2}, peak {:.2}, reserved {:.2}, driver {:.2} of 16 GB; host {:.2} GB",
                 memory.parameters,
-                memory.kept,
+                memory.keeping,
                 gb(memory.state_bytes),
                 gb(memory.peak_bytes),
                 gb(memory.reserved_bytes),
@@ -188,7 +239,36 @@ mod tests {
             assert_eq!(memory.host_bytes, 12 * memory.parameters);
             // Weights, moments, gradients and one version stashed: not two.
             assert_eq!(memory.state_bytes, 20 * memory.parameters);
-            assert!(memory.reserved_bytes + DRIVER_BYTES < 16_000_000_000, "stage {index}: {memory:?}");
+            // With room: half a gigabyte of the card is free.
+            assert!(memory.card_bytes() <= 15_500_000_000, "stage {index}: {memory:?}");
+            for keeping in Keeping::ladder() {
+                let memory = StageMemory::of(&run, index, keeping).unwrap();
+                println!("stage {index} {keeping}: reserves {:.2} GB", gb(memory.reserved_bytes));
+            }
+        }
+    }
+
+    /// Members that only wait take what they take when they are performed.
+    #[test]
+    fn who_waits_is_counted_as_who_is_performed() {
+        let mut run = run(&[1, 2, 1]);
+        run.inner.members = 7;
+        let run = Arc::new(run);
+        for index in 0..3 {
+            for keeping in
+                [Keeping::Activations(1), Keeping::Activations(0), Keeping::BlockInputs, Keeping::StageInput]
+            {
+                let all = |performed| {
+                    let (stage, device) =
+                        (Stage::new(&run.model, index).unwrap(), CudaDevice::imagined(u64::MAX / 2));
+                    StageMemory::performed(&run, stage, &device, keeping, performed).unwrap()
+                };
+                assert_eq!(
+                    StageMemory::of(&run, index, keeping).unwrap(),
+                    all(7),
+                    "stage {index}: {keeping}"
+                );
+            }
         }
     }
 
@@ -197,12 +277,18 @@ mod tests {
         let run = run(&[2]);
         let stage = Stage::new(&run.model, 0).unwrap();
         let on = |bytes| StageMemory::fitting(&run, &stage, &CudaDevice::imagined(bytes));
-        // An eighth of a card this small is the driver's.
-        let card = |kept| StageMemory::of(&run, 0, kept).unwrap().reserved_bytes * 8 / 7 + 8;
-        assert_eq!(on(1 << 40).unwrap().kept, 4);
-        assert_eq!(on(card(1)).unwrap().kept, 1);
-        assert_eq!(on(card(0)).unwrap().kept, 0);
-        let refused = on(card(0) / 2).unwrap_err();
+        // An eighth of a card this small is the driver's, and a thirty-second stays free.
+        let card = |keeping| StageMemory::of(&run, 0, keeping).unwrap().reserved_bytes * 32 / 27 + 32;
+        assert_eq!(on(1 << 40).unwrap().keeping, Keeping::default());
+        for keeping in [Keeping::Activations(1), Keeping::Activations(0)] {
+            assert_eq!(on(card(keeping)).unwrap().keeping, keeping);
+        }
+        // Blocks that wait are given back before a card counts as full, so a little more may fit.
+        let least = StageMemory::least(&run, 0).unwrap();
+        let by_blocks = [Keeping::BlockInputs, Keeping::StageInput];
+        assert!(by_blocks.contains(&least.keeping));
+        assert!(by_blocks.contains(&on(card(least.keeping)).unwrap().keeping));
+        let refused = on(card(least.keeping) / 2).unwrap_err();
         assert!(matches!(refused, DeviceError::OutOfMemory { .. }), "{refused}");
     }
 }

@@ -17,7 +17,7 @@
 use crate::ops::Status;
 use crate::tensor::{Slice, Tensor};
 use kernels::codec::{self, Format};
-use kernels::device::{CudaDevice, Device, DeviceError, View};
+use kernels::device::{Arriving, Buffer, CudaDevice, Device, DeviceError, Leaving};
 use spec::{BoundaryCodec, Run};
 
 /// Bytes before the rows.
@@ -99,6 +99,13 @@ impl Expected {
         HEADER_LEN + self.rows as usize * format(self.codec).encoded_len(self.cols as usize)
     }
 
+    /// The payload of nothing but +0.
+    pub(crate) fn of_zeros(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.encoded_len()];
+        bytes[..HEADER_LEN].copy_from_slice(&self.header());
+        bytes
+    }
+
     fn header(&self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
         header[..4].copy_from_slice(&MAGIC);
@@ -118,35 +125,58 @@ impl Expected {
 /// # Panics
 /// When the tensor's shape is not the one `expected` states: a bug of the caller.
 pub fn encode(expected: &Expected, tensor: &Tensor) -> Result<Option<Vec<u8>>, DeviceError> {
+    send(expected, tensor)?.finish()
+}
+
+/// A payload on its way out of a device, which may compute on meanwhile.
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    source: Encoded,
+}
+
+enum Encoded {
+    /// Encoded on the host, from values that were all finite or not.
+    Host { whole: bool },
+    /// Encoded on a device, so that only the bytes cross the bus.
+    Device { body: Leaving<u8>, status: Status },
+}
+
+/// Begins to encode; see [`encode`].
+pub(crate) fn send(expected: &Expected, tensor: &Tensor) -> Result<Outgoing, DeviceError> {
     let (rows, cols) = (expected.rows as usize, expected.cols as usize);
     assert_eq!(tensor.shape(), [rows, cols], "payload::encode: tensor's shape against the payload's");
     let format = format(expected.codec);
     let mut bytes = vec![0; expected.encoded_len()];
     let (header, body) = bytes.split_at_mut(HEADER_LEN);
     header.copy_from_slice(&expected.header());
-    let whole = match tensor.values() {
+    let source = match tensor.values() {
         Slice::Host(values) => {
             let mut rows = values.chunks_exact(cols).zip(body.chunks_exact_mut(format.encoded_len(cols)));
-            rows.all(|(x, out)| codec::encode(format, x, out).is_ok())
+            Encoded::Host { whole: rows.all(|(x, out)| codec::encode(format, x, out).is_ok()) }
         }
-        Slice::Cuda(device, values) => encode_on(device, format, cols, &values, body)?,
+        Slice::Cuda(device, values) => {
+            let mut encoded = device.scratch(body.len())?;
+            let mut status = Status::new(device)?;
+            let word = &mut status.word();
+            codec::cuda::encode_rows(device, format, cols, &values, &mut encoded.view_mut(), word)?;
+            Encoded::Device { body: device.bring(encoded)?, status }
+        }
     };
-    Ok(whole.then_some(bytes))
+    Ok(Outgoing { bytes, source })
 }
 
-/// Encodes on the device, so that only the bytes cross the bus; false if a value is not finite.
-fn encode_on(
-    device: &CudaDevice,
-    format: Format,
-    cols: usize,
-    values: &View<'_, f32>,
-    body: &mut [u8],
-) -> Result<bool, DeviceError> {
-    let mut encoded = device.scratch(body.len())?;
-    let mut status = Status::new(device)?;
-    codec::cuda::encode_rows(device, format, cols, values, &mut encoded.view_mut(), &mut status.word())?;
-    device.fetch(&encoded.view(), body)?;
-    Ok(status.fault()?.is_none())
+impl Outgoing {
+    /// The payload, once it is there; `None` if the tensor held a NaN or an infinity.
+    pub fn finish(mut self) -> Result<Option<Vec<u8>>, DeviceError> {
+        let whole = match self.source {
+            Encoded::Host { whole } => whole,
+            Encoded::Device { body, status } => {
+                body.finish(&mut self.bytes[HEADER_LEN..])?;
+                status.fault()?.is_none()
+            }
+        };
+        Ok(whole.then_some(self.bytes))
+    }
 }
 
 /// Decodes a payload into a tensor of rows x columns on `device`. Any bytes may come in; none makes it panic.
@@ -154,6 +184,23 @@ fn encode_on(
 /// # Errors
 /// [`PayloadError`] says what differs from the payload expected; a payload that carries NaN or infinity is refused.
 pub fn decode(expected: &Expected, bytes: &[u8], device: &Device) -> Result<Tensor, PayloadError> {
+    receive(expected, bytes, device)?.decode()
+}
+
+/// A payload of the right size on its way to where it is decoded.
+pub(crate) struct Incoming<'a> {
+    expected: Expected,
+    body: &'a [u8],
+    /// On its way to a device, which may compute on meanwhile.
+    on_device: Option<(CudaDevice, Arriving<u8>)>,
+}
+
+/// Begins to decode; see [`decode`].
+pub(crate) fn receive<'a>(
+    expected: &Expected,
+    bytes: &'a [u8],
+    device: &Device,
+) -> Result<Incoming<'a>, PayloadError> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return Err(PayloadError::Short { found: bytes.len() });
     };
@@ -161,20 +208,31 @@ pub fn decode(expected: &Expected, bytes: &[u8], device: &Device) -> Result<Tens
     if bytes.len() != expected.encoded_len() {
         return Err(PayloadError::Length { expected: expected.encoded_len(), found: bytes.len() });
     }
-    let (rows, cols) = (expected.rows as usize, expected.cols as usize);
-    let format = format(expected.codec);
-    if let Device::Cuda(device) = device
-        && let Some(tensor) = decode_on(device, format, &[rows, cols], body)?
-    {
-        return Ok(tensor);
+    let on_device = match device {
+        Device::Cpu => None,
+        Device::Cuda(device) => Some((device.clone(), device.send(body)?)),
+    };
+    Ok(Incoming { expected: *expected, body, on_device })
+}
+
+impl Incoming<'_> {
+    /// The tensor.
+    pub fn decode(self) -> Result<Tensor, PayloadError> {
+        let (rows, cols) = (self.expected.rows as usize, self.expected.cols as usize);
+        let format = format(self.expected.codec);
+        if let Some((device, body)) = self.on_device
+            && let Some(tensor) = decode_on(&device, format, &[rows, cols], body.land()?)?
+        {
+            return Ok(tensor);
+        }
+        // Of bytes that a device refuses, the host names the fault.
+        let mut tensor = Tensor::unwritten_on_host(&[rows, cols]);
+        let encoded_rows = self.body.chunks_exact(format.encoded_len(cols));
+        for (row, (y, encoded)) in tensor.data_mut().chunks_exact_mut(cols).zip(encoded_rows).enumerate() {
+            codec::decode(format, encoded, y).map_err(|source| PayloadError::Row { row, source })?;
+        }
+        Ok(tensor)
     }
-    // Of bytes that a device refuses, the host names the fault.
-    let mut tensor = Tensor::unwritten_on_host(&[rows, cols]);
-    let encoded_rows = body.chunks_exact(format.encoded_len(cols));
-    for (row, (y, encoded)) in tensor.data_mut().chunks_exact_mut(cols).zip(encoded_rows).enumerate() {
-        codec::decode(format, encoded, y).map_err(|source| PayloadError::Row { row, source })?;
-    }
-    Ok(tensor)
 }
 
 /// Decodes on the device; nothing if there is a row that no encoder writes.
@@ -182,9 +240,8 @@ fn decode_on(
     device: &CudaDevice,
     format: Format,
     shape: &[usize; 2],
-    body: &[u8],
+    encoded: Buffer<u8>,
 ) -> Result<Option<Tensor>, DeviceError> {
-    let encoded = device.upload(body)?;
     let mut status = Status::new(device)?;
     let mut tensor = Tensor::unwritten(&Device::Cuda(device.clone()), shape)?;
     let (encoded, mut y) = (encoded.view(), tensor.cuda_mut());

@@ -1,26 +1,25 @@
 //! What a miner holds of one stage: weights, optimizer, residual, outer momentum, and the work in flight.
 
+mod keeping;
 mod place;
 
-use crate::autograd::Tape;
+pub use keeping::Keeping;
+pub(crate) use keeping::Saved;
+
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
-use crate::data::Microbatch;
 use crate::model::Stage;
 use crate::ops;
-use crate::tensor::{SliceMut, Tensor, Values};
+use crate::tensor::{SliceMut, Values};
 use kernels::adamw::BiasCorrection;
 use kernels::device::{Device, DeviceError};
 use spec::{Digest, Member, Outer, Run};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Microbatches whose activations are kept, unless told otherwise.
-pub(crate) const KEPT_DEFAULT: usize = 4;
-
 /// A stage's state on one machine.
 ///
 /// All arrays are flat, in the stage's canonical order. *State* in the sense of the digest is everything but the work in
-/// flight; it is taken between inner steps, when nothing is in flight.
+/// flight: it is taken between inner steps, when nothing is in flight, and after an epoch's first forward, which changes nothing.
 ///
 /// Weights, moments, gradients and work in flight live on the state's device ([`StageState::to_device`]), all else in host
 /// memory: the CPU's is the first.
@@ -66,14 +65,7 @@ pub(crate) struct Flight {
     /// Written before a further fold, so that it can be taken back, and by a step that might go wrong; empty before the
     /// first such.
     pub(crate) spare: Values,
-    pub(crate) kept_max: usize,
-}
-
-/// What backward needs of a member that went forward: everything, or the stage's input to compute it from again.
-#[derive(Debug)]
-pub(crate) enum Saved {
-    Tape(Tape),
-    Input { batch: Option<Microbatch>, activation: Option<Tensor> },
+    pub(crate) keeping: Keeping,
 }
 
 impl Flight {
@@ -142,7 +134,7 @@ impl StageState {
     /// # Errors
     /// The device is lost; likewise below.
     pub fn weights_bytes(&self) -> Result<Vec<u8>, DeviceError> {
-        built(|sink| self.write_weights(sink))
+        built(self.room(1), |sink| self.write_weights(sink))
     }
 
     /// BLAKE3 of [`StageState::weights_bytes`], without building the file.
@@ -159,7 +151,20 @@ impl StageState {
     /// # Errors
     /// As [`StageState::weights_bytes`].
     pub fn state_bytes(&self) -> Result<Vec<u8>, DeviceError> {
-        built(|sink| self.write_state(sink))
+        built(self.room(self.sections().len()), |sink| self.write_state(sink))
+    }
+
+    /// [`StageState::state_bytes`] and their BLAKE3.
+    ///
+    /// # Errors
+    /// As [`StageState::weights_bytes`].
+    pub fn state_file(&self) -> Result<(Vec<u8>, Digest), DeviceError> {
+        let bytes = self.state_bytes()?;
+        let digest = hashed(|sink| {
+            sink(&bytes);
+            Ok(())
+        })?;
+        Ok((bytes, digest))
     }
 
     /// BLAKE3 of [`StageState::state_bytes`], without building the file.
@@ -188,7 +193,7 @@ impl StageState {
     /// None: the momentum is in host memory.
     pub fn momentum_bytes(&self) -> Result<Option<Vec<u8>>, DeviceError> {
         let outer = self.outer.as_ref();
-        outer.map(|outer| built(|sink| self.write_momentum(outer, sink))).transpose()
+        outer.map(|outer| built(self.room(1), |sink| self.write_momentum(outer, sink))).transpose()
     }
 
     /// Takes over the outer momentum of a manifest (bytes as of [`StageState::momentum_bytes`]): what a miner does that
@@ -246,7 +251,7 @@ impl StageState {
         let Some(weights) = &self.anchor.weights else { return Ok(None) };
         let (layout, metadata) = (self.stage.layout(), identity(&self.run, &self.stage));
         let section = Section { prefix: "", values: weights.into() };
-        built(|sink| checkpoint::write(layout, &metadata, &[section], sink)).map(Some)
+        built(self.room(1), |sink| checkpoint::write(layout, &metadata, &[section], sink)).map(Some)
     }
 
     /// Whether merging needs [`StageState::restore_anchor`] first.
@@ -309,10 +314,10 @@ impl StageState {
         place.map(|place| self.flight.saved.swap_remove(place)).is_some()
     }
 
-    /// For how many microbatches activations are kept until backward; beyond, they are recomputed from the stage's
-    /// input, to the same bits. 4 at first.
-    pub fn keep_activations_of(&mut self, microbatches: usize) {
-        self.flight.kept_max = microbatches;
+    /// What is kept of microbatches until their backward; the rest is computed again, to the same bits. The activations
+    /// of 4 at first.
+    pub fn keep(&mut self, keeping: Keeping) {
+        self.flight.keeping = keeping;
     }
 
     /// The current weights become those from which the next epoch's change is measured.
@@ -343,7 +348,7 @@ impl StageState {
             folded: Vec::new(),
             gradients: Values::Host(zeros()),
             spare: Values::Host(Vec::new()),
-            kept_max: KEPT_DEFAULT,
+            keeping: Keeping::default(),
         };
         let mut state = Self {
             run: Arc::new(run.clone()),
@@ -371,6 +376,11 @@ impl StageState {
     fn write_momentum(&self, outer: &OuterState, sink: Sink<'_>) -> Result<(), DeviceError> {
         let section = Section { prefix: "momentum/", values: (&outer.momentum).into() };
         checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink)
+    }
+
+    /// Bytes that a file of so many sections takes, and some more.
+    fn room(&self, sections: usize) -> usize {
+        HEADER_BYTES + sections * 4 * self.stage.layout().values()
     }
 
     fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
@@ -424,13 +434,20 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 fn hashed(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Digest, DeviceError> {
     let mut hasher = blake3::Hasher::new();
     write(&mut |piece| {
-        hasher.update(piece);
+        hasher.update_rayon(piece);
     })?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-fn built(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Vec<u8>, DeviceError> {
-    let mut bytes = Vec::new();
+/// More than the header of a stage's file takes, for most stages.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// `capacity` spares the growing, which copies: a little more than the file.
+fn built(
+    capacity: usize,
+    write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>,
+) -> Result<Vec<u8>, DeviceError> {
+    let mut bytes = Vec::with_capacity(capacity);
     write(&mut |piece| bytes.extend_from_slice(piece))?;
     Ok(bytes)
 }

@@ -1,4 +1,9 @@
-//! A training run without a story: a whole model of a named size on random tokens, for whoever has a clock.
+//! A training run without a story: a whole model of a named size on random tokens, or a stage of one among random
+//! neighbours, for whoever has a clock.
+
+mod stage;
+
+pub use stage::SyntheticStage;
 
 pub use kernels::probe;
 
@@ -107,12 +112,8 @@ impl Synthetic {
     /// # Errors
     /// The size is none that a model can have.
     pub fn new(size: &Size) -> Result<Self, SyntheticError> {
-        let count = u64::from(MICROBATCHES) * size.tokens() + 1;
-        let mut values = vec![0.0; count as usize];
-        philox::uniform(&Stream { seed: 1, tensor: 0, step: 0, purpose: 0 }, 0, &mut values);
-        let tokens: Vec<u32> = values.iter().map(|value| (value * size.vocab as f32) as u32).collect();
-        let shard = TokenShard::from_bytes(shard_bytes(&tokens, Width::Four)?)?;
-        let state = StageState::initial(&run(size, &shard), 0)?;
+        let shard = shard(size)?;
+        let state = StageState::initial(&run(size, &shard, &[size.blocks]), 0)?;
         Ok(Self { state, shard, step: 0, members: Vec::new() })
     }
 
@@ -180,7 +181,21 @@ pub fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> Resu
     Ok(pool.install(f))
 }
 
-fn run(size: &Size, shard: &TokenShard) -> Run {
+/// Random tokens for a few microbatches.
+fn shard(size: &Size) -> Result<TokenShard, DataError> {
+    let values = uniform((u64::from(MICROBATCHES) * size.tokens() + 1) as usize);
+    let tokens: Vec<u32> = values.iter().map(|value| (value * size.vocab as f32) as u32).collect();
+    TokenShard::from_bytes(shard_bytes(&tokens, Width::Four)?)
+}
+
+/// Random numbers in [0, 1).
+fn uniform(count: usize) -> Vec<f32> {
+    let mut values = vec![0.0; count];
+    philox::uniform(&Stream { seed: 1, tensor: 0, step: 0, purpose: 0 }, 0, &mut values);
+    values
+}
+
+fn run(size: &Size, shard: &TokenShard, stages: &[u32]) -> Run {
     Run {
         name: "synthetic".into(),
         mode: Mode::Portable,
@@ -195,7 +210,7 @@ fn run(size: &Size, shard: &TokenShard) -> Run {
             context: size.seq,
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
-            stages: vec![size.blocks],
+            stages: stages.to_vec(),
             rope_scaling: None,
         },
         data: Data {

@@ -1,10 +1,11 @@
-//! What trials of several modules share: a tiny run, its text, and all stages of it driven in one process.
+//! What trials of several modules share, those of `tests/cuda` among them: a tiny run, its text, and all stages of it
+//! driven in one process.
 
 use crate::contribution::{Committed, Contribution};
 use crate::data::{self, TokenShard, Width};
 use crate::state::StageState;
-use crate::tensor::Values;
 use crate::work::{Done, perform};
+use kernels::device::Device;
 use spec::{
     Admission, Audit, BoundaryCodec, Data, Epoch, Inner, Member, Mode, Model, Operation, Outcome, Outer, Run,
     Tokenizer,
@@ -83,8 +84,13 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn new(run: &Run) -> Self {
-        let stages =
-            (0..run.model.stage_count()).map(|index| StageState::initial(run, index).unwrap()).collect();
+        Self::on(run, &Device::Cpu)
+    }
+
+    /// All on one device.
+    pub fn on(run: &Run, device: &Device) -> Self {
+        let stage = |index| StageState::initial(run, index).unwrap().to_device(device).unwrap();
+        let stages = (0..run.model.stage_count()).map(stage).collect();
         Self { run: run.clone(), shard: shard(), stages }
     }
 
@@ -101,42 +107,57 @@ impl Pipeline {
         perform(&mut self.stages[stage], Some(&self.shard), epoch, operation, inputs).unwrap()
     }
 
+    /// Forward through all stages: what each yielded.
+    pub fn forward_through(&mut self, epoch: u32, member: Member) -> Vec<Done> {
+        self.through(epoch, &Operation::Forward(member), 0..self.stages.len())
+    }
+
     /// Forward through all stages; the loss.
     pub fn forward(&mut self, epoch: u32, member: Member) -> i64 {
-        let mut payload: Option<Vec<u8>> = None;
-        let mut loss = None;
-        for stage in 0..self.stages.len() {
-            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
-            let done = self.perform(stage, epoch, &Operation::Forward(member), &inputs);
-            assert_eq!(done.outcome, Outcome::Ok);
-            (payload, loss) = (done.output, done.loss_q32);
-        }
-        loss.unwrap()
+        self.forward_through(epoch, member).last().unwrap().loss_q32.unwrap()
     }
 
-    /// Backward through all stages.
-    pub fn backward(&mut self, epoch: u32, member: Member) {
-        let mut payload: Option<Vec<u8>> = None;
-        for stage in (0..self.stages.len()).rev() {
-            let inputs: Vec<&[u8]> = payload.as_deref().into_iter().collect();
-            let done = self.perform(stage, epoch, &Operation::Backward(member), &inputs);
-            assert_eq!(done.outcome, Outcome::Ok);
-            payload = done.output;
-        }
-        assert_eq!(payload, None);
+    /// Backward through all stages: what each yielded.
+    pub fn backward(&mut self, epoch: u32, member: Member) -> Vec<Done> {
+        self.through(epoch, &Operation::Backward(member), (0..self.stages.len()).rev())
     }
 
-    /// A whole inner step; the mean loss of its members in nats.
-    pub fn step(&mut self, epoch: u32, step: u32) -> Vec<i64> {
+    fn through(
+        &mut self,
+        epoch: u32,
+        operation: &Operation,
+        stages: impl Iterator<Item = usize>,
+    ) -> Vec<Done> {
+        let mut yielded: Vec<Done> = Vec::new();
+        for stage in stages {
+            let payload = yielded.last().and_then(|done| done.output.clone());
+            let done = self.perform(stage, epoch, operation, payload.as_deref().as_slice());
+            assert_eq!(done.outcome, Outcome::Ok);
+            yielded.push(done);
+        }
+        assert_eq!(yielded.last().unwrap().output, None);
+        yielded
+    }
+
+    /// A whole inner step: everything that was yielded on the way.
+    pub fn step_through(&mut self, epoch: u32, step: u32) -> Vec<Done> {
         let members: Vec<Member> =
             (0..self.run.inner.members).map(|position| member(&self.run, step, position)).collect();
-        let losses = members.iter().map(|&member| self.forward(epoch, member)).collect();
-        members.iter().for_each(|&member| self.backward(epoch, member));
+        let mut yielded = Vec::new();
+        members.iter().for_each(|&member| yielded.extend(self.forward_through(epoch, member)));
+        members.iter().for_each(|&member| yielded.extend(self.backward(epoch, member)));
         let operation = Operation::Step { step, members };
         for stage in 0..self.stages.len() {
-            assert_eq!(self.perform(stage, epoch, &operation, &[]).outcome, Outcome::Ok);
+            let done = self.perform(stage, epoch, &operation, &[]);
+            assert_eq!(done.outcome, Outcome::Ok);
+            yielded.push(done);
         }
-        losses
+        yielded
+    }
+
+    /// A whole inner step; the losses of its members, in units of 2^-32 nats.
+    pub fn step(&mut self, epoch: u32, step: u32) -> Vec<i64> {
+        self.step_through(epoch, step).into_iter().filter_map(|done| done.loss_q32).collect()
     }
 
     /// Encode, reduce and apply in every stage, each with one replica.
@@ -157,14 +178,4 @@ pub fn whole_piece(state: &StageState, contribution: &[u8], who: spec::NodeId) -
     let contribution = Contribution::from_bytes(8, state.weights().len(), contribution).unwrap();
     let committed = Committed::new(contribution, who);
     committed.piece(&(0..committed.leaves())).unwrap()
-}
-
-impl StageState {
-    /// The weights of a state on the host, to be made special.
-    pub fn weights_mut(&mut self) -> &mut [f32] {
-        match &mut self.weights {
-            Values::Host(weights) => weights,
-            Values::Cuda(_) => panic!("a state on a device"),
-        }
-    }
 }

@@ -11,7 +11,7 @@
 //! | `Apply` | sums that cover the stage, in order; with `outer = none` nothing | none | the outer step |
 //!
 //! Within an inner step: `Forward` of a member before its `Backward`; `Backward` in ascending position; `Step` names
-//! exactly the members folded. `NonFinite` leaves the state as if the member had never come (forward, backward), skips
+//! exactly the members folded. A payload that is none of this run gives the outcome `Unusable` and changes nothing. `NonFinite` leaves the state as if the member had never come (forward, backward), skips
 //! the update (step; see [`optim::step`]), or leaves weights and residual as they are (encode, apply); then there is no output.
 
 mod merge;
@@ -186,7 +186,7 @@ impl From<PayloadError> for WorkError {
 /// # Errors
 /// The operation is impossible on this state or with these inputs; the state is then as before, unless its device failed: such
 /// a state is of no use any more. Whoever computes NaN or
-/// infinity gets no error but the outcome `NonFinite`.
+/// infinity gets no error but the outcome `NonFinite`, whoever is sent what is no payload gets `Unusable`.
 pub fn perform(
     state: &mut StageState,
     data: Option<&TokenShard>,
@@ -200,13 +200,23 @@ pub fn perform(
         return Err(WorkError::Inputs { operation, stage: state.kind_name(), expected, found });
     }
     match operation {
-        Operation::Forward(member) => pass::forward(state, data, epoch, member, inputs.first().copied()),
-        Operation::Backward(member) => pass::backward(state, member, inputs.first().copied()),
+        Operation::Forward(member) => {
+            received(pass::forward(state, data, epoch, member, inputs.first().copied()))
+        }
+        Operation::Backward(member) => received(pass::backward(state, member, inputs.first().copied())),
         Operation::Step { step, members } => inner_step(state, epoch, *step, members),
         Operation::Scale => merge::scale(state),
         Operation::Encode => merge::encode(state, inputs),
         Operation::Reduce { contributors, .. } => merge::reduce(state, contributors, inputs),
         Operation::Apply => merge::apply(state, inputs),
+    }
+}
+
+/// A payload that is none is its sender's doing, and something to sign.
+fn received(done: Result<Done, WorkError>) -> Result<Done, WorkError> {
+    match done {
+        Err(WorkError::Payload(_)) => Ok(Done::new(Outcome::Unusable)),
+        done => done,
     }
 }
 

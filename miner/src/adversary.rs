@@ -34,6 +34,10 @@ pub enum Adversary {
     BackwardBit,
     /// Changes one bit of a weight after each step.
     StepBit,
+    /// Sends finite numbers so large that whoever takes them meets infinity.
+    Poison,
+    /// Sends payloads with another header than the run's.
+    Garbage,
     /// Adds one to a sum of a merge.
     WrongSum,
     /// Signs two receipts for one step.
@@ -44,7 +48,7 @@ pub enum Adversary {
 
 impl Adversary {
     /// Every one, with its name.
-    pub const ALL: [(&'static str, Self); 12] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("free-rider", Self::FreeRider),
         ("copier", Self::Copier),
         ("sign-flipper", Self::SignFlipper),
@@ -54,6 +58,8 @@ impl Adversary {
         ("forward-bit", Self::ForwardBit),
         ("backward-bit", Self::BackwardBit),
         ("step-bit", Self::StepBit),
+        ("poison", Self::Poison),
+        ("garbage", Self::Garbage),
         ("wrong-sum", Self::WrongSum),
         ("equivocator", Self::Equivocator),
         ("withholder", Self::Withholder),
@@ -101,6 +107,9 @@ impl Engine for Honest {
     }
 }
 
+/// Makes ordinary activations and gradients as large as f32 allows.
+const POISON: f32 = 1e36;
+
 /// Lies about what an engine did.
 pub(crate) struct Lying {
     honest: Honest,
@@ -136,6 +145,8 @@ impl Lying {
         };
         match self.adversary {
             Adversary::FreeRider => scaled(0.0),
+            Adversary::Poison => scaled(POISON),
+            Adversary::Garbage => Some([&[!honest[0]], &honest[1..]].concat()),
             Adversary::SignFlipper if backward => scaled(-1.0),
             Adversary::Copier => input.map(<[u8]>::to_vec),
             Adversary::StaleReplayer => self.before.insert((backward, position), honest.to_vec()),

@@ -5,6 +5,7 @@ use crate::worker::{self, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
@@ -35,6 +36,9 @@ pub enum MinerError {
     /// The engine's thread.
     #[error("the engine's thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// The device that it computed on: it has left the swarm, and may come back with another.
+    #[error("{0}")]
+    Device(String),
     /// What the core ended with.
     #[error("{0}")]
     Ended(String),
@@ -44,7 +48,7 @@ pub enum MinerError {
 /// ended.
 ///
 /// # Errors
-/// When it cannot join, is refused, or loses the orchestrator.
+/// When it cannot join, is refused, or loses the orchestrator or its device.
 pub async fn run(
     options: Options,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -57,11 +61,18 @@ pub async fn run(
     };
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
+    let lost = Arc::new(OnceLock::new());
+    let ended = |exit: Result<String, String>| match lost.get() {
+        // What it said to the swarm is the same, in the core's words.
+        Some(why) if exit.is_err() => Err(MinerError::Device(String::clone(why))),
+        _ => exit.map_err(MinerError::Ended),
+    };
     std::thread::Builder::new()
         .name("engine".into())
         .spawn({
             let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
-            move || worker::work(todo, objects, events, who, state, engine, device)
+            let lost = lost.clone();
+            move || worker::work(todo, objects, events, who, state, engine, (device, lost))
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
@@ -70,18 +81,21 @@ pub async fn run(
     let mut shell = MinerShell { node, tasks, tell: Box::new(tell), exit: Ok(String::new()) };
     let Some(adversary) = adversary else {
         guest.drive(core, &mut shell, "the miner ended").await;
-        return shell.exit.map_err(MinerError::Ended);
+        return ended(shell.exit);
     };
     let mut shell = Deceitful { honest: shell, adversary, key };
     guest.drive(core, &mut shell, "the miner ended").await;
-    shell.honest.exit.map_err(MinerError::Ended)
+    ended(shell.honest.exit)
 }
 
 /// What happens to a node, as the core says it.
 fn translate(arrival: Arrival) -> Option<Event> {
     Some(match arrival {
         Arrival::Message(message) => Event::Message(message),
-        Arrival::Payload { head, block } => Event::Payload { head, block },
+        Arrival::Payload { head, block } => {
+            tracing::trace!("got {head}");
+            Event::Payload { head, block }
+        }
         Arrival::Part { head, block } => Event::Part { head, block },
         Arrival::Fetched(digest) => Event::Fetched { digest },
         Arrival::Uploaded(digest) => Event::Uploaded { digest },
@@ -106,7 +120,8 @@ impl Shell<Miner> for MinerShell {
         match effect {
             Effect::Send(message) => self.node.send(message).await,
             Effect::SendPayload { to, head, block } => {
-                self.node.send_object(to, Message::Payload(head), &block).await;
+                // Packing it here would hold up the engine, whose next task is among the effects that follow.
+                self.node.post_object(to, Message::Payload(head), &block).await;
             }
             Effect::SendPart { to, head, block } => {
                 self.node.send_object(to, Message::Part(head), &block).await;

@@ -1,12 +1,14 @@
 //! The state in which an epoch began, on disk: what a miner that was killed goes on from.
 //!
 //! One file a run, stage and epoch: BLAKE3 of the rest (32 bytes), epoch (u32 LE), state file. Written whole or not at
-//! all. As many epochs are kept as may still be undone.
+//! all, beside the work that goes on meanwhile: a disk takes longer than several inner steps. As many epochs are kept as
+//! may still be undone.
 
 use engine::state::StageState;
 use spec::{Digest, Run};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// A snapshot that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,38 +31,47 @@ const SUFFIX: &str = ".state";
 /// A miner's snapshots.
 pub struct Snapshots {
     folder: PathBuf,
+    /// The snapshot that is being written.
+    writing: Option<JoinHandle<()>>,
 }
 
 impl Snapshots {
     /// Those in a folder, which is made when the first is written.
     pub fn at(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, writing: None }
     }
 
-    /// Keeps the state in which `epoch` begins, and drops those of epochs that are never begun again.
+    /// Keeps the state in which `epoch` begins, as it is now, and drops those of epochs that are never begun again. `tell`
+    /// hears how it ended, on a thread of its own.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn write(&self, state: &StageState, epoch: u32) -> Result<(), SnapshotError> {
+    /// The device that holds the state is lost, or the system gives no thread; `tell` hears nothing then.
+    pub fn write(
+        &mut self,
+        state: &StageState,
+        epoch: u32,
+        tell: impl FnOnce(Result<(), SnapshotError>) + Send + 'static,
+    ) -> Result<(), SnapshotError> {
         let (run, stage) = (state.run(), state.stage().shape().index);
         let path = self.path(run, stage, epoch);
-        let mut body = epoch.to_le_bytes().to_vec();
-        body.extend_from_slice(&state.state_bytes()?);
-        let written = (|| {
-            std::fs::create_dir_all(&self.folder)?;
-            let fresh = path.with_extension("fresh");
-            let mut file = std::fs::File::create(&fresh)?;
-            file.write_all(Digest::of(&body).as_bytes())?;
-            file.write_all(&body)?;
-            file.sync_data()?;
-            std::fs::rename(&fresh, &path)?;
-            self.prune(run, stage, epoch.saturating_sub(run.audit.lag))
-        })();
-        written.map_err(|source| SnapshotError::File { path, source })
+        let (prefix, first) = (prefix(run, stage), epoch.saturating_sub(run.audit.lag));
+        let state = state.state_bytes()?;
+        self.finish();
+        let write = {
+            let path = path.clone();
+            move || {
+                let written = write(&path, epoch, &state).and_then(|()| prune(&path, &prefix, first));
+                tell(written.map_err(|source| SnapshotError::File { path, source }));
+            }
+        };
+        let writing = std::thread::Builder::new().name("snapshot".into()).spawn(write);
+        self.writing = Some(writing.map_err(|source| SnapshotError::File { path, source })?);
+        Ok(())
     }
 
     /// The state in which `epoch` began with these weights, if it was kept and is whole.
-    pub fn read(&self, run: &Run, stage: usize, epoch: u32, weights: Digest) -> Option<StageState> {
+    pub fn read(&mut self, run: &Run, stage: usize, epoch: u32, weights: Digest) -> Option<StageState> {
+        self.finish();
         let bytes = std::fs::read(self.path(run, stage, epoch)).ok()?;
         let (digest, body) = bytes.split_at_checked(32)?;
         let (number, state) = body.split_at_checked(4)?;
@@ -71,22 +82,51 @@ impl Snapshots {
         (state.weights_digest().ok()? == weights && !state.anchor_is_missing()).then_some(state)
     }
 
-    /// Removes the snapshots of epochs before `first`.
-    fn prune(&self, run: &Run, stage: usize, first: u32) -> std::io::Result<()> {
-        let prefix = prefix(run, stage);
-        for entry in self.folder.read_dir()?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let epoch = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(SUFFIX)?.parse().ok());
-            if epoch.is_some_and(|epoch: u32| epoch < first) {
-                std::fs::remove_file(entry.path())?;
-            }
+    /// Waits for the snapshot that is being written.
+    fn finish(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // A panic there is told as a missing snapshot: nothing of it is under its name.
+            let _ = writing.join();
         }
-        Ok(())
     }
 
     fn path(&self, run: &Run, stage: usize, epoch: u32) -> PathBuf {
         self.folder.join(format!("{}{epoch}{SUFFIX}", prefix(run, stage)))
     }
+}
+
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn write(path: &Path, epoch: u32, state: &[u8]) -> std::io::Result<()> {
+    let number = epoch.to_le_bytes();
+    let digest = blake3::Hasher::new().update(&number).update(state).finalize();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let fresh = path.with_extension("fresh");
+    let mut file = std::fs::File::create(&fresh)?;
+    file.write_all(digest.as_bytes())?;
+    file.write_all(&number)?;
+    file.write_all(state)?;
+    file.sync_data()?;
+    std::fs::rename(&fresh, path)
+}
+
+/// Removes the snapshots beside `path`, of the same run and stage, of epochs before `first`.
+fn prune(path: &Path, prefix: &str, first: u32) -> std::io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    for entry in folder.read_dir()?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let epoch = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(SUFFIX)?.parse().ok());
+        if epoch.is_some_and(|epoch: u32| epoch < first) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn prefix(run: &Run, stage: usize) -> String {

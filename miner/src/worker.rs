@@ -2,15 +2,17 @@
 
 use crate::adversary::Engine;
 use crate::snapshots::{SnapshotError, Snapshots};
+use engine::checkpoint::CheckpointError;
 use engine::contribution::{Committed, Contribution, ContributionError, Piece};
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::WorkError;
 use engine::{Device, DeviceError};
-use miner_core::{Done, Event, Task};
+use miner_core::{Done, Event, StateAfter, Task};
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use transport::node::Objects;
 use wire::ObjectRef;
@@ -18,7 +20,7 @@ use wire::ObjectRef;
 /// A ticket and its task.
 pub type Ticketed = (u64, Task);
 
-/// Does tasks until the queue's senders are gone. Runs on a thread of its own.
+/// Does tasks until the queue's senders are gone; in `lost`, what the device failed with, if it did. Runs on a thread of its own.
 pub fn work(
     mut tasks: mpsc::UnboundedReceiver<Ticketed>,
     objects: Objects,
@@ -26,20 +28,40 @@ pub fn work(
     who: NodeId,
     place: PathBuf,
     engine: Box<dyn Engine>,
-    device: Device,
+    (device, lost): (Device, Arc<OnceLock<String>>),
 ) {
     let snapshots = Snapshots::at(place);
-    let mut worker =
-        Worker { objects, who, snapshots, engine, device, stage: None, committed: None, begun: None };
+    let mut worker = Worker {
+        objects,
+        events: events.clone(),
+        who,
+        snapshots,
+        engine,
+        device,
+        stage: None,
+        committed: None,
+        begun: None,
+    };
     while let Some((ticket, task)) = tasks.blocking_recv() {
+        // `IOTA_LOG=miner=trace` shows where a stage waits.
+        tracing::trace!(ticket, "begins to {task}");
         // A panic is a bug of ours; the swarm must still hear that this work will not come.
-        let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(task))) {
-            Ok(Ok(done)) => Event::Done { ticket, done },
-            Ok(Err(why)) => Event::TaskFailed { ticket, why: why.to_string() },
+        let event = match catch_unwind(AssertUnwindSafe(|| worker.perform(ticket, task))) {
+            Ok(Ok(Some(done))) => Event::Done { ticket, done },
+            // Told when it is on the disk.
+            Ok(Ok(None)) => continue,
+            Ok(Err(why)) => {
+                if why.is_of_the_device() {
+                    // The first is what happened; others follow from it.
+                    let _ = lost.set(why.to_string());
+                }
+                Event::TaskFailed { ticket, why: why.to_string() }
+            }
             Err(_) => {
                 Event::TaskFailed { ticket, why: "the engine panicked: this is a bug, see the log".into() }
             }
         };
+        tracing::trace!(ticket, "done");
         if events.blocking_send(event).is_err() {
             return;
         }
@@ -54,7 +76,7 @@ enum TaskError {
     #[error("work before the first `Adopt`")]
     NoStage,
     #[error(transparent)]
-    Checkpoint(#[from] engine::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Data(#[from] engine::data::DataError),
     #[error(transparent)]
@@ -69,8 +91,23 @@ enum TaskError {
     NoPiece { from: u64, to: u64 },
 }
 
+impl TaskError {
+    /// Whether the device has no memory left, or is lost: without it the task might be done.
+    fn is_of_the_device(&self) -> bool {
+        matches!(
+            self,
+            Self::Device(_)
+                | Self::Work(WorkError::Device(_))
+                | Self::Checkpoint(CheckpointError::Device(_))
+                | Self::Snapshot(SnapshotError::Device(_))
+        )
+    }
+}
+
 struct Worker {
     objects: Objects,
+    /// Where it is told what comes later.
+    events: mpsc::Sender<Event>,
     who: NodeId,
     snapshots: Snapshots,
     engine: Box<dyn Engine>,
@@ -83,23 +120,24 @@ struct Worker {
 }
 
 impl Worker {
-    fn perform(&mut self, task: Task) -> Result<Done, TaskError> {
-        match task {
+    /// What came of a task, unless that is told later.
+    fn perform(&mut self, ticket: u64, task: Task) -> Result<Option<Done>, TaskError> {
+        Ok(Some(match task {
             Task::Adopt { run, stage, epoch, weights, momentum } => {
-                self.adopt(&run, stage, epoch, &weights, momentum)
+                self.adopt(&run, stage, epoch, &weights, momentum)?
             }
             Task::Keep { epoch } => {
                 self.begun = Some(epoch);
-                self.snapshots.write(self.state()?, epoch)?;
-                Ok(nothing())
+                self.keep(ticket, epoch)?;
+                return Ok(None);
             }
-            Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
-                self.operate(epoch, &operation, &inputs, keep_state, keep_weights)
+            Task::Perform { epoch, operation, inputs, state, keep_weights } => {
+                self.operate(epoch, &operation, &inputs, state, keep_weights)?
             }
             Task::Cut { blocks } => {
                 let piece = self.committed.as_ref().and_then(|committed| committed.piece(&blocks));
                 let piece = piece.ok_or(TaskError::NoPiece { from: blocks.start, to: blocks.end })?;
-                Ok(Done { output: Some(self.objects.put(piece.into())), ..nothing() })
+                Done { output: Some(self.objects.put(piece.into())), ..nothing() }
             }
             Task::Open { piece, from, root, blocks } => {
                 let bytes = self.object(&piece)?;
@@ -107,9 +145,23 @@ impl Worker {
                 let opens =
                     opened.is_ok_and(|piece| (piece.who, piece.root, piece.leaves) == (from, root, blocks));
                 let output = opens.then_some(ObjectRef { digest: piece, bytes: bytes.len() as u64 });
-                Ok(Done { output, ..nothing() })
+                Done { output, ..nothing() }
             }
-        }
+        }))
+    }
+
+    fn keep(&mut self, ticket: u64, epoch: u32) -> Result<(), TaskError> {
+        let (state, _) = self.stage.as_ref().ok_or(TaskError::NoStage)?;
+        let events = self.events.clone();
+        let tell = move |kept: Result<(), SnapshotError>| {
+            let event = match kept {
+                Ok(()) => Event::Done { ticket, done: nothing() },
+                Err(why) => Event::TaskFailed { ticket, why: why.to_string() },
+            };
+            // Nobody listens any more once the miner has ended.
+            let _ = events.blocking_send(event);
+        };
+        Ok(self.snapshots.write(state, epoch, tell)?)
     }
 
     fn state(&self) -> Result<&StageState, TaskError> {
@@ -182,7 +234,7 @@ impl Worker {
         epoch: u32,
         operation: &Operation,
         inputs: &[Digest],
-        keep_state: bool,
+        after: StateAfter,
         keep_weights: bool,
     ) -> Result<Done, TaskError> {
         let inputs = inputs.iter().map(|digest| self.object(digest)).collect::<Result<Vec<_>, _>>()?;
@@ -201,11 +253,19 @@ impl Worker {
         let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
         let weights = keep_weights.then(|| state.weights_bytes()).transpose()?;
         let momentum = if keep_weights { state.momentum_bytes()? } else { None };
-        let file = keep_state.then(|| state.state_bytes()).transpose()?;
+        let (after, file) = match after {
+            StateAfter::Untold => (None, None),
+            StateAfter::Digest => (Some(state.state_digest()?), None),
+            StateAfter::File => {
+                let (bytes, digest) = state.state_file()?;
+                (Some(digest), Some(self.objects.put_known(digest, bytes.into())))
+            }
+        };
         Ok(Done {
             output: done.output.take().map(&mut keep),
             root,
-            state: file.map(&mut keep),
+            state: after,
+            file,
             weights: weights.map(&mut keep),
             momentum: momentum.map(&mut keep),
             loss_q32: done.loss_q32,
@@ -223,6 +283,7 @@ fn nothing() -> Done {
         output: None,
         root: None,
         state: None,
+        file: None,
         weights: None,
         momentum: None,
         loss_q32: None,

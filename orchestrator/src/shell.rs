@@ -237,7 +237,11 @@ fn credit_rule(folder: &RunFolder) -> Result<Rule, OrchestratorError> {
         Err(source) => return Err(FolderError::Io { path, source }.into()),
     };
     let bad = |why: String| FolderError::Bad { path: path.clone(), why };
-    let rule: Rule = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let rule: Rule = toml::from_str(&text).map_err(|error| {
+        // What the parser says is one line here, not an excerpt of the file.
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        bad(format!("line {line}: {}", error.message().replace('\n', " ")))
+    })?;
     rule.check().map_err(|error| bad(error.to_string()))?;
     Ok(rule)
 }

@@ -44,6 +44,14 @@ impl Recipe {
         })
     }
 
+    /// The key of a guest.
+    pub fn key(&self) -> Option<&wire::Key> {
+        match self {
+            Self::Orchestrator(_) => None,
+            Self::Miner(config) | Self::Validator(config) => Some(&config.key),
+        }
+    }
+
     /// Reads an event of this core, as [`crate::world::disk::Journal`] holds it.
     ///
     /// # Errors

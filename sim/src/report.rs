@@ -37,6 +37,8 @@ pub struct Report {
     pub reissues: Vec<Reissue>,
     /// How often an epoch began again.
     pub rewinds: u32,
+    /// What the orchestrator noted.
+    pub notes: Vec<String>,
     /// Whom the orchestrator convicted and banned.
     pub convicted: Vec<NodeId>,
     /// Whom it kept evidence against.

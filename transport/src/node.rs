@@ -88,6 +88,13 @@ impl Objects {
         object
     }
 
+    /// Puts bytes under the digest that their maker computed with them.
+    pub fn put_known(&self, digest: Digest, bytes: Bytes) -> ObjectRef {
+        let object = ObjectRef { digest, bytes: bytes.len() as u64 };
+        self.table().insert(digest, bytes);
+        object
+    }
+
     /// Drops an object.
     pub fn forget(&self, digest: &Digest) {
         self.table().remove(digest);
@@ -208,6 +215,20 @@ impl<E: Send + 'static> Node<E> {
         if let Err(error) = self.connection().send(Frame { to, message, body }).await {
             tracing::debug!(%error, "object not sent");
         }
+    }
+
+    /// As [`send_object`](Self::send_object), in the background: it may overtake, and be overtaken by, what is sent besides.
+    pub async fn post_object(&self, to: NodeId, message: Message, block: &Digest) {
+        let Some(body) = self.objects.get(block) else {
+            self.tell(missing(block)).await;
+            return;
+        };
+        let connection = self.connection();
+        tokio::spawn(async move {
+            if let Err(error) = connection.send(Frame { to, message, body }).await {
+                tracing::debug!(%error, "object not sent");
+            }
+        });
     }
 
     /// Fetches an object in the background.

@@ -1,7 +1,7 @@
 //! The validator's shell: replay through `engine::work`, live for an orchestrator or from evidence for anyone.
 
 pub mod evidence;
-mod replay;
+pub mod replay;
 mod shell;
 mod sums;
 

@@ -18,6 +18,8 @@ pub struct Window {
     pub epoch: u32,
     /// The state before the window, in the table.
     pub state: Digest,
+    /// The weights that it must have, where an epoch begins with it.
+    pub weights: Option<Digest>,
     /// What to do, in order.
     pub operations: Vec<Replay>,
 }
@@ -63,6 +65,14 @@ pub fn perform<B: AsRef<[u8]>>(
         Err(error) => return Ok((vec![], Some(format!("the state before the window: {error}")))),
     };
     let failed = |error: DeviceError| Trouble { digest: window.state, why: error.to_string() };
+    if let Some(expected) = window.weights {
+        let found = [state.weights_digest().map_err(failed)?, state.anchor()];
+        if let Some(found) = found.into_iter().find(|found| *found != expected) {
+            let why =
+                format!("the state that the epoch began with has weights {found}, the manifest {expected}");
+            return Ok((vec![], Some(why)));
+        }
+    }
     state = state.to_device(device).map_err(failed)?;
     let mut results = vec![];
     for step in &window.operations {

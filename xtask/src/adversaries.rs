@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Each with what it is banned for, as `docs/adversaries.md` tells.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "free-rider",
     "copier",
     "sign-flipper",
@@ -17,6 +17,8 @@ const NAMES: [&str; 12] = [
     "forward-bit",
     "backward-bit",
     "step-bit",
+    "poison",
+    "garbage",
     "wrong-sum",
     "equivocator",
     "withholder",
@@ -27,6 +29,9 @@ pub struct Arguments {
     /// Text to train on; our own documents when left out
     #[arg(long)]
     text: Option<PathBuf>,
+    /// These alone, by name; all when left out
+    #[arg(long, value_delimiter = ',', value_parser = NAMES)]
+    only: Vec<String>,
     /// Inner steps of each miner in an epoch
     #[arg(long, default_value_t = 12)]
     steps: u32,
@@ -67,7 +72,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     );
     println!("|---|---|---|---|---|---|---|---|");
     let mut all_well = true;
-    for name in NAMES {
+    let asked = |name: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    for name in NAMES.into_iter().filter(asked) {
         let outcome = up(&program, &place, &text, arguments, Some(name))?;
         let summary = &outcome.summary;
         let convictions: Vec<&serde_json::Value> =

@@ -3,9 +3,9 @@
 //! NVRTC opens `libcuda.so.1` by itself, so both must be in the library path before a process starts:
 //! this is why they are a matter of `xtask` and not of the product, which never knows.
 
-use crate::{cargo, pip, target_dir};
+use crate::{cargo, pip, root, target_dir};
 use anyhow::{Context, Result, bail};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -14,6 +14,12 @@ const NVRTC: &str = "nvidia-cuda-nvrtc-cu12==12.9.86";
 
 /// NVIDIA's disassembler, which reads machine code for all of those.
 const NVDISASM: &str = "nvidia-cuda-nvdisasm==13.5.37";
+
+/// What our kernels are compared with.
+const TRITON: &str = "triton==3.9.0";
+
+/// Architectures of that comparison: the cards that people own.
+const COMPARED: [&str; 3] = ["86", "89", "120"];
 
 /// Installs NVRTC into `target/nvrtc` unless it is there, and returns the folder of its library.
 pub fn install_nvrtc() -> Result<PathBuf> {
@@ -27,7 +33,7 @@ pub fn install_nvdisasm() -> Result<PathBuf> {
 }
 
 /// Tests of the kernels, which also write what is made of them: one, named in full, with `variables` set.
-pub fn run_kernel_test(name: &str, variables: &[(&str, &str)]) -> Result<bool> {
+pub fn run_kernel_test<V: AsRef<OsStr>>(name: &str, variables: &[(&str, V)]) -> Result<bool> {
     let folders = [lay_emulator()?, install_nvrtc()?];
     let mut process =
         cargo(&["test", "--release", "--quiet", "--package", "kernels", "--test", "cuda", "--"]);
@@ -38,7 +44,35 @@ pub fn run_kernel_test(name: &str, variables: &[(&str, &str)]) -> Result<bool> {
         }
         Err(error) => println!("not run: the disassembly: {error:#}"),
     }
-    Ok(process.envs(variables.iter().copied()).status()?.success())
+    Ok(process.envs(variables.iter().map(|(name, value)| (name, value))).status()?.success())
+}
+
+/// Writes `docs/kernels.md`, and the table beside Triton's kernels anew if asked to.
+pub fn write_kernels_report(triton: bool) -> Result<bool> {
+    let mut variables = vec![("IOTA_KERNELS_REPORT", OsString::from("1"))];
+    if triton {
+        variables.push(("IOTA_TRITON", compile_triton()?.into()));
+    }
+    run_kernel_test("report::is_written", &variables)
+}
+
+/// Compiles Triton's kernels, which needs no GPU; returns the folder they lie in.
+fn compile_triton() -> Result<PathBuf> {
+    let module = pip::install("triton", TRITON, "triton/__init__.py")?;
+    let packages = module.parent().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+    let place = target_dir()?.join("triton-kernels");
+    let status = Command::new("python3")
+        .arg(root().join("kernels/tests/cuda/report/triton_kernels.py"))
+        .arg(&place)
+        .args(COMPARED)
+        .env("PYTHONPATH", packages)
+        .env("TRITON_CACHE_DIR", place.join("cache"))
+        .status()
+        .context("python3 cannot be started: install Python, which Triton needs")?;
+    if !status.success() {
+        bail!("Triton's kernels do not compile ({status})");
+    }
+    Ok(place)
 }
 
 /// Builds the emulated libcuda and lays it down under both names that loaders ask for.
@@ -70,11 +104,13 @@ pub fn library_path(folders: &[PathBuf]) -> Result<OsString> {
     std::env::join_paths(all).context("a folder's name contains the path separator")
 }
 
-/// Runs a command under emulation; whether it succeeded.
+/// Runs a command under emulation; whether it succeeded. A word that is no program is a command of our binary's.
 pub fn run_emulated(command: &[String]) -> Result<bool> {
     let folders = [lay_emulator()?, install_nvrtc()?];
     let (program, arguments) = command.split_first().context("a command is needed")?;
-    let mut process = if program == "iota" {
+    let ours =
+        if program == "iota" { Some(arguments) } else { Some(command).filter(|_| !is_program(program)) };
+    let mut process = if let Some(arguments) = ours {
         let mut process = cargo(&["run", "--release", "--quiet", "--package", "cli", "--"]);
         process.args(arguments).current_dir(std::env::current_dir()?);
         process
@@ -88,6 +124,13 @@ pub fn run_emulated(command: &[String]) -> Result<bool> {
         .status()
         .with_context(|| format!("{program} cannot be started"))?;
     Ok(status.success())
+}
+
+/// Whether a word names a file, or a program in the search path.
+fn is_program(word: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Path::new(word).components().count() > 1
+        || std::env::split_paths(&path).any(|folder| folder.join(word).is_file())
 }
 
 /// Judges and times the CUDA device of this machine, or the emulated one to try the command; the exit code is the answer.

@@ -1,6 +1,8 @@
 //! Our tools in our language: `cargo xtask --help` lists them.
 
 mod adversaries;
+mod audits;
+mod browser;
 mod cuda;
 mod merges;
 mod peers;
@@ -36,7 +38,11 @@ enum Task {
         ptx: bool,
     },
     /// Write docs/kernels.md: registers, occupancy, main loops and traffic of every kernel, per architecture
-    KernelsReport,
+    KernelsReport {
+        /// Compile Triton's kernels of the same shapes as well (installed into target/triton) and put them beside ours
+        #[arg(long)]
+        triton: bool,
+    },
     /// Judge and time this machine's CUDA device: conformance, then every op's share of the peak, as a table to paste
     Gpu {
         /// Try the command on the emulated device; the times mean nothing
@@ -45,8 +51,12 @@ enum Task {
     },
     /// Compare exports with what PyTorch, transformers and gguf make of them; installs them into target/peers
     Peers,
+    /// Look at the dashboard and the report of a run in a headless Chromium (through npm); its picture goes to docs/
+    Browser,
     /// Run every adversary as a real miner and print who was caught, when, and what it cost
     Adversaries(adversaries::Arguments),
+    /// Replay honest work on other SIMD paths, thread counts and devices, thousands of operations, and print what that costs
+    Audits(audits::Arguments),
     /// Time our training step beside PyTorch's, in turn, and our matrix products beside the crate gemm's
     Speed(speed::Arguments),
     /// Time a swarm of this machine's processes beside one process on the same run, in turn
@@ -55,7 +65,7 @@ enum Task {
     Merges(merges::Arguments),
     /// Simulate many seeds of every loss, and kill the orchestrator of one run many times: hours, unless told less
     Soak(soak::Arguments),
-    /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...` runs our binary
+    /// Run a command with the emulated libcuda and NVRTC in its library path; `iota ...`, and what is no program, runs our binary
     Emulated {
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -75,13 +85,15 @@ fn main() -> ExitCode {
             println!("NVRTC is in {}", place.display());
             true
         }),
-        Task::KernelsReport => cuda::run_kernel_test("report::is_written", &[("IOTA_KERNELS_REPORT", "1")]),
+        Task::KernelsReport { triton } => cuda::write_kernels_report(triton),
         Task::Gpu { emulated } => match cuda::run_gpu(emulated) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
         Task::Peers => peers::run(),
+        Task::Browser => browser::run(),
         Task::Adversaries(arguments) => adversaries::run(&arguments),
+        Task::Audits(arguments) => audits::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Speed(arguments) => speed::run(&arguments),
         Task::Swarm(arguments) => swarm::run(&arguments),

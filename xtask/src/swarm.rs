@@ -11,8 +11,8 @@ pub struct Arguments {
     /// How often each is run; the ratios are taken round by round, so that a machine's moods cancel
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Inner steps
-    #[arg(long, default_value_t = 60)]
+    /// Inner steps: many, so that the start of seven processes weighs as little as in a real run
+    #[arg(long, default_value_t = 200)]
     steps: u32,
 }
 

@@ -2,15 +2,24 @@
 //!
 //! First the conformance set: a device that differs in a bit is not timed. Then every op at shapes of a 1.5B model, by
 //! events of the device's own; the share is that of the peak that the device's clocks allow, of arithmetic or of memory,
-//! whichever the op would reach first.
+//! whichever the op would reach first. Then the stages of a 1.5B model: what they take of a card of 16 GB, and how fast they
+//! train on this one.
 
 use std::process::ExitCode;
+use std::time::Instant;
+
+use engine::Device;
+use engine::memory::StageMemory;
+use engine::model::Stage;
+use engine::synthetic::{Size, SyntheticError, SyntheticStage};
 
 use kernels::catalogue::{Case, conformance, find};
 use kernels::device::{CudaDevice, DeviceError, Peaks, trials};
 
 /// Launches that are timed.
 const ROUNDS: usize = 20;
+/// Steps of a stage that are timed.
+const STEPS: u32 = 3;
 
 fn main() -> ExitCode {
     let may_be_emulated = std::env::args().any(|argument| argument == "--emulated");
@@ -53,7 +62,12 @@ fn run(may_be_emulated: bool) -> Result<bool, String> {
         println!("conformance: the device DIFFERS in {}", deviations.join(", "));
         return Ok(false);
     }
-    println!("conformance: all {} ops as committed, to the bit\n", trials::TRIALS.len());
+    let left: Vec<&str> = trials::only_on_cpu().collect();
+    println!(
+        "conformance: all {} ops as committed, to the bit; {} is the CPU's, and only read here\n",
+        trials::TRIALS.len(),
+        left.join(", ")
+    );
     println!("| op | shape | ms, median | lowest | highest | | of the peak |");
     println!("|---|---|---|---|---|---|---|");
     for (name, case) in cases(emulated) {
@@ -64,7 +78,72 @@ fn run(may_be_emulated: bool) -> Result<bool, String> {
         let timing = trial.time(&device, op, &case, rounds).map_err(said)?;
         println!("{}", row(name, &case, &timing, &peaks));
     }
+    stages(&device, &peaks, emulated).map_err(|error| format!("no stage is measured: {error}"))?;
     Ok(true)
+}
+
+/// 1.52 billion parameters, 4096 tokens a microbatch.
+const LARGE: Size =
+    Size { name: "1.5B", dim: 2048, blocks: 27, heads: 16, ffn: 5632, vocab: 32_000, seq: 2048, batch: 2 };
+/// The same in miniature, to try the command.
+const MINIATURE: Size =
+    Size { name: "miniature", dim: 64, blocks: 3, heads: 4, ffn: 176, vocab: 256, seq: 64, batch: 2 };
+/// Microbatches of a step.
+const MEMBERS: u16 = 4;
+/// The card that a third of the model is to fit.
+const SMALL_CARD_BYTES: u64 = 16_000_000_000;
+
+/// What thirds of a model take of a small card, and their speed on this one.
+fn stages(device: &CudaDevice, peaks: &Peaks, emulated: bool) -> Result<(), SyntheticError> {
+    let size = if emulated { MINIATURE } else { LARGE };
+    let cut = [size.blocks / 3; 3];
+    let run = SyntheticStage::run(&size, &cut, MEMBERS)?;
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    println!(
+        "\n| third of {} | parameters | of a card of 16 GB, driver included | tokens/s here | MFU |",
+        size.name
+    );
+    println!("|---|---|---|---|---|");
+    for (index, name) in ["head", "body", "tail"].into_iter().enumerate() {
+        let Some(stage) = Stage::new(&run.model, index) else { continue };
+        let fits = match StageMemory::fitting(&run, &stage, &CudaDevice::imagined(SMALL_CARD_BYTES)) {
+            Ok(memory) => format!("{:.2} GB; {}", gb(memory.card_bytes()), memory.keeping),
+            Err(error) => error.to_string(),
+        };
+        let speed = match timed(&size, &cut, index, device, peaks) {
+            Ok((tokens, mfu)) => format!("{tokens:.0} | {:.1} %", 100.0 * mfu),
+            // A smaller card than the stage needs is an answer too.
+            Err(SyntheticError::Work(error)) => format!("{error} | |"),
+            Err(error) => return Err(error),
+        };
+        println!("| {name} | {} | {fits} | {speed} |", stage.layout().values());
+    }
+    println!(
+        "\nMFU: FLOPs of forward and backward, what is computed again not counted, over the f32 peak above."
+    );
+    Ok(())
+}
+
+/// Tokens a second of a stage, and the share of the peak that its model's FLOPs are.
+fn timed(
+    size: &Size,
+    cut: &[u32],
+    index: usize,
+    device: &CudaDevice,
+    peaks: &Peaks,
+) -> Result<(f64, f64), SyntheticError> {
+    let mut stage = SyntheticStage::new(size, cut, MEMBERS, index, &Device::Cuda(device.clone()))?;
+    // Kernels are loaded and memory is reserved in the first two.
+    for _ in 0..2 {
+        stage.step()?;
+    }
+    let began = Instant::now();
+    for _ in 0..STEPS {
+        stage.step()?;
+    }
+    let seconds = began.elapsed().as_secs_f64() / f64::from(STEPS);
+    let (tokens, flops) = (stage.step_tokens() as f64, stage.step_flops() as f64);
+    Ok((tokens / seconds, flops / seconds / peaks.flops_per_s))
 }
 
 /// The ops that differ from the committed hashes.

@@ -4,7 +4,7 @@ pub mod folder;
 pub mod metrics;
 mod tensorboard;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Preset};
 use crate::failure::{Failure, Result};
 use crate::judge::{JUDGED_AT_THE_END, Judgement, judge, sample};
 use crate::screen::Screen;
@@ -35,6 +35,9 @@ pub struct Arguments {
     /// TOML with any keys of run.toml; what it leaves out takes the default
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
+    /// What stands for the default; --config stands over it
+    #[arg(long, value_enum, default_value_t, conflicts_with = "resume")]
+    preset: Preset,
     /// Go on with a run from its newest checkpoint
     #[arg(long, value_name = "RUNFOLDER", conflicts_with_all = ["text", "data", "tokenizer"])]
     resume: Option<PathBuf>,
@@ -131,7 +134,7 @@ struct HeldOut {
 
 /// Makes a new run's folder and its trainer; nothing is written before everything is known to be usable.
 fn begin(arguments: &Arguments, device: &Device) -> Result<(TrainFolder, Trainer)> {
-    let config = Config::read(arguments.config.as_deref(), config::one_process)?;
+    let config = Config::read(arguments.preset, arguments.config.as_deref(), config::one_process)?;
     let shards = arguments.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
     let mut run = config.run(shards.data(config.sequences()?))?;
     if let Some(stages) = arguments.stages {

@@ -22,6 +22,8 @@ pub struct Crew<'a> {
     invitation: String,
     miners: usize,
     lanes: usize,
+    /// Microbatches of an inner step in one lane.
+    members: usize,
     exits: mpsc::Sender<Exited>,
     processes: BTreeMap<String, Process>,
     starts: BTreeMap<String, u32>,
@@ -70,6 +72,7 @@ impl<'a> Crew<'a> {
             invitation,
             miners,
             lanes,
+            members: usize::from(new.run.inner.members).max(1),
             exits,
             processes: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -95,18 +98,27 @@ impl<'a> Crew<'a> {
             None => devices.of_validator().to_string(),
         };
         options.extend(["--device", &device]);
+        options.extend(devices.fallback().into_iter().flat_map(|place| ["--fallback", place]));
         if let Some((_, lie)) = self.liar.filter(|(liar, _)| name == format!("miner-{liar}")) {
             options.extend(["--adversary", lie]);
         }
         let log = self.folder.path(&format!("logs/{name}.log"));
-        // The miners share the machine.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if role == "miner" { cores.div_ceil(self.miners) } else { cores };
+        let threads = if role == "miner" { self.threads(cores) } else { cores };
         let (process, output) = Process::start(name, &options, threads, &log, self.exits.clone())?;
         process::to_log(output, &log);
         self.processes.insert(name.to_owned(), process);
         *self.starts.entry(name.to_owned()).or_default() += 1;
         Ok(())
+    }
+
+    /// Compute threads of a miner: the miners that are busy at one time share the cores. Of a lane's stages those are
+    /// microbatches x stages / (microbatches + stages - 1) on average, the pipeline filling and draining in every
+    /// inner step (Huang et al. 2019, "GPipe", section 2.3).
+    fn threads(&self, cores: usize) -> usize {
+        let stages = self.miners / self.lanes;
+        let slots = cores * (self.members + stages - 1);
+        slots.div_ceil(self.lanes * self.members * stages).clamp(1, cores)
     }
 
     /// A process ended: it is started again with the same key, a few times; in one sentence, what was done.

@@ -21,6 +21,8 @@ pub struct Crew {
     kernel_cache: Option<PathBuf>,
     /// Further arguments and environment of the orchestrator.
     led_with: (Vec<String>, Vec<(String, String)>),
+    /// What a stand-in driver is told to do wrong in the process of this name.
+    pub faults: Option<(String, String)>,
 }
 
 /// A small swarm over bytes.
@@ -29,6 +31,11 @@ const SMALL: [&str; 4] =
 
 /// Makes a run's folder by `iota run new`.
 pub fn new_run(folder: &Path, arguments: &[&str]) {
+    new_run_of(&SMALL, folder, arguments);
+}
+
+/// As [`new_run`], of another kind than the small one.
+pub fn new_run_of(kind: &[&str], folder: &Path, arguments: &[&str]) {
     let text = folder.with_extension("txt");
     let words = ["the", "house", "of", "a", "miner", "stands", "near", "river", "and", "every", "night"];
     let written: String =
@@ -36,7 +43,7 @@ pub fn new_run(folder: &Path, arguments: &[&str]) {
     std::fs::write(&text, written).unwrap();
     let status = iota()
         .args(["run", "new", "--folder", &folder.to_string_lossy(), "--text", &text.to_string_lossy()])
-        .args(SMALL)
+        .args(kind)
         .args(arguments)
         .stdout(Stdio::null())
         .status()
@@ -69,6 +76,7 @@ impl Crew {
             invitation: String::new(),
             kernel_cache: None,
             led_with: (arguments.collect(), environment.collect()),
+            faults: None,
         };
         crew.start_orchestrator("127.0.0.1:0");
         crew
@@ -79,10 +87,10 @@ impl Crew {
         self.man_with(miners, |_| vec![]);
     }
 
-    /// As [`Crew::man`], everybody on the device that `device` says; compiled kernels are kept in `cache`.
-    pub fn man_on(&mut self, miners: usize, device: impl Fn(&str) -> &str, cache: &Path) {
+    /// As [`Crew::man`], everybody with the options about devices that `options` says; compiled kernels are kept in `cache`.
+    pub fn man_on(&mut self, miners: usize, options: impl Fn(&str) -> &'static [&'static str], cache: &Path) {
         self.kernel_cache = Some(cache.into());
-        self.man_with(miners, |name| vec!["--device".into(), device(name).into()]);
+        self.man_with(miners, |name| options(name).iter().map(|option| (*option).into()).collect());
     }
 
     fn man_with(&mut self, miners: usize, more: impl Fn(&str) -> Vec<String>) {
@@ -107,6 +115,12 @@ impl Crew {
             .args([role, "--join", &self.invitation, "--key", &key.to_string_lossy(), "--until-stdin-closes"])
             .args(more)
             .envs(self.kernel_cache.iter().map(|folder| ("IOTA_KERNEL_CACHE", folder)))
+            .envs(
+                self.faults
+                    .iter()
+                    .filter(|(of, _)| of == name)
+                    .map(|(_, what)| ("IOTA_EMULATED_FAULTS", what)),
+            )
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -267,6 +281,11 @@ impl Crew {
             }
         }
         epochs
+    }
+
+    /// What a process has said so far.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(format!("logs/{name}.log"))).unwrap_or_default()
     }
 
     fn logs(&self) -> String {

@@ -85,15 +85,28 @@ impl fmt::Display for Operation {
 pub enum Outcome {
     /// Every value is finite.
     Ok,
-    /// A NaN or Inf appeared: legal, replayable, and the microbatch is struck.
+    /// A NaN or Inf appeared: legal and replayable. The operation changed nothing.
     NonFinite,
+    /// The payload that came in is none of this run: its sender signed it. The operation changed nothing.
+    Unusable,
 }
 
-/// A stretch of one miner's epoch that an audit replays: one inner step.
+impl Outcome {
+    /// What a person reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "finite",
+            Self::NonFinite => "NaN or infinity",
+            Self::Unusable => "no payload of this run",
+        }
+    }
+}
+
+/// A stretch of one miner's epoch that an audit replays: from one bound state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// The epoch.
     pub epoch: u32,
-    /// The inner step; the state before it is bound by a receipt.
+    /// Its first inner step; the state before it is bound by a receipt.
     pub step: u32,
 }

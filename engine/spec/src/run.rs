@@ -230,9 +230,9 @@ impl Run {
         postcard::to_allocvec(self).expect("a run serialises into memory")
     }
 
-    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v2`.
+    /// The run id: BLAKE3 of the canonical bytes under the context `iota run v3`.
     pub fn id(&self) -> Digest {
-        Digest(blake3::derive_key("iota run v2", &self.canonical_bytes()))
+        Digest(blake3::derive_key("iota run v3", &self.canonical_bytes()))
     }
 
     /// Rows of a boundary tensor: tokens of a microbatch.
@@ -245,24 +245,23 @@ impl Run {
         u64::from(self.epoch.steps) * u64::from(self.epoch.count)
     }
 
-    /// Whether the state before inner step `step` of an epoch is bound by a receipt, so that an audit can
-    /// start there.
-    pub fn digests_before(&self, step: u32) -> bool {
-        step > 0 && step < self.epoch.steps && step.is_multiple_of(self.epoch.digest_every)
+    /// The first inner step of the window that `step` is in. Windows reach from one bound state to the next: `digest_every`
+    /// steps, fewer at the epoch's end. A step beyond it, of a miner that stands in for others, is a window of its own.
+    pub fn window_start(&self, step: u32) -> u32 {
+        if step >= self.epoch.steps { step } else { step - step % self.epoch.digest_every }
     }
 
-    /// Whether the receipt of inner step `step` binds the state after it: before a window that an audit may
-    /// draw, and at the end of one.
+    /// Whether the receipt of inner step `step` binds the state after it: where a window ends.
     pub fn digests_after(&self, step: u32) -> bool {
-        self.digests_before(step) || self.digests_before(step.saturating_add(1))
+        step.checked_add(1).is_none_or(|next| self.window_start(next) == next)
     }
 
-    /// The inner steps of an epoch that an audit may draw, in order.
+    /// The first steps of the windows that an audit may draw, in order.
     pub fn audit_candidates(&self) -> Vec<u32> {
         if self.audit.windows == 0 {
             return Vec::new();
         }
-        (1..self.epoch.steps).filter(|&step| self.digests_before(step)).collect()
+        (0..self.epoch.steps).filter(|&step| self.window_start(step) == step).collect()
     }
 
     /// Windows drawn per miner and epoch.
@@ -392,10 +391,10 @@ impl Run {
         require(e.count > 0, "epoch.count", e.count, "a positive number")?;
         require(e.digest_every > 0, "epoch.digest_every", e.digest_every, "a positive number")?;
         require(
-            self.audit.windows == 0 || e.digest_every < e.steps,
+            self.audit.windows == 0 || e.digest_every <= e.steps,
             "epoch.digest_every",
             e.digest_every,
-            "less than epoch.steps, or nothing of an epoch could be audited",
+            "at most epoch.steps: an audit replays so many steps at a time",
         )
     }
 }

@@ -138,6 +138,12 @@ impl Tape {
         self.nodes.pop()?.value
     }
 
+    /// The tensor that came from outside, if the tape began with one, and the value made last.
+    pub fn into_ends(mut self) -> (Option<Tensor>, Option<Tensor>) {
+        let last = self.nodes.pop().and_then(|node| node.value);
+        (self.into_input(), last)
+    }
+
     /// The tensor that came from outside, if the tape began with one.
     pub fn into_input(mut self) -> Option<Tensor> {
         let first = self.nodes.drain(..).next()?;

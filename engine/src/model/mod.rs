@@ -3,6 +3,7 @@
 mod block;
 mod initial;
 mod layout;
+mod parts;
 mod past;
 mod stage;
 

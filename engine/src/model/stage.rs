@@ -1,7 +1,7 @@
 //! One stage of the model: what it holds and its forward pass. It holds no weights: those are an argument.
 
 use super::{BLOCK_ROLES, Layout, Past, block, initial};
-use crate::autograd::{ParameterId, Parameters, Tape};
+use crate::autograd::{ParameterId, Parameters, Tape, Var};
 use crate::tensor::{Slice, Tensor};
 use kernels::device::{Buffer, Device, DeviceError, View};
 use kernels::rope::{self, Rope, Scaling, Tables};
@@ -99,6 +99,11 @@ impl Stage {
         Ok(())
     }
 
+    /// The number of the first parameter of block `place`; of what judges, where `place` is the number of blocks.
+    pub(super) fn first_parameter(&self, place: usize) -> usize {
+        usize::from(self.shape.kind.embeds()) + place * BLOCK_ROLES.len()
+    }
+
     pub(super) fn rotary(&self) -> &Arc<Rotary> {
         &self.rotary
     }
@@ -155,32 +160,52 @@ impl Stage {
     ) -> Result<Tape, DeviceError> {
         let parameters = Parameters { layout: &self.layout, values: weights };
         let mut tape = Tape::default();
-        let mut next = 0;
-        let mut x = match input {
+        let mut x = self.read(parameters, &mut tape, input)?;
+        for place in 0..self.shape.blocks as usize {
+            let past = past.as_deref_mut().map(|past| (past, place));
+            x = block::forward(self, parameters, &mut tape, self.first_parameter(place), x, seq, past)?;
+        }
+        if self.shape.kind.judges() {
+            self.judge(parameters, &mut tape, x, goal)?;
+        }
+        Ok(tape)
+    }
+
+    /// What the first block reads.
+    pub(super) fn read(
+        &self,
+        parameters: Parameters<'_>,
+        tape: &mut Tape,
+        input: Input<'_>,
+    ) -> Result<Var, DeviceError> {
+        match input {
             Input::Tokens(tokens) => {
                 assert!(self.shape.kind.embeds(), "a {} reads activations", self.shape.kind.name());
-                next = 1;
-                tape.embedding(parameters, ParameterId(0), tokens)?
+                tape.embedding(parameters, ParameterId(0), tokens)
             }
             Input::Activation(tensor) => {
                 assert!(!self.shape.kind.embeds(), "a {} reads tokens", self.shape.kind.name());
-                tape.input(tensor)
-            }
-        };
-        for place in 0..self.shape.blocks as usize {
-            let past = past.as_deref_mut().map(|past| (past, place));
-            x = block::forward(self, parameters, &mut tape, next, x, seq, past)?;
-            next += BLOCK_ROLES.len();
-        }
-        if self.shape.kind.judges() {
-            let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps)?;
-            let z = tape.linear(parameters, n, ParameterId(next + 1))?;
-            tape.forget(n);
-            if let Goal::Loss(targets) = goal {
-                tape.cross_entropy(z, targets)?;
+                Ok(tape.input(tensor))
             }
         }
-        Ok(tape)
+    }
+
+    /// What follows the last block of a stage that holds the output projection.
+    pub(super) fn judge(
+        &self,
+        parameters: Parameters<'_>,
+        tape: &mut Tape,
+        x: Var,
+        goal: Goal<'_>,
+    ) -> Result<(), DeviceError> {
+        let next = self.first_parameter(self.shape.blocks as usize);
+        let n = tape.rms_norm(parameters, x, ParameterId(next), self.model.norm_eps)?;
+        let z = tape.linear(parameters, n, ParameterId(next + 1))?;
+        tape.forget(n);
+        if let Goal::Loss(targets) = goal {
+            tape.cross_entropy(z, targets)?;
+        }
+        Ok(())
     }
 }
 

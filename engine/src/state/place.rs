@@ -1,6 +1,6 @@
 //! Where a state computes, and its way there.
 
-use super::{Anchor, Flight, StageState, stage};
+use super::{Anchor, Flight, Keeping, StageState, stage};
 use crate::checkpoint::CheckpointError;
 use crate::memory::StageMemory;
 use crate::model::Stage;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 impl StageState {
     /// The same state with weights, moments and gradients on `device`, where all its work is done from now on. Work in
-    /// flight is dropped. Of as many microbatches as the device has room for, up to 4, activations are kept.
+    /// flight is dropped. Of microbatches that wait for their backward as much is kept as the device has room for.
     ///
     /// # Errors
     /// The device has no room for the stage's work, or is lost.
     pub fn to_device(mut self, device: &Device) -> Result<Self, DeviceError> {
         if let Device::Cuda(device) = device {
-            self.flight.kept_max = StageMemory::fitting(&self.run, &self.stage, device)?.kept;
+            self.flight.keeping = StageMemory::fitting(&self.run, &self.stage, device)?.keeping;
         }
         self.flight.saved.clear();
         self.flight.folded.clear();
@@ -41,7 +41,7 @@ impl StageState {
         run: &Arc<Run>,
         mut stage: Stage,
         device: &Device,
-        kept: usize,
+        keeping: Keeping,
     ) -> Result<Self, DeviceError> {
         stage.lay_on(device)?;
         let zeros = || Values::zeros(device, stage.layout().values());
@@ -50,7 +50,7 @@ impl StageState {
             folded: Vec::new(),
             gradients: zeros()?,
             spare: Values::Host(Vec::new()),
-            kept_max: kept,
+            keeping,
         };
         Ok(Self {
             run: Arc::clone(run),

@@ -53,7 +53,7 @@ impl Lane<'_> {
         let done = perform(&mut self.stages[stage], Some(self.shard), epoch, operation, inputs)?;
         match done.outcome {
             Outcome::Ok => Ok(done),
-            Outcome::NonFinite => {
+            Outcome::NonFinite | Outcome::Unusable => {
                 Err(TrainError::NonFinite { operation: operation.to_string(), stage, epoch })
             }
         }

@@ -148,7 +148,7 @@ fn what_is_not_a_checkpoint_of_this_run_is_named() {
 fn a_value_that_is_not_finite_stops_the_run_in_one_sentence() {
     let run = run(&[1, 1]);
     let mut trainer = Trainer::new(&run, shard()).unwrap();
-    trainer.lanes[0][1].weights_mut().fill(f32::MAX);
+    trainer.lanes[0][1].edit_weights(|weights| weights.fill(f32::MAX)).unwrap();
     let said = trainer.step().unwrap_err().to_string();
     assert!(said.starts_with("forward of assignment 0") && said.contains("in stage 1, epoch 0"), "{said}");
     assert!(matches!(trainer.step(), Err(TrainError::BrokenOff)));

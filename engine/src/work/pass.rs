@@ -5,8 +5,8 @@ use crate::autograd::Tape;
 use crate::data::{Microbatch, TokenShard};
 use crate::model::{Goal, Input, Stage};
 use crate::ops;
-use crate::payload::{self, Expected, Kind};
-use crate::state::{Saved, StageState};
+use crate::payload::{self, Expected, Incoming, Kind};
+use crate::state::{Keeping, Saved, StageState};
 use crate::tensor::{Tensor, Values};
 use kernels::device::DeviceError;
 use spec::{Member, Outcome};
@@ -43,17 +43,28 @@ pub(crate) fn forward_batch(
     batch: Option<Microbatch>,
     activation: Option<Tensor>,
 ) -> Result<Done, WorkError> {
-    let (tokens, targets) = match &batch {
-        Some(batch) => (&*batch.inputs, &*batch.targets),
-        None => (&[][..], &[][..]),
-    };
-    let tape = run_stage(state, tokens, activation, targets)?;
-    let Some(done) = output(state, &tape)? else { return Ok(Done::new(Outcome::NonFinite)) };
-    let kept = state.flight.saved.iter().filter(|(_, saved)| matches!(saved, Saved::Tape(_))).count();
-    let saved = if kept < state.flight.kept_max {
-        Saved::Tape(tape)
-    } else {
-        Saved::Input { batch, activation: tape.into_input() }
+    let (tokens, targets) = ids(batch.as_ref());
+    let (done, saved) = match state.flight.keeping {
+        Keeping::Activations(most) => {
+            let tape = run_stage(state, tokens, activation, targets)?;
+            let Some(done) = output(state, tape.last())? else { return Ok(Done::new(Outcome::NonFinite)) };
+            let kept = state.flight.saved.iter().filter(|(_, saved)| matches!(saved, Saved::Tape(_))).count();
+            let saved = match kept < most {
+                true => Saved::Tape(tape),
+                false => Saved::Input { batch, activation: tape.into_input() },
+            };
+            (done, saved)
+        }
+        by_blocks => {
+            let most = match by_blocks {
+                // A head's input is its tokens.
+                Keeping::StageInput => usize::from(activation.is_some()),
+                _ => usize::MAX,
+            };
+            let (inputs, last) = run_in_parts(state, tokens, activation, Some(Goal::Loss(targets)), most)?;
+            let Some(done) = output(state, last.as_ref())? else { return Ok(Done::new(Outcome::NonFinite)) };
+            (done, Saved::Parts { batch, inputs })
+        }
     };
     state.flight.saved.push((*member, saved));
     Ok(done)
@@ -69,15 +80,30 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
     };
     let gradient = Expected::of(&state.run, Kind::Gradient);
     let seed = match input {
-        Some(bytes) => Some(payload::decode(&gradient, bytes, &state.device)?),
+        // On its way while activations are computed again.
+        Some(bytes) => Some(payload::receive(&gradient, bytes, &state.device)?),
         None => None,
     };
-    let tape = match state.flight.saved.swap_remove(place).1 {
-        Saved::Tape(tape) => tape,
-        Saved::Input { batch: Some(batch), activation } => {
-            run_stage(state, &batch.inputs, activation, &batch.targets)?
+    let way = match state.flight.saved.swap_remove(place).1 {
+        Saved::Tape(tape) => Way::Whole(tape),
+        Saved::Input { batch, activation } => {
+            let (tokens, targets) = ids(batch.as_ref());
+            Way::Whole(run_stage(state, tokens, activation, targets)?)
         }
-        Saved::Input { batch: None, activation } => run_stage(state, &[], activation, &[])?,
+        Saved::Parts { batch, inputs } if inputs.len() < state.stage.part_inputs() => {
+            let (tokens, _) = ids(batch.as_ref());
+            let first = inputs.into_iter().next();
+            let (inputs, _) = run_in_parts(state, tokens, first, None, usize::MAX)?;
+            Way::Parts(batch, inputs)
+        }
+        Saved::Parts { batch, inputs } => Way::Parts(batch, inputs),
+    };
+    let seed = match seed.map(Incoming::decode).transpose() {
+        Ok(seed) => seed,
+        Err(refused) => {
+            state.flight.saved.push((*member, way.into_saved()));
+            return Err(refused.into());
+        }
     };
     let flight = &mut state.flight;
     // Before the first fold there is nothing but zeros to take back.
@@ -87,14 +113,28 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
         }
         ops::copy(flight.gradients.all(), flight.spare.all_mut())?;
     }
-    let of_input = tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients)?;
-    let done = match of_input {
+    let of_input = match way {
+        Way::Whole(tape) => {
+            tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients)?
+        }
+        Way::Parts(batch, inputs) => {
+            let (ids, seq) = (ids(batch.as_ref()), state.run.model.context as usize);
+            state.stage.backward_in_parts(&state.weights, ids, inputs, seed, &mut flight.gradients, seq)?
+        }
+    };
+    let going = match of_input {
         // A head's gradient ends in its table.
+        None => None,
+        Some(tensor) => Some(payload::send(&gradient, &tensor)?),
+    };
+    // The payload leaves the device meanwhile.
+    let finite = ops::first_beyond(flight.gradients.all(), f32::INFINITY)?.is_none();
+    let done = match going {
         None => Some(Done::new(Outcome::Ok)),
-        Some(tensor) => payload::encode(&gradient, &tensor)?.map(Done::with_output),
+        Some(going) => going.finish()?.map(Done::with_output),
     };
     match done {
-        Some(done) if ops::first_beyond(flight.gradients.all(), f32::INFINITY)?.is_none() => {
+        Some(done) if finite => {
             flight.folded.push(*member);
             Ok(done)
         }
@@ -125,6 +165,28 @@ fn tokens(
     Ok(shard.microbatch(&state.run, epoch, member.microbatch)?)
 }
 
+/// How a member goes back.
+enum Way {
+    /// Along the tape of the whole stage.
+    Whole(Tape),
+    /// Part by part.
+    Parts(Option<Microbatch>, Vec<Tensor>),
+}
+
+impl Way {
+    fn into_saved(self) -> Saved {
+        match self {
+            Self::Whole(tape) => Saved::Tape(tape),
+            Self::Parts(batch, inputs) => Saved::Parts { batch, inputs },
+        }
+    }
+}
+
+/// Inputs and targets of a microbatch, in a stage that reads them.
+fn ids(batch: Option<&Microbatch>) -> (&[u32], &[u32]) {
+    batch.map_or((&[], &[]), |batch| (&batch.inputs, &batch.targets))
+}
+
 fn run_stage(
     state: &StageState,
     tokens: &[u32],
@@ -136,9 +198,21 @@ fn run_stage(
     stage.forward(&state.weights, input, Goal::Loss(targets), state.run.model.context as usize)
 }
 
+/// As [`run_stage`], part by part; see [`Stage::forward_in_parts`].
+fn run_in_parts(
+    state: &StageState,
+    tokens: &[u32],
+    activation: Option<Tensor>,
+    goal: Option<Goal<'_>>,
+    most: usize,
+) -> Result<(Vec<Tensor>, Option<Tensor>), DeviceError> {
+    let input = activation.map_or(Input::Tokens(tokens), Input::Activation);
+    state.stage.forward_in_parts(&state.weights, input, goal, state.run.model.context as usize, most)
+}
+
 /// Loss or payload; `None` if it is not finite.
-fn output(state: &StageState, tape: &Tape) -> Result<Option<Done>, DeviceError> {
-    let Some(last) = tape.last() else { return Ok(None) };
+fn output(state: &StageState, last: Option<&Tensor>) -> Result<Option<Done>, DeviceError> {
+    let Some(last) = last else { return Ok(None) };
     if state.stage.shape().kind.judges() {
         let loss = ops::mean_q32(last)?;
         return Ok(loss.map(|loss| Done { loss_q32: Some(loss), ..Done::new(Outcome::Ok) }));

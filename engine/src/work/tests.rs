@@ -1,4 +1,5 @@
 use super::*;
+use crate::state::Keeping;
 use crate::testing::{Pipeline, member, run, shard};
 use spec::{BoundaryCodec, NodeId, Outer};
 
@@ -15,17 +16,22 @@ fn a_cut_model_is_the_whole_model_bit_for_bit() {
 
 #[test]
 fn recomputed_activations_are_the_kept_ones() {
-    let (mut kept, mut recomputed) = (Pipeline::new(&run(&[1, 1, 1])), Pipeline::new(&run(&[1, 1, 1])));
-    kept.stages.iter_mut().for_each(|state| state.keep_activations_of(3));
-    recomputed.stages.iter_mut().for_each(|state| state.keep_activations_of(0));
-    for step in 0..2 {
-        kept.step(0, step);
-        recomputed.step(0, step);
+    // Head, body, tail and whole, of several blocks.
+    for cut in [&[2, 3, 2][..], &[3]] {
+        let ends = |keeping| {
+            let mut pipeline = Pipeline::new(&run(cut));
+            pipeline.stages.iter_mut().for_each(|state| state.keep(keeping));
+            let yielded: Vec<Done> = (0..2).flat_map(|step| pipeline.step_through(0, step)).collect();
+            let digests = pipeline.stages.iter().map(|state| state.state_digest().unwrap());
+            (digests.collect::<Vec<_>>(), yielded)
+        };
+        let kept = ends(Keeping::Activations(3));
+        for keeping in
+            [1, 0].map(Keeping::Activations).into_iter().chain([Keeping::BlockInputs, Keeping::StageInput])
+        {
+            assert!(ends(keeping) == kept, "{cut:?}: {keeping}");
+        }
     }
-    let digests = |pipeline: &Pipeline| {
-        pipeline.stages.iter().map(|state| state.state_digest().unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(digests(&kept), digests(&recomputed));
 }
 
 #[test]
@@ -236,8 +242,29 @@ fn infinity_is_an_outcome_that_leaves_no_trace() {
     // The same in forward, by a weight that overflows.
     let mut pipeline = Pipeline::new(&run);
     let block = pipeline.stages[0].stage().layout().entries()[1].range.start;
-    pipeline.stages[0].weights_mut()[block..].fill(3e38);
+    pipeline.stages[0].edit_weights(|weights| weights[block..].fill(3e38)).unwrap();
     let done = pipeline.perform(0, 0, &Operation::Forward(first), &[]);
     assert!(done == Done::new(Outcome::NonFinite));
     assert!(!pipeline.stages[0].forget(&first));
+}
+
+#[test]
+fn what_is_no_payload_is_an_outcome_that_leaves_no_trace() {
+    let run = run(&[1, 1]);
+    let member = member(&run, 0, 0);
+    let mut pipeline = Pipeline::new(&run);
+    let activation = pipeline.perform(0, 0, &Operation::Forward(member), &[]).output.unwrap();
+    let edits: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[0] ^= 1, |bytes| bytes.truncate(bytes.len() - 1), |bytes| bytes[16..20].fill(0xFF)];
+    for edit in edits {
+        let mut spoilt = activation.clone();
+        edit(&mut spoilt);
+        let done = pipeline.perform(1, 0, &Operation::Forward(member), &[&spoilt]);
+        assert!(done == Done::new(Outcome::Unusable));
+    }
+    assert_eq!(pipeline.perform(1, 0, &Operation::Forward(member), &[&activation]).outcome, Outcome::Ok);
+    let gradient = pipeline.perform(1, 0, &Operation::Backward(member), &[]).output.unwrap();
+    let done = pipeline.perform(0, 0, &Operation::Backward(member), &[&activation]);
+    assert!(done == Done::new(Outcome::Unusable), "an activation is no gradient");
+    assert_eq!(pipeline.perform(0, 0, &Operation::Backward(member), &[&gradient]).outcome, Outcome::Ok);
 }

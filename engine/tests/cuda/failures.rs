@@ -1,7 +1,9 @@
 //! What is not finite, what is not a payload, and a device that is lost.
 
-use crate::setting::{Chain, run};
+use crate::run;
 use crate::support::device;
+use crate::testing::{Pipeline, member};
+use engine::payload::{Expected, Kind, decode};
 use engine::state::StageState;
 use engine::work::{Done, WorkError};
 use engine::{Device, DeviceError, perform};
@@ -9,9 +11,9 @@ use kernels::device::{Grid, Source};
 use spec::{Operation, Outcome};
 use std::process::Command;
 
-fn both(run: &spec::Run) -> Option<[Chain; 2]> {
+fn both(run: &spec::Run) -> Option<[Pipeline; 2]> {
     let device = Device::Cuda(device()?);
-    Some([Chain::new(run, &Device::Cpu), Chain::new(run, &device)])
+    Some([Pipeline::on(run, &Device::Cpu), Pipeline::on(run, &device)])
 }
 
 fn digest(state: &StageState) -> spec::Digest {
@@ -25,28 +27,28 @@ fn what_is_not_finite_is_the_same_outcome_and_leaves_no_trace() {
     let Some(chains) = both(&run) else { return };
     let mut outcomes = Vec::new();
     for mut chain in chains {
-        let (first, second) = (chain.member(0, 0), chain.member(0, 1));
-        let forward = chain.perform(0, 0, &Operation::Forward(first), None).output;
-        chain.perform(0, 0, &Operation::Forward(second), None);
-        chain.perform(1, 0, &Operation::Forward(first), forward.as_deref());
-        let gradient = chain.perform(1, 0, &Operation::Backward(first), None).output.unwrap();
-        chain.perform(0, 0, &Operation::Backward(first), Some(&gradient));
+        let (first, second) = (member(&chain.run, 0, 0), member(&chain.run, 0, 1));
+        let forward = chain.perform(0, 0, &Operation::Forward(first), &[]).output.unwrap();
+        chain.perform(0, 0, &Operation::Forward(second), &[]);
+        chain.perform(1, 0, &Operation::Forward(first), &[&forward]);
+        let gradient = chain.perform(1, 0, &Operation::Backward(first), &[]).output.unwrap();
+        chain.perform(0, 0, &Operation::Backward(first), &[&gradient]);
         let before = digest(&chain.stages[0]);
         // A gradient of finite but huge values overflows on its way through the head.
         let mut huge = gradient.clone();
         huge[16..].chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&3e38f32.to_le_bytes()));
-        let struck = chain.perform(0, 0, &Operation::Backward(second), Some(&huge));
+        let struck = chain.perform(0, 0, &Operation::Backward(second), &[&huge]);
         assert_eq!(chain.stages[0].folded(), [first]);
         // What the step then makes of the gradients shows that those of the first member stand as they were.
         let step = Operation::Step { step: 0, members: vec![first] };
-        let stepped = chain.perform(0, 0, &step, None);
+        let stepped = chain.perform(0, 0, &step, &[]);
         assert_ne!(digest(&chain.stages[0]), before);
         // A weight beyond what one product can hold.
         let weight = chain.stages[0].stage().layout().entries()[1].range.start;
         chain.stages[0].edit_weights(|weights| weights[weight] = f32::MAX).unwrap();
         chain.stages[0].edit_weights(|weights| weights[weight + 1] = f32::MAX).unwrap();
-        let third = chain.member(1, 0);
-        let overflown = chain.perform(0, 0, &Operation::Forward(third), None);
+        let third = member(&chain.run, 1, 0);
+        let overflown = chain.perform(0, 0, &Operation::Forward(third), &[]);
         assert!(!chain.stages[0].forget(&third));
         outcomes.push((struck, stepped, overflown, digest(&chain.stages[0])));
     }
@@ -69,10 +71,10 @@ fn a_weight_that_leaves_f32_takes_its_step_back() {
         chain.stages[0].edit_weights(|weights| weights[5] = 3e38).unwrap();
         let edited = chain.stages[0].weights_digest().unwrap();
         assert_ne!(before, edited);
-        let member = chain.member(3, 0);
-        chain.perform(0, 0, &Operation::Forward(member), None);
-        chain.perform(0, 0, &Operation::Backward(member), None);
-        let done = chain.perform(0, 0, &Operation::Step { step: 3, members: vec![member] }, None);
+        let member = member(&chain.run, 3, 0);
+        chain.perform(0, 0, &Operation::Forward(member), &[]);
+        chain.perform(0, 0, &Operation::Backward(member), &[]);
+        let done = chain.perform(0, 0, &Operation::Step { step: 3, members: vec![member] }, &[]);
         assert_eq!(done.outcome, Outcome::NonFinite);
         assert_eq!(chain.stages[0].weights_digest().unwrap(), edited);
         ends.push((done, digest(&chain.stages[0])));
@@ -82,22 +84,29 @@ fn a_weight_that_leaves_f32_takes_its_step_back() {
 
 /// The sentence about a bad payload names row and fault, whoever decodes it.
 #[test]
-fn a_payload_that_no_encoder_writes_is_refused_in_the_same_words() {
+fn a_payload_that_no_encoder_writes_is_unusable_everywhere_in_the_same_words() {
     for boundary in [spec::BoundaryCodec::F32, spec::BoundaryCodec::Bf16, spec::BoundaryCodec::Int8] {
         let mut run = run(&[1, 1]);
         run.boundary = boundary;
         let Some(chains) = both(&run) else { return };
         let said = chains.map(|mut chain| {
-            let member = chain.member(0, 0);
-            let mut payload = chain.perform(0, 0, &Operation::Forward(member), None).output.unwrap();
+            let member = member(&chain.run, 0, 0);
+            let mut payload = chain.perform(0, 0, &Operation::Forward(member), &[]).output.unwrap();
             let last = payload.len() - 2;
             // NaN or, as an int8 code, -128.
             payload[last..]
                 .copy_from_slice(&[0x80, if boundary == spec::BoundaryCodec::Int8 { 0x80 } else { 0xFF }]);
-            let Chain { stages, shard, .. } = &mut chain;
+            let Pipeline { stages, shard, .. } = &mut chain;
             let operation = Operation::Forward(member);
-            perform(&mut stages[1], Some(&*shard), 0, &operation, &[&payload]).unwrap_err().to_string()
+            let done = perform(&mut stages[1], Some(&*shard), 0, &operation, &[&payload]).unwrap();
+            assert_eq!((done.outcome, done.output), (Outcome::Unusable, None));
+            payload
         });
+        assert_eq!(said[0], said[1]);
+        let expected = Expected::of(&run, Kind::Activation);
+        let Some(device) = device() else { return };
+        let said = [Device::Cpu, Device::Cuda(device)]
+            .map(|device| decode(&expected, &said[0], &device).unwrap_err().to_string());
         assert_eq!(said[0], said[1]);
         assert!(said[1].starts_with("payload row 23"), "{}", said[1]);
     }
@@ -120,7 +129,7 @@ fn work_on_a_lost_device_ends_in_one_sentence() {
         return;
     }
     let run = run(&[2]);
-    let mut chain = Chain::new(&run, &Device::Cuda(device.clone()));
+    let mut chain = Pipeline::on(&run, &Device::Cuda(device.clone()));
     chain.step(0, 0);
     let source = Source {
         name: "stray",
@@ -131,8 +140,8 @@ fn work_on_a_lost_device_ends_in_one_sentence() {
     let launch = device.launch(&source, "stray").unwrap().write(&mut view);
     // SAFETY: none: the kernel leaves its memory, which is what is tried, in a process made for it.
     let _ = unsafe { launch.run(Grid { x: 1, y: 1, threads: 1 }) };
-    let member = chain.member(1, 0);
-    let Chain { stages, shard, .. } = &mut chain;
+    let member = member(&chain.run, 1, 0);
+    let Pipeline { stages, shard, .. } = &mut chain;
     let error = perform(&mut stages[0], Some(&*shard), 0, &Operation::Forward(member), &[]).unwrap_err();
     assert!(matches!(error, WorkError::Device(DeviceError::Driver { .. })), "{error}");
     let said = error.to_string();

@@ -1,8 +1,10 @@
 //! What the arena says, against what was computed.
 
-use crate::setting::{Chain, run};
+use crate::run;
 use crate::support::scratch_folder;
+use crate::testing::Pipeline;
 use engine::memory::StageMemory;
+use engine::state::Keeping;
 use engine::{CudaDevice, Device};
 use kernels::device::cache::ModuleCache;
 
@@ -16,17 +18,19 @@ fn fresh() -> Option<CudaDevice> {
 #[test]
 fn a_stage_reserves_what_was_computed_and_then_nothing() {
     for (cut, stage) in [(&[1, 1, 1][..], 0), (&[1, 1, 1], 1), (&[1, 1, 1], 2), (&[2], 0)] {
-        for kept in [3, 1, 0] {
+        for keeping in
+            [3, 1, 0].map(Keeping::Activations).into_iter().chain([Keeping::BlockInputs, Keeping::StageInput])
+        {
             let Some(device) = fresh() else { return };
             let run = run(cut);
-            let mut chain = Chain::new(&run, &Device::Cpu);
+            let mut chain = Pipeline::new(&run);
             let state = chain.stages.remove(stage).to_device(&Device::Cuda(device.clone())).unwrap();
             chain.stages.insert(stage, state);
-            chain.stages[stage].keep_activations_of(kept);
+            chain.stages[stage].keep(keeping);
             let at_rest = device.usage().in_use_bytes;
             (0..2).for_each(|step| drop(chain.step(0, step)));
-            let (computed, usage) = (StageMemory::of(&run, stage, kept).unwrap(), device.usage());
-            let place = format!("{cut:?}, stage {stage}, {kept} kept");
+            let (computed, usage) = (StageMemory::of(&run, stage, keeping).unwrap(), device.usage());
+            let place = format!("{cut:?}, stage {stage}, who {keeping}");
             assert_eq!(usage.peak_bytes, computed.peak_bytes, "{place}");
             assert_eq!(usage.peak_reserved_bytes, computed.reserved_bytes, "{place}");
             // At rest there is the spare besides, which the first step made.

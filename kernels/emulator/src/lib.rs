@@ -37,6 +37,7 @@
 //! | device or shared memory read that was never written | checked; unwritten memory holds not-a-numbers, so that it shows |
 //! | a warp that jumps back without end | always |
 //! | a missing `cp.async` wait | reads old data: copies land at their wait |
+//! | memory never freed, when the context is wound up or the process ends | checked |
 //!
 //! A fault is reported on stderr with kernel, block, thread, PTX line and, with `--generate-line-info`, the CUDA
 //! source line; the calls that follow the launch answer its error. An opcode this emulator does not implement,
@@ -45,10 +46,19 @@
 //!
 //! # How it runs
 //!
-//! [`ptx`] reads text, [`exec`] decodes it once and runs it, [`api`] is the driver. A warp's register is an array
+//! [`ptx`] reads text and puts device functions in the place of their calls, [`exec`] decodes it once and runs it, [`api`] is the driver. A warp's register is an array
 //! of 32 lanes and an instruction one vectorised loop over it, so a core does more than 10^9 fused
 //! multiply-adds a second where it has FMA (elsewhere they are as right and far slower). Results depend on
 //! neither the number of threads nor their timing, unless a kernel's own blocks race.
+//!
+//! What a training step costs (two blocks of width 64, 128 tokens, every check on) is printed by
+//!
+//! ```text
+//! cargo xtask emulated -- cargo test --release -p engine --test cuda -- a_step_under_every_check --show-output
+//! ```
+//!
+//! On a machine of two cores that had other work as well: 0.22 seconds of processors, over two threads, where
+//! activations are kept, 0.25 where they are computed again.
 
 pub mod api;
 pub mod exec;

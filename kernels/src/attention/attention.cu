@@ -1,8 +1,8 @@
 // Attention, made of the products of tiles.cuh.
 
 // One block of keys of the running softmax: scores become weights, the outputs are brought to the new maximum.
-template <int R, int D>
-__device__ __forceinline__ void soften(const Lane& lane, const Tiles<R, D>& tiles, float (&scores)[R][8],
+template <int R, int D, bool RESIDES>
+__device__ __forceinline__ void soften(const Lane& lane, const Tiles<R, D, RESIDES>& tiles, float (&scores)[R][8],
                                        float (&m)[R], float (&l)[R], float (&outputs)[R][D / 8], const float c2,
                                        const unsigned int row, const unsigned int column) {
     #pragma unroll
@@ -44,7 +44,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
                                         float* __restrict__ l_out, const unsigned int seq, const unsigned int heads,
                                         const unsigned int kv_heads, const unsigned int head_dim, const float c2,
                                         const bool in_fours) {
-    using T = Tiles<R, D>;
+    using T = Tiles<R, D, true>;
     __shared__ __align__(16) T tiles;
     const Lane lane;
     const Place at(seq, heads, T::ROWS, true);
@@ -58,7 +58,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
     const unsigned int slices = (head_dim + SLICE - 1u) / SLICE, stages = slices + T::PIECES;
     const auto fetch = [&](const unsigned int buffer, const unsigned int column, const unsigned int stage) {
         if (column < end && stage < slices) {
-            tiles.fetch_scores(buffer, queries, at.row, keys, column, stage, seq, head_dim, in_fours);
+            tiles.fetch_scores(buffer, true, queries, at.row, keys, column, stage, seq, head_dim, in_fours);
         } else if (column < end) {
             tiles.fetch_outputs(buffer, values, column + (stage - slices) * T::DEPTH, seq, head_dim, in_fours);
         }
@@ -73,6 +73,9 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
     }
     clear(outputs);
     unsigned int buffer = 0u;
+    for (unsigned int slice = 0u; T::RESIDENT && slice < slices; ++slice) {
+        tiles.fetch_rows(tiles.resident(slice), queries, at.row, slice, seq, head_dim, in_fours);
+    }
     fetch(0u, 0u, 0u);
     #pragma unroll 1
     for (unsigned int first = 0u; first < end; first += COLUMNS) {
@@ -86,7 +89,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
             const bool last = stage + 1u == stages;
             fetch(buffer ^ 1u, last ? first + COLUMNS : first, last ? 0u : stage + 1u);
             if (stage < slices) {
-                tiles.multiply_scores(buffer, lane, scores);
+                tiles.multiply_scores(buffer, true, stage, lane, scores);
                 if (stage + 1u < slices) continue;
                 soften(lane, tiles, scores, m, l, outputs, c2, at.row, first);
                 tiles.put_weights(lane, scores);
@@ -114,32 +117,41 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
                 [&](const int i) { return inverse[i]; });
 }
 
-// What the backward pass needs of each row but its vectors: D = R128(dO * O), and 1 / l. One warp per row and head.
+// What the backward pass needs of each row but its vectors: D = R128(dO * O), and 1 / l. A warp takes a row of one head, a
+// block neighbouring ones of the same head, whose numbers lie side by side: one warp reads and stores them for all.
+#define PREPARE_ROWS 8
+
 extern "C" __global__ void __launch_bounds__(256)
 attention_prepare(const float* __restrict__ o, const float* __restrict__ dout, const float* __restrict__ l,
-                  float* __restrict__ big_d, float* __restrict__ inverse, const unsigned int rows,
-                  const unsigned int seq, const unsigned int heads, const unsigned int head_dim,
-                  const unsigned int in_fours) {
-    const unsigned int lane = threadIdx.x % WARP_LANES;
-    const unsigned int n = blockIdx.x * (blockDim.x / WARP_LANES) + threadIdx.x / WARP_LANES;
-    if (n >= rows) return;
-    const float* __restrict__ x = o + static_cast<size_t>(n) * head_dim;
-    const float* __restrict__ y = dout + static_cast<size_t>(n) * head_dim;
-    float4 a = splat(0.0f);
-    for (unsigned int i = 4u * lane; i < head_dim; i += PASS) {
-        // Beyond the end stands +0 times -0, which leaves an accumulator as it is.
-        if (in_fours != 0u) {
-            r128_fma(a, load4<true>(y, i, head_dim, -0.0f), load4<true>(x, i, head_dim, 0.0f));
-        } else {
-            r128_fma(a, load4<false>(y, i, head_dim, -0.0f), load4<false>(x, i, head_dim, 0.0f));
+                  float* __restrict__ big_d, float* __restrict__ inverse, const unsigned int seq,
+                  const unsigned int heads, const unsigned int head_dim, const unsigned int in_fours) {
+    __shared__ float sums[PREPARE_ROWS];
+    const unsigned int lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
+    const unsigned int groups = (seq + PREPARE_ROWS - 1u) / PREPARE_ROWS;
+    const unsigned int first = blockIdx.x % groups * PREPARE_ROWS, of_batch = blockIdx.x / groups;
+    const unsigned int batch = of_batch / heads, head = of_batch % heads;
+    if (first + warp < seq) {
+        const size_t begin = ((static_cast<size_t>(batch) * seq + first + warp) * heads + head) * head_dim;
+        const float* __restrict__ x = o + begin;
+        const float* __restrict__ y = dout + begin;
+        float4 a = splat(0.0f);
+        for (unsigned int i = 4u * lane; i < head_dim; i += PASS) {
+            // Beyond the end stands +0 times -0, which leaves an accumulator as it is.
+            if (in_fours != 0u) {
+                r128_fma(a, load4<true>(y, i, head_dim, -0.0f), load4<true>(x, i, head_dim, 0.0f));
+            } else {
+                r128_fma(a, load4<false>(y, i, head_dim, -0.0f), load4<false>(x, i, head_dim, 0.0f));
+            }
         }
+        __syncwarp();
+        const float sum = r128_fold(a);
+        if (lane == 0u) sums[warp] = sum;
     }
-    __syncwarp();
-    const float sum = r128_fold(a);
-    if (lane != 0u) return;
-    const unsigned int token = n / heads, head = n % heads;
-    const size_t stat = (static_cast<size_t>(token / seq) * heads + head) * seq + token % seq;
-    big_d[stat] = sum;
+    __syncthreads();
+    const unsigned int row = first + threadIdx.x;
+    if (threadIdx.x >= PREPARE_ROWS || row >= seq) return;
+    const size_t stat = static_cast<size_t>(of_batch) * seq + row;
+    big_d[stat] = sums[threadIdx.x];
     inverse[stat] = __frcp_rn(l[stat]);
 }
 
@@ -155,7 +167,7 @@ __device__ __forceinline__ void backward_queries(const float* __restrict__ q, co
                                                  const unsigned int seq, const unsigned int heads,
                                                  const unsigned int kv_heads, const unsigned int head_dim,
                                                  const float scale, const float c2, const bool in_fours) {
-    using T = Tiles<R, D>;
+    using T = Tiles<R, D, false>;
     __shared__ __align__(16) T tiles;
     const Lane lane;
     const Place at(seq, heads, T::ROWS, true);
@@ -169,7 +181,7 @@ __device__ __forceinline__ void backward_queries(const float* __restrict__ q, co
             const bool of_s = stage < slices;
             const Operand rows(of_s ? q : dout, at.batch, seq, heads, at.head, head_dim);
             const Operand columns(of_s ? k : v, at.batch, seq, kv_heads, kv_head, head_dim);
-            tiles.fetch_scores(buffer, rows, at.row, columns, column, of_s ? stage : stage - slices, seq, head_dim,
+            tiles.fetch_scores(buffer, false, rows, at.row, columns, column, of_s ? stage : stage - slices, seq, head_dim,
                                in_fours);
         } else if (column < end) {
             const Operand columns(k, at.batch, seq, kv_heads, kv_head, head_dim);
@@ -201,7 +213,7 @@ __device__ __forceinline__ void backward_queries(const float* __restrict__ q, co
             const bool last = stage + 1u == stages;
             fetch(buffer ^ 1u, last ? first + COLUMNS : first, last ? 0u : stage + 1u);
             if (stage < 2u * slices) {
-                tiles.multiply_scores(buffer, lane, scores);
+                tiles.multiply_scores(buffer, false, 0u, lane, scores);
                 if (stage + 1u == slices) {
                     #pragma unroll
                     for (int i = 0; i < R; ++i) {
@@ -236,7 +248,7 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
                                               const unsigned int heads, const unsigned int kv_heads,
                                               const unsigned int head_dim, const float scale, const float c2,
                                               const bool in_fours) {
-    using T = Tiles<R, D>;
+    using T = Tiles<R, D, true>;
     __shared__ __align__(16) T tiles;
     const Lane lane;
     const Place at(seq, kv_heads, T::ROWS, false);
@@ -253,7 +265,7 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
             if (within < slices) {
                 const Operand columns(early ? q : dout, at.batch, seq, heads, head, head_dim);
                 const Operand rows(early ? k : v, at.batch, seq, kv_heads, at.head, head_dim);
-                tiles.fetch_scores(buffer, rows, at.row, columns, column, within, seq, head_dim, in_fours);
+                tiles.fetch_scores(buffer, early, rows, at.row, columns, column, within, seq, head_dim, in_fours);
             } else {
                 const Operand columns(early ? dout : q, at.batch, seq, heads, head, head_dim);
                 tiles.fetch_outputs(buffer, columns, column + (within - slices) * T::DEPTH, seq, head_dim, in_fours);
@@ -266,6 +278,10 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
     clear(of_values);
     clear(of_keys);
     unsigned int buffer = 0u, member = 0u, first = begin;
+    for (unsigned int slice = 0u; T::RESIDENT && slice < slices; ++slice) {
+        const Operand rows(k, at.batch, seq, kv_heads, at.head, head_dim);
+        tiles.fetch_rows(tiles.resident(slice), rows, at.row, slice, seq, head_dim, in_fours);
+    }
     fetch(0u, 0u, begin, 0u);
     while (member < group) {
         const size_t stats = (static_cast<size_t>(at.batch) * heads + at.head * group + member) * seq;
@@ -285,7 +301,7 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
             const bool early = stage < half;
             const unsigned int within = early ? stage : stage - half;
             if (within < slices) {
-                tiles.multiply_scores(buffer, lane, scores);
+                tiles.multiply_scores(buffer, early, within, lane, scores);
                 if (within + 1u < slices) continue;
                 if (early) {
                     #pragma unroll
@@ -356,9 +372,16 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
                             in_fours != 0u);                                                                     \
     }
 
+// Blocks of short heads, whose resident rows leave room for fewer.
+#if __CUDA_ARCH__ >= 800
+#define SHORT_BLOCKS 2
+#else
+#define SHORT_BLOCKS 3
+#endif
+
 // The number in a name is the longest head. The last number is how many blocks must fit a multiprocessor, which bounds
 // the registers of a thread.
-FORWARD(attention_forward_64, 4, 64, 3)
+FORWARD(attention_forward_64, 4, 64, SHORT_BLOCKS)
 FORWARD(attention_forward_128, 4, 128, 2)
 BACKWARD_QUERIES(attention_backward_queries_64, 4, 64, 3)
 BACKWARD_QUERIES(attention_backward_queries_128, 4, 128, 2)

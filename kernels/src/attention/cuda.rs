@@ -65,7 +65,8 @@ pub enum Rung {
 /// Rows of a block: queries, or keys in the gradient of keys and values.
 const ROWS: usize = 64;
 const THREADS: u32 = 128;
-const PREPARE_WARPS: u32 = 8;
+/// Rows of a block of the preparation, one for each warp.
+const PREPARE_ROWS: usize = 8;
 const THREADS_OF_WARP: u32 = 32;
 
 /// Queues the forward pass: the output to `o`, row maxima to `m`, row sums to `l`.
@@ -174,11 +175,12 @@ pub fn backward_on(
     let (scale, c2) = shape.scales();
 
     let (mut big_d, mut inverse) = workspace.split_at_mut(shape.stat_len());
-    let rows = count32(op, "rows of all heads", shape.stat_len())?;
     let launch = device.launch(&SOURCE, "attention_prepare")?.read(args.o).read(args.dout).read(args.l);
-    let launch = launch.write(&mut big_d).write(&mut inverse).u32(rows).u32(sizes.seq).u32(sizes.heads);
-    let grid = Grid { x: rows.div_ceil(PREPARE_WARPS), y: 1, threads: PREPARE_WARPS * THREADS_OF_WARP };
-    // SAFETY: a warp takes a row of one head below `rows` and elements below `head_dim`; the views have that size, and
+    let launch = launch.write(&mut big_d).write(&mut inverse).u32(sizes.seq).u32(sizes.heads);
+    let blocks = shape.seq.div_ceil(PREPARE_ROWS) * shape.heads * shape.batch;
+    let blocks = count32(op, "groups of rows", blocks)?;
+    let grid = Grid { x: blocks, y: 1, threads: PREPARE_ROWS as u32 * THREADS_OF_WARP };
+    // SAFETY: a block takes rows of one head below `seq` and elements below `head_dim`; the views have that size, and
     // begin on 16 bytes where the kernel reads float4.
     unsafe { launch.u32(sizes.head_dim).u32(in_fours).run(grid) }?;
 

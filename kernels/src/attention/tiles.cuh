@@ -13,7 +13,8 @@
 //
 // Operands come through two buffers in stages: 16 elements of the head for the scores, 2048 / D columns for the outputs;
 // while one is multiplied, the next is on its way (cp.async; before sm_80 it is fetched at once). All shared memory is
-// read in float4, and no eight lanes that are served together meet in a bank.
+// read in float4, and no eight lanes that are served together meet in a bank. With RESIDENT the rows of one operand of
+// the scores come once and stay: without, they come again for every 64 columns.
 //
 // Chains never skip or add a term: beyond the head's end stand +0 (rows) and -0 (columns), whose products leave an
 // accumulator as it is, -0 included; invisible pairs are left out by a select.
@@ -106,8 +107,15 @@ __device__ __forceinline__ void fetch(PieceOf piece, const unsigned int head_dim
     }
 }
 
-template <int R, int D>
+template <int R, int D, bool RESIDES>
 struct Tiles {
+    // Rows, buffers and weights of short heads fill the 48 KiB that a block may have without asking. Where a
+    // multiprocessor holds 64 KiB that would leave it a single block.
+#if __CUDA_ARCH__ >= 800
+    static constexpr bool RESIDENT = RESIDES && D == 64;
+#else
+    static constexpr bool RESIDENT = false;
+#endif
     static constexpr unsigned int ROWS = 4 * WARPS * R;
     // Columns in one stage of the outputs.
     static constexpr unsigned int DEPTH = 2048 / D;
@@ -116,26 +124,42 @@ struct Tiles {
     static constexpr unsigned int PIECES = COLUMNS / DEPTH;
     static_assert(DEPTH % 4 == 0 && COLUMNS % DEPTH == 0 && R % 2 == 0, "stages divide evenly");
 
-    float stage[2][STAGE];
-    float weights[ROWS * COLUMNS];
+    // Where the columns begin in a stage that fetched its rows as well.
+    static constexpr unsigned int BEHIND_ROWS = ROWS * SLICE;
 
-    // Fetches slice `slice` of the rows from `row` on and of the columns from `column` on. Rows that do not exist are
-    // read as the last one: what they lead to is not stored, or left out.
-    __device__ __forceinline__ void fetch_scores(const unsigned int buffer, const Operand& rows,
+    float stage[2][STAGE];
+    // Behind the weights, where they are resident: the rows, slice by slice.
+    float weights[ROWS * COLUMNS + (RESIDENT ? ROWS * D : 0u)];
+
+    // Slice `slice` of the resident rows.
+    __device__ __forceinline__ float* resident(const unsigned int slice) {
+        return weights + ROWS * COLUMNS + slice * ROWS * SLICE;
+    }
+
+    // Fetches slice `slice` of the rows from `row` on. Rows that do not exist are read as the last one: what they lead
+    // to is not stored, or left out.
+    __device__ __forceinline__ void fetch_rows(float* to, const Operand& rows, const unsigned int row,
+                                               const unsigned int slice, const unsigned int seq,
+                                               const unsigned int head_dim, const bool in_fours) const {
+        const auto piece = [&](const unsigned int index) {
+            const unsigned int i = index / 4u, chunk = index % 4u;
+            return Piece{to + slot(i, chunk), rows.row(min(row + i, seq - 1u)), slice * SLICE + chunk * 4u};
+        };
+        fetch<ROWS * 4u>(piece, head_dim, PAD_ROWS, in_fours);
+    }
+
+    // The same of the columns from `column` on, and of the rows unless they are `here` already.
+    __device__ __forceinline__ void fetch_scores(const unsigned int buffer, const bool here, const Operand& rows,
                                                  const unsigned int row, const Operand& columns,
                                                  const unsigned int column, const unsigned int slice,
                                                  const unsigned int seq, const unsigned int head_dim,
                                                  const bool in_fours) {
-        const auto row_piece = [&](const unsigned int index) {
-            const unsigned int i = index / 4u, chunk = index % 4u;
-            return Piece{stage[buffer] + slot(i, chunk), rows.row(min(row + i, seq - 1u)), slice * SLICE + chunk * 4u};
-        };
-        fetch<ROWS * 4u>(row_piece, head_dim, PAD_ROWS, in_fours);
+        if (!(RESIDENT && here)) fetch_rows(stage[buffer], rows, row, slice, seq, head_dim, in_fours);
         const auto column_piece = [&](const unsigned int index) {
             // Eight threads that are served together store columns four apart, which are neighbours.
             const unsigned int j = index / 4u, chunk = index % 4u;
             const unsigned int i = j / 8u * 8u + j % 2u * 4u + j / 2u % 4u;
-            return Piece{stage[buffer] + ROWS * SLICE + slot(column_place(i), chunk),
+            return Piece{stage[buffer] + BEHIND_ROWS + slot(column_place(i), chunk),
                          columns.row(min(column + i, seq - 1u)), slice * SLICE + chunk * 4u};
         };
         fetch<COLUMNS * 4u>(column_piece, head_dim, PAD_COLUMNS, in_fours);
@@ -156,13 +180,15 @@ struct Tiles {
         return lane.warp * 4u * R + 4u * i + lane.r;
     }
 
-    // One slice of the scores: sixteen more terms of each chain.
-    __device__ __forceinline__ void multiply_scores(const unsigned int buffer, const Lane& lane,
-                                                    float (&scores)[R][8]) const {
+    // One slice of the scores: sixteen more terms of each chain. `slice` of the resident rows is meant if they are
+    // `here`, otherwise the rows that came with the columns.
+    __device__ __forceinline__ void multiply_scores(const unsigned int buffer, const bool here,
+                                                    const unsigned int slice, const Lane& lane,
+                                                    float (&scores)[R][8]) {
         // `slot` of the lane's first row and first column; the others lie at constant distances, but for the rows'
         // chunks, whose swap has its upper bit from i.
-        const float* a = stage[buffer] + row_of(lane, 0) * SLICE;
-        const float* b = stage[buffer] + (ROWS + lane.c) * SLICE;
+        const float* a = (RESIDENT && here ? resident(slice) : stage[buffer]) + row_of(lane, 0) * SLICE;
+        const float* b = stage[buffer] + BEHIND_ROWS + lane.c * SLICE;
         #pragma unroll 1
         for (unsigned int chunk = 0u; chunk < SLICE / 4u; ++chunk) {
             const float* of_c = b + (chunk ^ (lane.c / 2u)) * 4u;

@@ -7,7 +7,7 @@
 
 use super::{BLOCK, Format};
 use crate::common::shape::expect_len;
-use crate::device::{CudaDevice, DeviceError, Grid, Launch, Source, View, ViewMut, count32, shared};
+use crate::device::{CudaDevice, DeviceError, Grid, Source, View, ViewMut, count32, shared};
 
 /// The room's kernels.
 pub const SOURCE: Source =
@@ -86,10 +86,7 @@ pub fn encode_rows_on(
         Format::Bf16 => "codec_encode_bf16",
         Format::Int8 => "codec_encode_int8",
     };
-    let launch = device.launch(&SOURCE, entry)?.read(x).write(bytes).write(status);
-    let launch = rows.pass(format, launch);
-    // SAFETY: the kernel strides over elements of rows that the view has, and their bytes, and lowers one word.
-    unsafe { launch.run(grid) }
+    rows.run(device, grid, entry, x, bytes, status)
 }
 
 /// Queues the encoding of `v = x + residual` and leaves in `residual` what the encoding lost. If `status` is lowered
@@ -208,14 +205,12 @@ pub fn decode_rows_on(
         Format::Bf16 => "codec_decode_bf16",
         Format::Int8 => "codec_decode_int8",
     };
-    let launch = device.launch(&SOURCE, entry)?.read(bytes).write(y).write(status);
-    let launch = rows.pass(format, launch);
-    // SAFETY: the kernel strides over elements of rows that the view has, and their bytes, and lowers one word.
-    unsafe { launch.run(grid) }
+    rows.run(device, grid, entry, bytes, y, status)
 }
 
 /// Rows that are coded one by one.
 struct Rows {
+    format: Format,
     rows: u32,
     cols: u32,
     count: u32,
@@ -239,15 +234,28 @@ impl Rows {
         expect_len(op, "bytes", bytes, rows * format.encoded_len(cols));
         expect_len(op, "status", status, 1);
         let count = count32(op, "elements", count)?;
-        Ok(Some(Self { rows: count32(op, "rows", rows)?, cols: count32(op, "columns", cols)?, count }))
+        let (rows, cols) = (count32(op, "rows", rows)?, count32(op, "columns", cols)?);
+        Ok(Some(Self { format, rows, cols, count }))
     }
 
-    /// Formats without blocks know no rows.
-    fn pass<'a>(&self, format: Format, launch: Launch<'a>) -> Launch<'a> {
-        match format {
+    /// Queues `entry`, which codes `from` to `to`.
+    fn run<From, To>(
+        &self,
+        device: &CudaDevice,
+        grid: Grid,
+        entry: &'static str,
+        from: &View<'_, From>,
+        to: &mut ViewMut<'_, To>,
+        status: &mut ViewMut<'_, u32>,
+    ) -> Result<(), DeviceError> {
+        let launch = device.launch(&SOURCE, entry)?.read(from).write(to).write(status);
+        let launch = match self.format {
             Format::Int8 => launch.u32(self.cols).u32(self.rows),
+            // Formats without blocks know no rows.
             Format::F32 | Format::Bf16 => launch.u32(self.count),
-        }
+        };
+        // SAFETY: the kernel strides over elements of rows that the views have, and their bytes, and lowers one word.
+        unsafe { launch.run(grid) }
     }
 }
 

@@ -37,13 +37,9 @@ pub fn nvrtc_version() -> Result<(u32, u32), DeviceError> {
 /// compiler knows it; else the newest virtual architecture below it, whose PTX the driver finishes.
 ///
 /// # Errors
-/// [`DeviceError::LibraryMissing`] without NVRTC; [`DeviceError::Compile`] if no architecture it knows will do.
+/// [`DeviceError::LibraryMissing`] without NVRTC; [`DeviceError::NoTarget`] if no architecture it knows will do.
 pub fn target_for(capability: u32) -> Result<String, DeviceError> {
-    choose_target(capability, &known_architectures()?).ok_or_else(|| DeviceError::Compile {
-        name: format!("anything for compute capability {}.{}", capability / 10, capability % 10),
-        options: vec![],
-        log: "this NVRTC has dropped it or is older than it; install NVRTC 12.9".to_owned(),
-    })
+    choose_target(capability, &known_architectures()?).ok_or(DeviceError::NoTarget { capability })
 }
 
 /// Compiles `source` for `target` (see [`target_for`]); `name` is what messages call it.

@@ -1,4 +1,4 @@
-//! One CUDA device: its context, its stream, its compiled modules, its memory.
+//! One CUDA device: its context, its streams, its compiled modules, its memory.
 //!
 //! A device may also be *imagined*: it has an arena and sizes but no driver, launches do nothing, and what is read of it is
 //! all ones. Work on it shows what memory the same work takes on a real one.
@@ -15,6 +15,7 @@ use super::arena::{Arena, Usage};
 use super::cache::ModuleCache;
 use super::module::{Modules, locked};
 use super::staging::{HALF_BYTES, Staging};
+use super::transfer::{Arriving, Leaving, Transfers};
 use super::{Buffer, DeviceError, Launch, Placed, Source, View, ViewMut, compile, library};
 
 /// One CUDA device. Clones share context, stream, modules and memory.
@@ -36,6 +37,8 @@ struct Driver {
     modules: Modules,
     /// Reserved at the first copy.
     staging: Mutex<Option<Staging>>,
+    /// Copies beside what is computed.
+    transfers: Arc<Transfers>,
 }
 
 /// Who a device is, for people to read.
@@ -92,8 +95,12 @@ impl CudaDevice {
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(DeviceError::driver(asking))?;
         let memory_bytes = context.total_mem().map_err(DeviceError::driver(asking))? as u64;
+        let stream = context.default_stream();
+        let transfers =
+            Transfers::new(&context, &stream).map_err(DeviceError::driver("to make a stream for copies"))?;
         let driver = Driver {
-            stream: context.default_stream(),
+            stream,
+            transfers: Arc::new(transfers),
             modules: Modules::new(context.clone(), cache),
             context,
             staging: Mutex::default(),
@@ -178,6 +185,32 @@ impl CudaDevice {
         let mut buffer = self.scratch(host.len())?;
         self.write(host, &mut buffer.view_mut())?;
         Ok(buffer)
+    }
+
+    /// Begins to copy `host` to the device, beside what is computed there.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::upload`].
+    pub fn send<T: Pod>(&self, host: &[T]) -> Result<Arriving<T>, DeviceError> {
+        let buffer = self.scratch(host.len())?;
+        let Some(driver) = self.0.driver.as_ref().filter(|_| !host.is_empty()) else {
+            return Ok(Arriving::arrived(buffer));
+        };
+        let doing = || format!("to copy {} bytes to the device", size_of_val(host));
+        driver.transfers.send(host, buffer).map_err(|e| DeviceError::of(e, doing))
+    }
+
+    /// Begins to copy `buffer`, as all work queued before leaves it, to the host, beside what is queued from now on.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::read`].
+    pub fn bring<T: Pod>(&self, buffer: Buffer<T>) -> Result<Leaving<T>, DeviceError> {
+        let Some(driver) = self.0.driver.as_ref().filter(|_| !buffer.is_empty()) else {
+            return Ok(Leaving::nowhere(buffer));
+        };
+        let bytes = buffer.len() * size_of::<T>();
+        let doing = || format!("to copy {bytes} bytes from the device");
+        driver.transfers.fetch(buffer).map_err(|e| DeviceError::of(e, doing))
     }
 
     /// Queues the copy of `host` to `to`, which is as long. `host` may be changed once this returns.

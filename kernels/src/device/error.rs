@@ -45,6 +45,16 @@ pub enum DeviceError {
         /// Bytes of the card.
         card_bytes: u64,
     },
+    /// NVRTC knows no architecture that the device could run.
+    #[error(
+        "NVRTC compiles nothing for compute capability {}.{}: it has dropped it, or is older than it; install NVRTC 12.9",
+        capability / 10,
+        capability % 10
+    )]
+    NoTarget {
+        /// The device's compute capability: 86 for 8.6.
+        capability: u32,
+    },
     /// NVRTC refused a source or failed in itself.
     #[error("NVRTC could not compile {name} with {}: {log}", options.join(" "))]
     Compile {
@@ -54,6 +64,18 @@ pub enum DeviceError {
         options: Vec<String>,
         /// The compiler's log, or the name of its error.
         log: String,
+    },
+    /// Neither what NVRTC compiles nor the committed PTX can be used.
+    #[error(
+        "there are no kernels of {name} for this device: compiled here, {compiled}; from the PTX that iota carries, {committed}"
+    )]
+    NoModule {
+        /// The room whose kernels they are.
+        name: &'static str,
+        /// What keeps NVRTC's from being used.
+        compiled: Box<DeviceError>,
+        /// What keeps the committed PTX from being used.
+        committed: Box<DeviceError>,
     },
     /// A module has no kernel of that name.
     #[error("module {module} has no kernel {entry}")]
@@ -94,10 +116,7 @@ fn advice(code: CUresult) -> &'static str {
         CUDA_ERROR_OUT_OF_MEMORY => {
             "the device's memory is full: end other programs that use it, or make the work smaller"
         }
-        CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-        | CUDA_ERROR_INVALID_PTX
-        | CUDA_ERROR_NO_BINARY_FOR_GPU
-        | CUDA_ERROR_INVALID_IMAGE => {
+        code if is_newer_than_the_driver(code) => {
             "the driver is older than the compiler of the kernels: update the driver to one for CUDA 12.9"
         }
         CUDA_ERROR_ILLEGAL_ADDRESS
@@ -115,7 +134,29 @@ fn advice(code: CUresult) -> &'static str {
     }
 }
 
+/// What a driver says of kernels from a compiler that it does not know yet.
+fn is_newer_than_the_driver(code: CUresult) -> bool {
+    use CUresult::*;
+    matches!(
+        code,
+        CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | CUDA_ERROR_INVALID_PTX
+            | CUDA_ERROR_NO_BINARY_FOR_GPU
+            | CUDA_ERROR_INVALID_IMAGE
+    )
+}
+
 impl DeviceError {
+    /// Whether kernels that NVRTC compiles cannot be had here but the committed PTX might do: no NVRTC, one that knows no
+    /// architecture for the device, or one that is newer than the driver.
+    pub(super) fn leaves_the_committed(&self) -> bool {
+        match self {
+            Self::LibraryMissing { .. } | Self::NoTarget { .. } => true,
+            Self::Driver { source, .. } => is_newer_than_the_driver(source.0),
+            _ => false,
+        }
+    }
+
     /// Wraps a driver's error with what was being done.
     pub(crate) fn driver(doing: impl Into<String>) -> impl FnOnce(DriverError) -> Self {
         move |source| Self::of(source, || doing.into())

@@ -11,11 +11,12 @@
 //! | `committed` | PTX that lies in the repository, for machines without NVRTC |
 //! | `resources` | registers, spills and shared memory, as the assembler says them |
 //! | `ptx` | what a launcher checks its arguments against |
-//! | `cuda` | the device: stream, memory, copies |
+//! | `cuda` | the device: streams, memory, copies |
 //! | `module` | its compiled kernels |
 //! | `memory` | what launchers see of its memory |
 //! | `arena` | which blocks of it are in use |
 //! | `staging` | pinned host memory that copies go through |
+//! | `transfer` | copies on a stream of their own, while the device computes |
 //! | `measure` | events, and the peaks that clocks allow |
 //! | `launch` | one launch: arguments, grid, block |
 //! | `trials` | the catalogue's ops on a CUDA device |
@@ -34,6 +35,7 @@ mod module;
 pub mod ptx;
 mod resources;
 mod staging;
+mod transfer;
 pub mod trials;
 
 pub use arena::Usage;
@@ -44,6 +46,7 @@ pub use measure::Peaks;
 pub use memory::{Buffer, Placed, View, ViewMut};
 pub use module::Source;
 pub use resources::Resources;
+pub use transfer::{Arriving, Leaving};
 
 use crate::{
     adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,

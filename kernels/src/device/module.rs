@@ -42,25 +42,25 @@ impl Modules {
         Self { context, cache, loaded: Mutex::default() }
     }
 
-    /// The module of `source`, compiled for `capability` if the device has not seen it yet.
+    /// The module of `source`, made for `capability` if the device has not seen it yet: compiled by NVRTC, or else, where
+    /// that is missing or newer than the driver, from the committed PTX.
     pub fn of(&self, source: &Source, capability: u32) -> Result<Arc<Module>, DeviceError> {
         if let Some(module) = locked(&self.loaded).get(source.name) {
             return Ok(module.clone());
         }
         // The lock is not held here, so that several rooms may be compiled at once. If two threads bring the same one,
         // the second finds the first one's.
-        let image = self.image(source, capability)?;
-        let module = load(&self.context, &image)
-            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
-        let module = Arc::new(Module { module, ptx: image.ptx, kernels: Mutex::default() });
-        Ok(locked(&self.loaded).entry(source.name).or_insert(module).clone())
+        let compiled = self.compiled(source, capability).and_then(|image| self.load(source, image));
+        let module = match compiled {
+            Err(why) if why.leaves_the_committed() => self.committed(source, why)?,
+            module => module?,
+        };
+        Ok(locked(&self.loaded).entry(source.name).or_insert(Arc::new(module)).clone())
     }
 
-    fn image(&self, source: &Source, capability: u32) -> Result<Image, DeviceError> {
-        let version = match compile::nvrtc_version() {
-            Ok(version) => version,
-            Err(missing) => return committed::image(source).ok_or(missing),
-        };
+    /// What NVRTC makes of `source`, or made of it before.
+    fn compiled(&self, source: &Source, capability: u32) -> Result<Image, DeviceError> {
+        let version = compile::nvrtc_version()?;
         let text = source.text();
         let target = compile::target_for(capability)?;
         let key = Key::new(&text, &target, version);
@@ -70,6 +70,22 @@ impl Modules {
         let image = compile::compile(source.name, &text, &target)?;
         self.cache.put(&key, &image);
         Ok(image)
+    }
+
+    /// The module that lies in the repository; `why` is what keeps the compiler's from being used.
+    fn committed(&self, source: &Source, why: DeviceError) -> Result<Module, DeviceError> {
+        let Some(image) = committed::image(source) else { return Err(why) };
+        self.load(source, image).map_err(|committed| DeviceError::NoModule {
+            name: source.name,
+            compiled: Box::new(why),
+            committed: Box::new(committed),
+        })
+    }
+
+    fn load(&self, source: &Source, image: Image) -> Result<Module, DeviceError> {
+        let module = load(&self.context, &image)
+            .map_err(DeviceError::driver(format!("to load the kernels of {}", source.name)))?;
+        Ok(Module { module, ptx: image.ptx, kernels: Mutex::default() })
     }
 }
 

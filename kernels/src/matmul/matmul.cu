@@ -15,11 +15,11 @@
 
 enum class Layout { NN, NT, TN };
 
-// Steps of k that are unrolled. From architecture 100 on the compiler keeps so many operands of the next steps at hand
-// that some kernels' registers do not hold them all.
-constexpr __device__ int unrolled(const Layout layout, const int tile, const bool vector, const bool paired) {
-#if __CUDA_ARCH__ >= 1000
-    return tile == 128 ? (paired || layout == Layout::TN ? 2 : BK) : vector ? BK : 4;
+// Steps of k that are unrolled: all of a tile's, but where the compiler then keeps more operands at hand than there are
+// registers.
+constexpr __device__ int unrolled(const Layout layout, const int tile) {
+#if __CUDA_ARCH__ >= 1000 && __CUDA_ARCH__ < 1200
+    return layout == Layout::TN && tile == 128 ? 4 : BK;
 #else
     return BK;
 #endif
@@ -29,6 +29,12 @@ constexpr __device__ int unrolled(const Layout layout, const int tile, const boo
 // +0 would not do. So k is padded with +0 in a and -0 in b, and the main loop needs no tail.
 __device__ constexpr float PAD_A = 0.0f;
 __device__ constexpr float PAD_B = -0.0f;
+
+__device__ __forceinline__ unsigned int thread_anew() {
+    unsigned int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
 
 // Loads one operand's tile: `EXTENT` rows or columns by BK steps of k, by THREADS threads.
 // PAIRED: of two operands of one shape, whose rows take turns in groups of 32.
@@ -43,13 +49,16 @@ struct Loader {
     const float* next[PIECES];
     size_t advance;
     unsigned int inner_left;  // elements from this thread's first one to the end of a row of memory; not for VECTOR
-    unsigned int outer, inner;  // this thread's first piece: row of memory within the tile, element within that row
     float4 held[PIECES];
+
+    // A thread's first piece: row of memory within the tile, element within that row.
+    static __device__ __forceinline__ unsigned int outer_of(const unsigned int thread) { return thread / ALONG; }
+    static __device__ __forceinline__ unsigned int inner_of(const unsigned int thread) { return thread % ALONG * 4u; }
 
     __device__ __forceinline__ Loader(const float* base, const float* other, const unsigned int pitch,
                                       const unsigned int begin, const unsigned int extent)
-        : advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch), inner_left(0u),
-          outer(threadIdx.x / ALONG), inner(threadIdx.x % ALONG * 4u) {
+        : advance(K_CONTIGUOUS ? BK : static_cast<size_t>(BK) * pitch), inner_left(0u) {
+        const unsigned int outer = outer_of(threadIdx.x), inner = inner_of(threadIdx.x);
         // Rows and columns beyond the operand are read as its last ones: what they lead to is not stored, and no
         // register is spent on knowing where the end is.
         #pragma unroll
@@ -69,17 +78,21 @@ struct Loader {
         if (!VECTOR && !K_CONTIGUOUS) inner_left = extent - min(begin + inner, extent);
     }
 
-    // Fetches the next tile into registers; `k_left` steps of k are left in the chain.
+    // Fetches the next tile into registers; `k_left` steps of k are left in the chain, with WHOLE at least a tile's.
+    template <bool WHOLE>
     __device__ __forceinline__ void fetch(const unsigned int k_left, const float pad) {
+        // Asked for anew: the main loop, which does not need to know it, has no register to keep it in.
+        const unsigned int thread = WHOLE ? 0u : thread_anew();
+        const unsigned int outer = outer_of(thread), inner = inner_of(thread);
         #pragma unroll
         for (int piece = 0; piece < PIECES; ++piece) {
             const float* from = next[piece];
             float4 value = splat(pad);
-            if (K_CONTIGUOUS ? inner < k_left : outer + piece * STRIDE < k_left) {
+            if (WHOLE || (K_CONTIGUOUS ? inner < k_left : outer + piece * STRIDE < k_left)) {
                 if (VECTOR) {
                     value = *reinterpret_cast<const float4*>(from);
                 } else {
-                    const unsigned int left = K_CONTIGUOUS ? k_left - inner : inner_left;
+                    const unsigned int left = !K_CONTIGUOUS ? inner_left : WHOLE ? 4u : k_left - inner;
                     if (0u < left) value.x = from[0];
                     if (1u < left) value.y = from[1];
                     if (2u < left) value.z = from[2];
@@ -91,30 +104,35 @@ struct Loader {
         }
     }
 
-    // Puts the fetched tile into shared memory.
-    __device__ __forceinline__ void put(float* __restrict__ tile) const {
+    // Where the thread's first piece lies in a tile.
+    __device__ __forceinline__ unsigned int place() const {
+        const unsigned int outer = outer_of(threadIdx.x), inner = inner_of(threadIdx.x);
+        return K_CONTIGUOUS ? inner * EXTENT + (outer ^ (inner / 4u * WARP_ROWS)) : outer * EXTENT + inner;
+    }
+
+    // Puts the fetched tile into shared memory; `to` is the tile's beginning and `place()` together.
+    __device__ __forceinline__ void put(float* __restrict__ to) const {
+        // Further pieces lie at constant distances: the permutation leaves their upper bits alone.
+        static_assert(!K_CONTIGUOUS || PIECES == 1 || STRIDE % (2 * WARP_ROWS) == 0, "pieces swap places alike");
         #pragma unroll
         for (int piece = 0; piece < PIECES; ++piece) {
-            const unsigned int row = outer + piece * STRIDE;
             if (K_CONTIGUOUS) {
-                float* to = tile + inner * EXTENT + (row ^ (inner / 4u * WARP_ROWS));
-                to[0] = held[piece].x;
-                to[EXTENT] = held[piece].y;
-                to[2 * EXTENT] = held[piece].z;
-                to[3 * EXTENT] = held[piece].w;
+                float* begin = to + piece * STRIDE;
+                begin[0] = held[piece].x;
+                begin[EXTENT] = held[piece].y;
+                begin[2 * EXTENT] = held[piece].z;
+                begin[3 * EXTENT] = held[piece].w;
             } else {
-                *reinterpret_cast<float4*>(tile + row * EXTENT + inner) = held[piece];
+                *reinterpret_cast<float4*>(to + piece * STRIDE * EXTENT) = held[piece];
             }
         }
     }
 };
 
-// Four neighbouring rows or columns at step k of a tile.
-template <bool K_CONTIGUOUS, int EXTENT>
-__device__ __forceinline__ float4 take(const float* __restrict__ tile, const int k, const unsigned int at) {
-    const unsigned int place = K_CONTIGUOUS ? at ^ (static_cast<unsigned int>(k / 4) * WARP_ROWS) : at;
-    return *reinterpret_cast<const float4*>(tile + k * EXTENT + place);
-}
+// Shared memory is counted in bytes, so that the main loop's places need no scaling.
+__device__ __forceinline__ float* floats(char* bytes) { return reinterpret_cast<float*>(bytes); }
+
+__device__ __forceinline__ float4 four(const char* at) { return *reinterpret_cast<const float4*>(at); }
 
 __device__ __forceinline__ void chain4(float (&acc)[8], const int j, const float a, const float4 b) {
     acc[j] = __fmaf_rn(a, b.x, acc[j]);
@@ -134,11 +152,13 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
                                       const float* __restrict__ other, const unsigned int m, const unsigned int n,
                                       const unsigned int k, End end) {
     constexpr int THREADS = BM * BN / 64;
-    constexpr int STEPS = unrolled(LAYOUT, BM, VECTOR, PAIRED);
+    constexpr int STEPS = unrolled(LAYOUT, BM);
     constexpr bool A_K = LAYOUT != Layout::TN;
     constexpr bool B_K = LAYOUT == Layout::NT;
-    __shared__ __align__(16) float tile_a[2][BK * BM];
-    __shared__ __align__(16) float tile_b[2][BK * BN];
+    // Two buffers, each a tile of a and one of b. All places below lie in the first; an XOR leads to the other.
+    constexpr unsigned int FLOAT = sizeof(float), OF_B = FLOAT * BK * BM, BUFFER = FLOAT * BK * (BM + BN);
+    static_assert((BUFFER & (BUFFER - 1u)) == 0u, "an XOR leads to the other buffer");
+    __shared__ __align__(16) char tiles[2u * BUFFER];
 
     // Tiles are walked in bands of eight rows of tiles, so that blocks in flight share operands in L2.
     constexpr unsigned int BAND = 8u;
@@ -163,35 +183,67 @@ __device__ __forceinline__ void sgemm(const float* __restrict__ a, const float* 
     Loader<B_K, VECTOR, PAIRED, BN, THREADS> load_b(b, other, B_K ? k : n, begin_n, n);
     float acc[8][8] = {};
 
-    load_a.fetch(k_left, PAD_A);
-    load_b.fetch(k_left, PAD_B);
-    load_a.put(tile_a[0]);
-    load_b.put(tile_b[0]);
+    // Half way through a tile, operands that run along k have swapped their groups of WARP_ROWS. A thread's rows come in
+    // one of each, its columns in two of one.
+    static_assert(BK == 8 && WARP_ROWS == 16, "a thread's rows lie 16 apart, and a tile has two halves");
+    unsigned int from_a = FLOAT * at_m, from_b = OF_B + FLOAT * at_n;
+    unsigned int from_swapped = OF_B + FLOAT * (B_K ? at_n ^ WARP_ROWS : at_n);
+    unsigned int to_a = FLOAT * load_a.place(), to_b = OF_B + FLOAT * load_b.place();
+    constexpr bool ALIKE = A_K == B_K && BM == BN;
+
+    const auto put = [&] {
+        load_a.put(floats(tiles + to_a));
+        load_b.put(floats(tiles + (ALIKE ? to_a + OF_B : to_b)));
+    };
+    const auto other_buffer = [&] {
+        from_a ^= BUFFER;
+        from_b ^= BUFFER;
+        from_swapped ^= BUFFER;
+        to_a ^= BUFFER;
+        to_b ^= BUFFER;
+    };
+    const auto multiply = [&](const int step) {
+        const unsigned int first = A_K ? static_cast<unsigned int>(step / 4) * WARP_ROWS : 0u;
+        const float4 a0 = four(tiles + from_a + FLOAT * (step * BM + first));
+        const float4 a1 = four(tiles + from_a + FLOAT * (step * BM + WARP_ROWS - first));
+        const char* columns = tiles + (step < 4 ? from_b : from_swapped) + FLOAT * step * BN;
+        const float4 b0 = four(columns);
+        const float4 b1 = four(columns + FLOAT * 32u);
+        const float rows[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
+        #pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            chain4(acc[i], 0, rows[i], b0);
+            chain4(acc[i], 4, rows[i], b1);
+        }
+    };
+
+    load_a.template fetch<false>(k_left, PAD_A);
+    load_b.template fetch<false>(k_left, PAD_B);
+    put();
     __syncthreads();
-    for (unsigned int buffer = 0u; k_left > 0u; buffer ^= 1u) {
+    // While another whole tile follows, none of its pieces needs a look at where the chain ends.
+    while (k_left >= 2u * BK) {
+        k_left -= BK;
+        load_a.template fetch<true>(k_left, PAD_A);
+        load_b.template fetch<true>(k_left, PAD_B);
+        #pragma unroll STEPS
+        for (int step = 0; step < BK; ++step) multiply(step);
+        // The other buffer was last read before the barrier that ended the previous round.
+        other_buffer();
+        put();
+        __syncthreads();
+    }
+    #pragma unroll 1
+    while (k_left > 0u) {
         k_left -= min(k_left, static_cast<unsigned int>(BK));
         if (k_left > 0u) {
-            load_a.fetch(k_left, PAD_A);
-            load_b.fetch(k_left, PAD_B);
+            load_a.template fetch<false>(k_left, PAD_A);
+            load_b.template fetch<false>(k_left, PAD_B);
         }
-        #pragma unroll STEPS
-        for (int step = 0; step < BK; ++step) {
-            const float4 a0 = take<A_K, BM>(tile_a[buffer], step, at_m);
-            const float4 a1 = take<A_K, BM>(tile_a[buffer], step, at_m + 16u);
-            const float4 b0 = take<B_K, BN>(tile_b[buffer], step, at_n);
-            const float4 b1 = take<B_K, BN>(tile_b[buffer], step, at_n + 32u);
-            const float rows[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
-            #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                chain4(acc[i], 0, rows[i], b0);
-                chain4(acc[i], 4, rows[i], b1);
-            }
-        }
-        // The other buffer was last read before the barrier that ended the previous round.
-        if (k_left > 0u) {
-            load_a.put(tile_a[buffer ^ 1u]);
-            load_b.put(tile_b[buffer ^ 1u]);
-        }
+        #pragma unroll 2
+        for (int step = 0; step < BK; ++step) multiply(step);
+        other_buffer();
+        if (k_left > 0u) put();
         __syncthreads();
     }
 

@@ -45,7 +45,7 @@ pub fn backward(device: &CudaDevice, args: &Rope<'_>, dx: &mut ViewMut<'_, f32>)
     rotate_on(device, BLOCKS, args, true, dx)
 }
 
-/// Either direction, on a chosen number of blocks, or one per row if that is less.
+/// Either direction, on a chosen number of blocks at most; they walk over the rows.
 ///
 /// # Errors
 /// As [`forward`].
@@ -81,15 +81,21 @@ pub fn rotate_on(
     }
     let rows = count32(op, "rows", args.rows)?;
     let pairs = count32(op, "pairs of a row", args.heads * half)?;
+    let fours = u32::try_from(half / 4).unwrap_or(u32::MAX);
     let vectors = half.is_multiple_of(4)
+        && fours <= THREADS
         && [args.x, args.cos, args.sin].iter().all(|view| device.is_aligned(*view))
         && device.is_aligned(y);
-    let (entry, items) = if vectors { ("rope_vectors", pairs / 4) } else { ("rope_any", pairs) };
+    let (entry, threads, rows_of_block) = if vectors {
+        let rows_of_block = THREADS / fours;
+        ("rope_vectors", rows_of_block * fours, rows_of_block)
+    } else {
+        ("rope_any", pairs.next_multiple_of(32).min(THREADS), 1)
+    };
     let launch = device.launch(&SOURCE, entry)?.read(args.x).read(args.cos).read(args.sin).write(y);
     let launch = launch.u32(rows).u32(count32(op, "seq", args.seq)?).u32(count32(op, "heads", args.heads)?);
     let launch = launch.u32(count32(op, "pairs of a head", half)?).u32(u32::from(backward));
-    let threads = items.next_multiple_of(32).min(THREADS);
-    // SAFETY: blocks walk over rows below `rows`, threads over the pairs of a row; the views have that size, the tables
+    // SAFETY: blocks walk over rows below `rows`, threads over the pairs or heads of a row; the views have that size, the tables
     // at least `seq` positions, and all begin on 16 bytes where the kernel reads float4.
-    unsafe { launch.run(Grid { x: rows.min(blocks), y: 1, threads }) }
+    unsafe { launch.run(Grid { x: rows.div_ceil(rows_of_block).min(blocks), y: 1, threads }) }
 }

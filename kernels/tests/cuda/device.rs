@@ -2,6 +2,7 @@
 
 use kernels::adamw;
 use kernels::device::cache::{Key, ModuleCache};
+use kernels::device::compile::Image;
 use kernels::device::{CudaDevice, DeviceError, Grid, Source, compile};
 
 use crate::support::{device, scratch_folder};
@@ -68,6 +69,27 @@ fn a_whole_cache_entry_is_taken() {
     let device = CudaDevice::open_with_cache(0, cache).unwrap();
     assert!(device.launch(&asked, "other").is_ok());
     assert!(matches!(device.launch(&asked, "asked"), Err(DeviceError::NoSuchKernel { .. })));
+}
+
+/// Kernels of a compiler that is newer than the driver give way to the committed PTX.
+#[test]
+fn what_is_too_new_for_the_driver_is_replaced_by_the_committed() {
+    let Some(device) = device() else { return };
+    let folder = scratch_folder("future-modules");
+    let _ = std::fs::remove_dir_all(&folder);
+    let cache = ModuleCache::in_folder(&folder);
+    let future = Image { ptx: ".version 99.9\n.target sm_75\n.address_size 64\n".to_owned(), cubin: vec![] };
+    let target = compile::target_for(device.capability()).unwrap();
+    let version = compile::nvrtc_version().unwrap();
+    let asked = Source { name: "asked", pieces: &["extern \"C\" __global__ void asked() {}"] };
+    for source in [&adamw::cuda::SOURCE, &asked] {
+        cache.put(&Key::new(&source.text(), &target, version), &future);
+    }
+    let device = CudaDevice::open_with_cache(0, cache).unwrap();
+    device.prepare(&adamw::cuda::SOURCE).unwrap();
+    assert!(device.launch(&adamw::cuda::SOURCE, "adamw").is_ok());
+    let error = device.prepare(&asked).unwrap_err();
+    assert!(matches!(error, DeviceError::Driver { .. }), "{error}");
 }
 
 #[test]

@@ -160,8 +160,19 @@ fn no_compiler_and_the_kernels_of_the_repository() {
 
 #[test]
 fn a_driver_too_old_for_the_kernels() {
-    let parts = ["to load the kernels of adamw", "UNSUPPORTED_PTX_VERSION", "update the driver"];
-    fails("load", &[("IOTA_EMULATED_DRIVER", "12.4")], &parts);
+    let old = ("IOTA_EMULATED_DRIVER", "12.4");
+    let parts = ["there are no kernels of adamw", "UNSUPPORTED_PTX_VERSION", "update the driver"];
+    fails("load", &[old], &parts);
+    let path = without("libnvrtc.so.12");
+    let hidden = (LIBRARY_PATH, path.to_str().unwrap());
+    if device().is_some() && said("compile", &[hidden]).is_some() {
+        // Both reasons.
+        fails(
+            "load",
+            &[old, hidden],
+            &["compiled here, the CUDA compiler NVRTC was not found", parts[1], parts[2]],
+        );
+    }
 }
 
 #[test]

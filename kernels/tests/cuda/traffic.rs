@@ -65,6 +65,7 @@ fn subjects() -> Vec<Subject> {
     add("philox.normal", &[("first", 0), ("count", n)], 0, vec![kernel("philox_", n, NEAR, NEAR)]);
     all.extend(norms());
     all.extend(rows());
+    all.extend(integers());
     all.extend(products());
     all.extend(attention());
     all
@@ -116,7 +117,7 @@ fn rows() -> Vec<Subject> {
             op: "rope.forward",
             dims: rope.to_vec(),
             way: 0,
-            kernels: vec![kernel("rope_", rotated, 1.10, NEAR)],
+            kernels: vec![kernel("rope_", rotated, NEAR, NEAR)],
         },
         Subject {
             op: "embedding.forward",
@@ -135,6 +136,45 @@ fn rows() -> Vec<Subject> {
             dims: vec![("rows", 64), ("vocab", long)],
             way: 0,
             kernels: vec![kernel("cross_entropy_", entropy(64, long), NEAR, NEAR)],
+        },
+    ]
+}
+
+/// What is not all floats: codes, their exponents, sums.
+fn integers() -> Vec<Subject> {
+    let n = 1 << 16;
+    let exponents = n / 128;
+    let bytes = |name, ideal_bytes, asked| Kernel { name, ideal_bytes, asked, beyond_l1: NEAR };
+    let of = |op, kernels| Subject { op, dims: vec![("count", n), ("bits", 8)], way: 0, kernels };
+    let (tokens, dim) = (1024, 512);
+    let dims = vec![("rows", tokens), ("dim", dim), ("vocab", 4096)];
+    let distinct = match find("embedding.backward").map(|op| op.inputs(&Case::new("traffic", &dims))) {
+        Some(inputs) => inputs.u32("tokens").iter().collect::<std::collections::BTreeSet<_>>().len(),
+        None => 0,
+    };
+    vec![
+        // A word of bf16 is stored by itself: several stores fill a sector.
+        of("codec.bf16", vec![bytes("codec_check", 8 * n, NEAR), bytes("codec_feedback_bf16", 14 * n, 1.5)]),
+        of(
+            "codec.int8",
+            vec![bytes("codec_check", 8 * n, NEAR), bytes("codec_feedback_int8", 13 * n + exponents, NEAR)],
+        ),
+        of("codec.decode_int8", vec![bytes("codec_decode_int8", 5 * n + exponents, NEAR)]),
+        of("merge.exponents", vec![bytes("merge_exponents", 12 * n + exponents, NEAR)]),
+        of(
+            "merge.contribute",
+            vec![bytes("merge_check", 12 * n, NEAR), bytes("merge_contribute", 18 * n + exponents, NEAR)],
+        ),
+        // A thread asks for four sums in two halves: each finds the sector of the other in the cache.
+        of("merge.accumulate", vec![bytes("merge_accumulate", 18 * n, 1.95)]),
+        of("merge.nesterov", vec![bytes("merge_nesterov", 24 * n + exponents, 1.4)]),
+        of("merge.none", vec![bytes("merge_plain", 16 * n + exponents, 1.55)]),
+        Subject {
+            op: "embedding.backward",
+            dims,
+            way: 0,
+            // Every block looks up who begins there and what its token is: a sector for each word.
+            kernels: vec![bytes("embedding_backward", 4 * dim * (tokens + 2 * distinct), 1.1)],
         },
     ]
 }
@@ -178,23 +218,23 @@ fn visible(seq: usize, head_dim: usize, each: usize) -> usize {
 
 fn attention() -> Vec<Subject> {
     let mut all = vec![];
-    // What is asked for misses the bounds, and may not get worse: a block fetches its rows again for every 64 columns, and
-    // columns twice where scores and outputs need them, since shared memory holds no more; the first-level cache is what
-    // they come from. The preparation stores three words a row, each into a sector of its own.
+    // Where what is asked for misses the bound it may not get worse. Short heads keep the rows of one product in shared
+    // memory. The rest is fetched again for every 64 columns: rows and columns of the backward pass and the weights
+    // between its products, all at once, would leave a multiprocessor one block of four warps.
     for (head_dim, forward, queries, keys, asked) in [
         (
             64,
             "attention_forward_64",
             "attention_backward_queries_64",
             "attention_backward_keys_64",
-            [1.33, 1.97, 2.81, 1.17],
+            [ATTENTION, 1.96, 2.45],
         ),
         (
             128,
             "attention_forward_128",
             "attention_backward_queries_128",
             "attention_backward_keys_128",
-            [1.33, 1.97, 2.69, 1.09],
+            [1.32, 1.96, 2.68],
         ),
     ] {
         let (seq, heads, kv_heads) = (512, 2, 1);
@@ -219,7 +259,7 @@ fn attention() -> Vec<Subject> {
             dims: dims.to_vec(),
             way: 0,
             kernels: vec![
-                kernel("attention_prepare", 2 * q + 3 * stats, asked[3], NEAR),
+                kernel("attention_prepare", 2 * q + 3 * stats, NEAR, NEAR),
                 kernel(queries, ideal_queries, asked[1], ATTENTION),
                 kernel(keys, ideal_keys, asked[2], ATTENTION),
             ],

@@ -1,6 +1,6 @@
 //! Events and effects in one line, for logs and golden conversations.
 
-use crate::effect::{Effect, Task};
+use crate::effect::{Effect, StateAfter, Task};
 use crate::event::Event;
 use std::fmt;
 use wire::ObjectRef;
@@ -23,7 +23,7 @@ impl fmt::Display for Event {
                 let made = [
                     ("output", object(done.output)),
                     ("root", done.root),
-                    ("state", object(done.state)),
+                    ("state", done.state),
                     ("weights", object(done.weights)),
                     ("momentum", object(done.momentum)),
                 ];
@@ -32,8 +32,8 @@ impl fmt::Display for Event {
                         write!(f, ", {what} {}", digest.short())?;
                     }
                 }
-                if done.outcome == spec::Outcome::NonFinite {
-                    write!(f, ", NaN or infinity")?;
+                if done.outcome != spec::Outcome::Ok {
+                    write!(f, ", {}", done.outcome.name())?;
                 }
                 Ok(())
             }
@@ -82,11 +82,13 @@ impl fmt::Display for Task {
                 let (piece, from, root) = (piece.short(), from.short(), root.short());
                 write!(f, "open {piece} of {from}, blocks {} to {}, against {root}", blocks.start, blocks.end)
             }
-            Self::Perform { operation, inputs, keep_state, keep_weights, .. } => {
+            Self::Perform { operation, inputs, state, keep_weights, .. } => {
                 write!(f, "{operation}")?;
                 inputs.iter().try_for_each(|input| write!(f, ", input {}", input.short()))?;
-                if *keep_state {
-                    write!(f, ", keep state")?;
+                match state {
+                    StateAfter::Untold => {}
+                    StateAfter::Digest => write!(f, ", digest state")?,
+                    StateAfter::File => write!(f, ", keep state")?,
                 }
                 if *keep_weights {
                     write!(f, ", keep weights")?;

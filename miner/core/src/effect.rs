@@ -96,8 +96,8 @@ pub enum Task {
         operation: Operation,
         /// Payloads or contributions that go in, in the object table.
         inputs: Vec<Digest>,
-        /// Put the full state after it into the object table.
-        keep_state: bool,
+        /// What is wanted of the full state after it.
+        state: StateAfter,
         /// Put the weights shard after it into the object table.
         keep_weights: bool,
     },
@@ -117,4 +117,15 @@ pub enum Task {
         /// Which blocks it must hold.
         blocks: Range<u64>,
     },
+}
+
+/// What is wanted of the state after an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateAfter {
+    /// Nothing.
+    Untold,
+    /// Its digest, which the receipt binds.
+    Digest,
+    /// Its digest, and the file of it in the object table: an audit may start there.
+    File,
 }

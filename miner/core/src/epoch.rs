@@ -1,6 +1,6 @@
 //! The inner steps of an epoch: what may be done next, and what comes of it.
 
-use crate::effect::Task;
+use crate::effect::{StateAfter, Task};
 use crate::event::Done;
 use crate::machine::Miner;
 use crate::merge::MergeJob;
@@ -49,19 +49,27 @@ pub(crate) struct Work {
     pub input: Option<Arrived>,
     /// To whom the output goes.
     pub output_to: Option<(NodeId, PayloadKind)>,
+    /// Whether it is the epoch's first, whose receipt binds the state that the epoch begins with.
+    pub is_first: bool,
 }
 
 impl Work {
     pub fn task(&self, seat: &Seat, epoch: u32) -> Task {
-        let keep_state = match self.operation {
+        let binds = match self.operation {
             Operation::Step { step, .. } => seat.run.digests_after(step),
-            _ => false,
+            // A forward changes nothing, so what it is done on is bound by the state after it.
+            _ => self.is_first,
+        };
+        let state = match binds {
+            true if seat.is_audited() => StateAfter::File,
+            true => StateAfter::Digest,
+            false => StateAfter::Untold,
         };
         Task::Perform {
             epoch,
             operation: self.operation.clone(),
             inputs: self.input.iter().map(|input| input.block.digest).collect(),
-            keep_state,
+            state,
             keep_weights: false,
         }
     }
@@ -103,6 +111,10 @@ pub(crate) struct Epoch {
     by_id: BTreeMap<u64, (u32, u16)>,
     /// Assignments whose inner step is over.
     past: BTreeSet<u64>,
+    /// Whether an operation was given to the engine.
+    begun: bool,
+    /// It met what are no numbers: nothing that follows could be done, and the epoch will not count.
+    halted: bool,
 }
 
 impl Epoch {
@@ -116,6 +128,8 @@ impl Epoch {
             places: BTreeMap::new(),
             by_id: BTreeMap::new(),
             past: BTreeSet::new(),
+            begun: false,
+            halted: false,
         }
     }
 
@@ -195,7 +209,7 @@ impl Epoch {
     /// The next operation that may be given to the engine: the backward that is due, else the step, else
     /// the forward of the lowest position.
     pub fn next_work(&mut self, seat: &Seat) -> Option<Work> {
-        let members = *self.sizes.get(&self.step)?;
+        let members = *self.sizes.get(&self.step).filter(|_| !self.halted)?;
         if self.fold == members {
             return Some(self.next_step());
         }
@@ -208,7 +222,7 @@ impl Epoch {
             let to =
                 seat.stage.checked_sub(1).and_then(|stage| place.assignment.route.get(usize::from(stage)));
             let output_to = to.map(|slot| (slot.miner, PayloadKind::Gradient));
-            return Some(Work { operation, input: place.gradient.take(), output_to });
+            return Some(Work { operation, input: place.gradient.take(), output_to, is_first: false });
         }
         let due = self.places.range_mut((self.step, 0)..(self.step, members));
         let ready =
@@ -218,7 +232,8 @@ impl Epoch {
         let operation = Operation::Forward(place.member);
         let to = place.assignment.route.get(usize::from(seat.stage) + 1);
         let output_to = to.map(|slot| (slot.miner, PayloadKind::Activation));
-        Some(Work { operation, input: place.activation.take(), output_to })
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        Some(Work { operation, input: place.activation.take(), output_to, is_first })
     }
 
     fn next_step(&mut self) -> Work {
@@ -233,7 +248,7 @@ impl Epoch {
         self.sizes.remove(&step);
         self.step += 1;
         self.fold = 0;
-        Work { operation: Operation::Step { step, members }, input: None, output_to: None }
+        Work { operation: Operation::Step { step, members }, input: None, output_to: None, is_first: false }
     }
 }
 
@@ -293,7 +308,7 @@ impl Miner {
         }
         let input = work.input.as_ref();
         let inputs = [input.map(|input| input.receipt), input.map(|input| input.block.digest)];
-        let outputs = [done.output, done.state].map(|object| object.map(|object| object.digest));
+        let outputs = [done.output.map(|object| object.digest), done.state];
         let step = work.step();
         let operation = work.operation.clone();
         let receipt = self.give_receipt(epoch, operation, inputs, outputs, done.loss_q32, done.outcome);
@@ -309,20 +324,46 @@ impl Miner {
         if let Operation::Backward(member) = &work.operation {
             self.activation_used(member.assignment);
         }
+        if let Some(state) = done.file.filter(|_| work.is_first) {
+            self.keep_state(Window { epoch, step: 0 }, state);
+        }
         if let (Some(input), Some(step)) = (work.input, step) {
-            self.keep_input(Window { epoch, step }, input.block);
+            self.keep_input(epoch, step, input.block);
+        }
+        if done.outcome != Outcome::Ok {
+            return self.halt();
         }
         if matches!(work.operation, Operation::Step { .. }) {
-            self.stepped(epoch, done.state);
+            self.stepped(epoch, done.file);
         }
     }
 
-    fn stepped(&mut self, number: u32, state: Option<ObjectRef>) {
+    /// What the engine was given after the operation that failed may fail for want of it, and is nobody's fault.
+    fn halt(&mut self) {
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.halted = true;
+        }
+        let work: Vec<u64> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|(_, job)| matches!(job, Job::Work(_)))
+            .map(|(&ticket, _)| ticket)
+            .collect();
+        for ticket in work {
+            self.state.abandoned.insert(ticket);
+            for digest in self.state.jobs.remove(&ticket).iter().flat_map(Job::holds) {
+                self.release(digest);
+            }
+        }
+    }
+
+    fn stepped(&mut self, number: u32, file: Option<ObjectRef>) {
         let Some(epoch) = &mut self.state.epoch else { return };
         epoch.stepped += 1;
         let window = Window { epoch: number, step: epoch.stepped };
-        if let Some(state) = state {
-            self.keep_state(window, state);
+        if let Some(file) = file {
+            self.keep_state(window, file);
         }
     }
 }

@@ -75,8 +75,10 @@ pub struct Done {
     pub output: Option<ObjectRef>,
     /// What the contribution commits to, from an encode; the contribution itself stays with the engine.
     pub root: Option<Digest>,
-    /// The full state after the task, where it was asked for.
-    pub state: Option<ObjectRef>,
+    /// Digest of the full state after the task, where it was asked for.
+    pub state: Option<Digest>,
+    /// The file of that state, where that was asked for.
+    pub file: Option<ObjectRef>,
     /// The weights shard after the task, where it was asked for.
     pub weights: Option<ObjectRef>,
     /// The outer momentum after the task, where weights were asked for and there is one.

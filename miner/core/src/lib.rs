@@ -16,7 +16,7 @@ mod payload;
 mod reveal;
 mod seat;
 
-pub use effect::{Effect, Task};
+pub use effect::{Effect, StateAfter, Task};
 pub use event::{Done, Event};
 pub use machine::Miner;
 pub use wire::guest::Config;

@@ -53,8 +53,6 @@ pub(crate) struct State {
     pub merging: Option<Merging>,
     /// What an audit of a window would ask for.
     pub kept: BTreeMap<Window, Kept>,
-    /// Windows revealed, by epoch, while more may be drawn.
-    pub revealed: BTreeMap<u32, usize>,
     /// What was said of windows of the last epochs.
     pub told: BTreeMap<Window, Message>,
     pub noted: BTreeSet<String>,
@@ -158,7 +156,7 @@ impl Miner {
             Message::Merge(merge) => self.start_merge(&merge),
             Message::Call { epoch, call } => self.take_call(epoch, call),
             Message::Keep(object) => self.keep_weights(object),
-            Message::Draw(window) => self.reveal(window),
+            Message::Draw { epoch, steps, more } => self.drawn(epoch, &steps, more),
             Message::Disclose { epoch, shard } => self.disclose(epoch, shard),
             Message::Finish { reason } => self.exit(Ok(reason)),
             other => self.note(format!("the orchestrator said what is not for a miner, ignored: {other}")),
@@ -167,7 +165,7 @@ impl Miner {
 
     fn task_done(&mut self, ticket: u64, done: Done) {
         if self.state.abandoned.remove(&ticket) {
-            let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
+            let made = [done.output, done.file, done.weights, done.momentum].into_iter().flatten();
             return made.for_each(|object| {
                 self.state.table.hold(object.digest);
                 self.release(object.digest);

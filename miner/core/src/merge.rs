@@ -5,7 +5,7 @@ mod parts;
 
 pub(crate) use parts::EarlyPart;
 
-use crate::effect::{Effect, Task};
+use crate::effect::{Effect, StateAfter, Task};
 use crate::epoch::Job;
 use crate::event::Done;
 use crate::machine::Miner;
@@ -302,7 +302,7 @@ impl Miner {
             epoch,
             operation: operation.clone(),
             inputs,
-            keep_state: false,
+            state: StateAfter::Untold,
             keep_weights: operation == Operation::Apply,
         };
         self.compute(Job::Merge(MergeJob::Operate { operation, input }), task);

@@ -1,9 +1,10 @@
 //! What an audit may ask for: kept until the epoch's draws are served, uploaded when drawn.
 
 use crate::machine::Miner;
+use crate::seat::Seat;
 use serde::Serialize;
 use spec::{Digest, Window};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{Message, ObjectRef, Verb};
 
 /// State before a window, and the payloads that came in during it.
@@ -22,30 +23,44 @@ impl Kept {
 }
 
 impl Miner {
-    /// An input was used: keeps it if its window may be drawn.
-    pub(crate) fn keep_input(&mut self, window: Window, block: ObjectRef) {
-        match self.state.kept.get_mut(&window) {
-            Some(kept) if !kept.inputs.contains(&block) => kept.inputs.push(block),
+    /// An input of inner step `step` was used: keeps it while its window may be drawn.
+    pub(crate) fn keep_input(&mut self, epoch: u32, step: u32, block: ObjectRef) {
+        let first = self.state.seat.as_ref().map_or(step, |seat| seat.run.window_start(step));
+        match self.state.kept.get_mut(&Window { epoch, step: first }) {
+            Some(kept) if kept.uploading.is_none() && !kept.inputs.contains(&block) => {
+                kept.inputs.push(block);
+            }
             _ => self.release(block.digest),
         }
     }
 
-    /// The state before `window` is bound: keeps it if the window may be drawn.
+    /// The state before `window` is bound: keeps it if anything is audited.
     pub(crate) fn keep_state(&mut self, window: Window, state: ObjectRef) {
         self.state.table.hold(state.digest);
-        let drawable = self
-            .state
-            .seat
-            .as_ref()
-            .is_some_and(|seat| seat.run.audit.windows > 0 && seat.run.digests_before(window.step));
-        if drawable {
+        if self.state.seat.as_ref().is_some_and(Seat::is_audited) {
             self.state.kept.insert(window, Kept { state: Some(state), ..Kept::default() });
         } else {
             self.release(state.digest);
         }
     }
 
-    pub(crate) fn reveal(&mut self, window: Window) {
+    /// Windows are drawn; if there will be no others, the rest of the epoch need not be kept.
+    pub(crate) fn drawn(&mut self, epoch: u32, steps: &[u32], more: bool) {
+        for &step in steps {
+            self.reveal(Window { epoch, step });
+        }
+        if !more {
+            self.drop_windows(|window, kept| window.epoch == epoch && kept.uploading.is_none());
+        }
+    }
+
+    /// An epoch opens: nothing is drawn any more from those so long before it.
+    pub(crate) fn drop_settled(&mut self, opened: u32) {
+        let lag = self.state.seat.as_ref().map_or(0, |seat| seat.run.audit.lag);
+        self.drop_windows(|window, _| window.epoch.saturating_add(lag) < opened);
+    }
+
+    fn reveal(&mut self, window: Window) {
         if let Some(told) = self.state.told.get(&window).cloned() {
             return self.send(told);
         }
@@ -83,25 +98,19 @@ impl Miner {
                 self.send(revealed);
             }
             self.drop_kept(&kept);
-            self.served(window.epoch);
         }
     }
 
-    /// Counts a served draw; after the last of an epoch nothing of it can be asked for.
-    fn served(&mut self, epoch: u32) {
-        let draws = self.state.seat.as_ref().map_or(0, |seat| seat.run.audit_draws());
-        let served = self.state.revealed.entry(epoch).or_default();
-        *served += 1;
-        if *served < draws {
-            return;
-        }
-        self.state.revealed.remove(&epoch);
-        let windows: Vec<Window> =
-            self.state.kept.keys().filter(|window| window.epoch == epoch).copied().collect();
-        for window in windows {
-            if let Some(kept) = self.state.kept.remove(&window) {
-                self.drop_kept(&kept);
+    fn drop_windows(&mut self, due: impl Fn(&Window, &Kept) -> bool) {
+        let kept = std::mem::take(&mut self.state.kept);
+        let (dropped, kept): (BTreeMap<_, _>, _) =
+            kept.into_iter().partition(|(window, kept)| due(window, kept));
+        self.state.kept = kept;
+        for kept in dropped.values() {
+            for &digest in kept.uploading.iter().flatten() {
+                self.state.waits.transferred(Verb::Put, digest);
             }
+            self.drop_kept(kept);
         }
     }
 

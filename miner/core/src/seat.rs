@@ -36,6 +36,11 @@ impl Seat {
     pub fn record(&self) -> Option<&StageRecord> {
         self.manifest.body.stages.get(usize::from(self.stage))
     }
+
+    /// Whether an audit may start from a state that a receipt binds.
+    pub fn is_audited(&self) -> bool {
+        self.run.audit.windows > 0
+    }
 }
 
 impl Miner {
@@ -163,7 +168,6 @@ impl Miner {
             self.release(block);
         }
         self.state.told.retain(|window, _| window.epoch < epoch);
-        self.state.revealed.retain(|of, _| *of < epoch);
         self.used_before(u32::MAX);
         self.state.ready = None;
     }
@@ -181,6 +185,7 @@ impl Miner {
         }
         self.end_merge();
         self.drop_stale(manifest.body.epoch);
+        self.drop_settled(manifest.body.epoch);
         self.used_before(u32::MAX);
         self.state.given.clear();
         self.state.ready = None;

@@ -43,6 +43,13 @@ pub(crate) struct Committed {
     work: Vec<Work>,
 }
 
+impl Accounts {
+    /// Whether losses through this miner are higher than through its stage's others.
+    pub fn stands_out(&self, miner: NodeId) -> bool {
+        self.outliers.contains(&miner)
+    }
+}
+
 impl Orchestrator {
     /// An epoch is committed: what it was worth, and what it will cost if it has to be undone.
     pub(crate) fn account(&mut self, epoch: &Epoch, manifest: Digest) {

@@ -1,13 +1,13 @@
 //! Audits: draw windows, collect what the receipts bind, order replays, take in verdicts.
 
-use crate::config::MEMBERS_MAX;
 use crate::consequences::conviction_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
 use serde::Serialize;
-use spec::{Digest, NodeId, Operation, Window};
+use spec::{Digest, NodeId, Operation, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use wire::{AuditOrder, Evidence, Finding, Manifest, Message, ObjectRef, Receipt, Signed, Verdict};
 
 /// An epoch with windows that no verdict speaks of yet.
@@ -19,6 +19,8 @@ pub(crate) struct AuditedEpoch {
     pub drawn: usize,
     /// By miner and inner step.
     pub pending: BTreeMap<(NodeId, u32), Pending>,
+    /// Found equal, by which validator: the epoch is not stable yet.
+    pub passed: BTreeMap<(NodeId, u32), (NodeId, Pending)>,
 }
 
 /// One drawn window.
@@ -51,9 +53,18 @@ impl Pending {
         self.receipts.iter().filter_map(|receipt| receipt.body.input).collect()
     }
 
-    fn order(&self, miner: NodeId, window: Window, state: ObjectRef, inputs: Vec<ObjectRef>) -> AuditOrder {
-        let (start, receipts) = (self.start.clone(), self.receipts.clone());
-        AuditOrder { miner, stage: self.stage, window, state, start, receipts, inputs }
+    /// The order to replay it, in an epoch that opened with `manifest`.
+    fn order(
+        &self,
+        manifest: &Manifest,
+        (miner, window): (NodeId, Window),
+        state: ObjectRef,
+        inputs: Vec<ObjectRef>,
+    ) -> AuditOrder {
+        let (start, receipts, stage) = (self.start.clone(), self.receipts.clone(), self.stage);
+        let record = manifest.stages.get(usize::from(stage));
+        let weights = record.map(|record| record.weights.digest).unwrap_or_default();
+        AuditOrder { miner, stage, window, weights, state, start, receipts, inputs }
     }
 }
 
@@ -66,20 +77,28 @@ impl Orchestrator {
         let miners: Vec<(NodeId, u16)> = there.map(|seat| (seat.miner, seat.stage)).collect();
         for (miner, stage) in miners {
             let Some(progress) = epoch.miners.get(&miner) else { continue };
-            for step in self.drawn_steps(miner) {
-                let Some((start, receipts)) = window_of(&progress.receipts, step) else { continue };
-                let since_ms = self.now_ms;
-                pending.insert(
-                    (miner, step),
-                    Pending { stage, since_ms, extended: false, start, receipts, standing: Standing::Drawn },
-                );
-                self.send(miner, Message::Draw(Window { epoch: epoch.number, step }));
+            let drawn = self.drawn_steps(miner);
+            let mut steps = Vec::new();
+            for window in windows_of(&self.config.run, &progress.receipts) {
+                if window.whole && drawn.contains(&window.step) {
+                    let at = (miner, window.step);
+                    pending.insert(at, window.pending(&progress.receipts, stage, self.now_ms));
+                    steps.push(window.step);
+                }
+            }
+            if !steps.is_empty() {
+                self.send(miner, Message::Draw { epoch: epoch.number, steps, more: false });
             }
         }
         if !pending.is_empty() {
             self.state.audits.insert(
                 epoch.number,
-                AuditedEpoch { manifest: epoch.opened_with, drawn: pending.len(), pending },
+                AuditedEpoch {
+                    manifest: epoch.opened_with,
+                    drawn: pending.len(),
+                    pending,
+                    passed: BTreeMap::new(),
+                },
             );
         }
     }
@@ -97,14 +116,18 @@ impl Orchestrator {
             return self.note(from, "revealed", "revealed a window that is not drawn; ignored");
         };
         let named: BTreeSet<Digest> = inputs.iter().map(|input| input.digest).collect();
+        let bound = pending.inputs();
+        // Of a window that is drawn before its end, more may have come in since.
         if pending.start.body.state != Some(state.digest)
-            || named != pending.inputs()
+            || !bound.is_subset(&named)
             || named.len() != inputs.len()
         {
             return self.turn_away(from, "revealed other objects than its receipts bind");
         }
+        let inputs = inputs.into_iter().filter(|input| bound.contains(&input.digest)).collect();
         pending.standing = Standing::Revealed { state, inputs };
         pending.since_ms = now_ms;
+        self.inquiry_progressed();
         self.order_audits();
         let reveal_ms = self.config.timeouts.reveal_ms;
         self.convict_withholders(&|since_ms| now_ms >= since_ms.saturating_add(reveal_ms));
@@ -132,14 +155,16 @@ impl Orchestrator {
                 };
                 *count += 1;
                 let (state, inputs) = (*state, inputs.clone());
-                let order = pending.order(miner, Window { epoch, step }, state, inputs.clone());
+                let at = (miner, Window { epoch, step });
+                let order = pending.order(&audited.manifest.body, at, state, inputs.clone());
                 pending.standing = Standing::Ordered { validator, state, inputs };
                 pending.since_ms = self.now_ms;
                 orders.push((validator, order));
             }
         }
         for (validator, order) in orders {
-            self.send(validator, Message::Audit(order));
+            self.send(validator, Message::Audit(order.clone()));
+            self.try_validator(validator, &order);
         }
     }
 
@@ -155,6 +180,7 @@ impl Orchestrator {
         self.state.consequences.undone.retain(
             |_, (_, pending)| !matches!(pending.standing, Standing::Ordered { validator, .. } if validator == gone),
         );
+        self.forget_trials(gone);
         self.order_audits();
         self.orphan_sums(gone);
     }
@@ -167,6 +193,9 @@ impl Orchestrator {
             return self.turn_away(from, "sent a verdict of another node or run");
         }
         let Verdict { miner, window, finding, .. } = body;
+        if self.take_trial(from, miner, window, &finding) {
+            return;
+        }
         let Some((manifest, pending, undone)) = self.judged(miner, window) else {
             return self.note(from, "verdict", "judged a window that is not audited; ignored");
         };
@@ -184,10 +213,15 @@ impl Orchestrator {
                 "says that it replayed another number of operations; ignored",
             );
         }
-        let order = pending.order(miner, window, state, inputs);
+        self.inquiry_progressed();
+        let order = pending.order(&manifest.body, (miner, window), state, inputs);
         self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
         if let Finding::Equal { .. } = finding {
-            self.forget_judged(miner, window, undone);
+            if undone {
+                self.forget_judged(miner, window, undone);
+            } else {
+                self.pass(miner, window, from);
+            }
             self.window_passed(miner);
             if !undone {
                 self.count_equal(miner, window.epoch);
@@ -222,6 +256,14 @@ impl Orchestrator {
         }
     }
 
+    /// A window was found equal, by this validator.
+    fn pass(&mut self, miner: NodeId, Window { epoch, step }: Window, by: NodeId) {
+        let Some(audited) = self.state.audits.get_mut(&epoch) else { return };
+        if let Some(pending) = audited.pending.remove(&(miner, step)) {
+            audited.passed.insert((miner, step), (by, pending));
+        }
+    }
+
     /// Whether `digest` is bound by a window drawn from `miner`: `Some(true)` as state, `Some(false)` as
     /// input.
     pub(crate) fn drawn_bound(&self, miner: NodeId, digest: Digest) -> Option<bool> {
@@ -235,19 +277,32 @@ impl Orchestrator {
                 bound = Some(false);
             }
         }
-        bound
+        // Of a window that is drawn before its end, the miner may have gone on.
+        let open = self.state.epoch.as_ref().filter(|_| self.state.inquiry.is_some());
+        let later = open
+            .and_then(|epoch| epoch.miners.get(&miner))
+            .filter(|progress| progress.receipts.iter().any(|receipt| receipt.body.input == Some(digest)));
+        bound.or(later.map(|_| false))
+    }
+
+    /// As long as anything is found out, nothing stands still.
+    fn inquiry_progressed(&mut self) {
+        if self.state.inquiry.is_some() {
+            self.progressed();
+        }
     }
 
     /// Whether `object` belongs to an audit that this validator was ordered to do.
     pub(crate) fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
         let undone = self.state.consequences.undone.values().map(|(_, pending)| pending);
         let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
-        pending.chain(undone).any(|pending| match &pending.standing {
-            Standing::Ordered { validator, state, inputs } => {
-                *validator == node && (*state == object || inputs.contains(&object))
-            }
-            Standing::Drawn | Standing::Revealed { .. } => false,
-        })
+        self.planted_for(node, object)
+            || pending.chain(undone).any(|pending| match &pending.standing {
+                Standing::Ordered { validator, state, inputs } => {
+                    *validator == node && (*state == object || inputs.contains(&object))
+                }
+                Standing::Drawn | Standing::Revealed { .. } => false,
+            })
     }
 
     pub(crate) fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {
@@ -264,19 +319,54 @@ impl Orchestrator {
     }
 }
 
-/// Receipts that fit one order. Only the step of a miner that stands in for others can have more, and is not drawn then.
-const RECEIPTS_MAX: usize = 2 * MEMBERS_MAX as usize + 1;
+/// Receipts that fit one order. Only a window of a miner that stands in for others can have more, and is not drawn then.
+pub(crate) const RECEIPTS_MAX: usize = 2 * 1024 + 1;
 
-/// The receipt that binds the state before inner step `step`, and the receipts of that step.
-fn window_of(receipts: &[Signed<Receipt>], step: u32) -> Option<(Signed<Receipt>, Vec<Signed<Receipt>>)> {
-    let ends = |wanted: u32| {
-        receipts.iter().position(
-            |receipt| matches!(receipt.body.operation, Operation::Step { step, .. } if step == wanted),
-        )
-    };
-    let (start, end) = (ends(step.checked_sub(1)?)?, ends(step)?);
-    if end - start > RECEIPTS_MAX {
-        return None;
+/// Where a window lies among a miner's receipts of an epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut {
+    /// Its first inner step.
+    pub step: u32,
+    /// The receipt that binds the state before it.
+    start: usize,
+    /// Its own receipts.
+    receipts: Range<usize>,
+    /// Whether it has come to its end, with the state bound.
+    whole: bool,
+}
+
+impl Cut {
+    /// The window as it is drawn now, from the receipts that it was cut from.
+    pub fn pending(&self, receipts: &[Signed<Receipt>], stage: u16, since_ms: u64) -> Pending {
+        let (start, receipts) = (receipts[self.start].clone(), receipts[self.receipts.clone()].to_vec());
+        Pending { stage, since_ms, extended: false, start, receipts, standing: Standing::Drawn }
     }
-    Some((receipts.get(start)?.clone(), receipts.get(start + 1..=end)?.to_vec()))
+}
+
+/// The windows of a miner's receipts of an epoch, from bound state to bound state, that fit an order; the last may not
+/// have come to its end.
+pub(crate) fn windows_of(run: &Run, receipts: &[Signed<Receipt>]) -> Vec<Cut> {
+    let mut windows = Vec::new();
+    // The first receipt binds the state that the epoch began with.
+    let (mut step, mut start, mut from) = (0, 0, 0);
+    for (at, receipt) in receipts.iter().enumerate() {
+        let ends = match &receipt.body.operation {
+            Operation::Forward(_) | Operation::Backward(_) => None,
+            Operation::Step { step, .. } => Some(*step),
+            Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => break,
+        };
+        let end = at + 1;
+        match ends.filter(|&ended| run.digests_after(ended)) {
+            Some(ended) => {
+                windows.push(Cut { step, start, receipts: from..end, whole: true });
+                (step, start, from) = (ended.saturating_add(1), at, end);
+            }
+            None if end == receipts.len() => {
+                windows.push(Cut { step, start, receipts: from..end, whole: false });
+            }
+            None => {}
+        }
+    }
+    windows.retain(|window| window.receipts.len() <= RECEIPTS_MAX);
+    windows
 }

@@ -1,5 +1,6 @@
 //! What an orchestrator is given, and whether it can be run.
 
+use crate::audit::RECEIPTS_MAX;
 use spec::{Digest, NodeId, Run, SpecError};
 use wire::{Key, Manifest, SignatureError, Signed};
 
@@ -104,9 +105,6 @@ pub enum ConfigError {
     },
 }
 
-/// Members of an inner step whose receipts fit one audit order.
-pub(crate) const MEMBERS_MAX: u16 = 1024;
-
 impl Config {
     /// Checks that the parts belong together and that this version can run them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -125,6 +123,7 @@ impl Config {
             return Err(ConfigError::Stages { expected, found });
         }
         let audited = self.run.audit.windows > 0;
+        let receipts = u64::from(self.run.epoch.digest_every) * (2 * u64::from(self.run.inner.members) + 1);
         let counts = [
             (
                 self.validators > 0 || !audited,
@@ -133,10 +132,10 @@ impl Config {
                 "at least 1, because audit.windows is not 0",
             ),
             (
-                self.run.inner.members <= MEMBERS_MAX,
-                "inner.members",
-                self.run.inner.members,
-                "at most 1024, so that a window's receipts fit one audit order",
+                receipts <= RECEIPTS_MAX as u64 || !audited,
+                "epoch.digest_every * (2 * inner.members + 1)",
+                u16::try_from(receipts).unwrap_or(u16::MAX),
+                "at most 2049, so that a window's receipts fit one audit order",
             ),
         ];
         match counts.into_iter().find(|(holds, ..)| !holds) {

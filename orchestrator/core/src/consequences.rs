@@ -82,23 +82,10 @@ impl Orchestrator {
     }
 
     /// Undoes everything from `epoch` on.
-    fn roll_back(&mut self, epoch: u32, why: String) {
+    pub(crate) fn roll_back(&mut self, epoch: u32, why: String) {
         let to = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone());
         let Some(to) = to else { return };
         self.go_back(to, why);
-    }
-
-    /// Windows of epochs from this one on are asked of nobody any more.
-    pub(crate) fn undo_audits(&mut self, epoch: u32) {
-        for (number, audited) in self.state.audits.split_off(&epoch) {
-            for ((miner, step), pending) in audited.pending {
-                // What a validator has in hand may still convict; what is with its miner is forgotten there.
-                if let Standing::Ordered { .. } = pending.standing {
-                    let at = (miner, number, step);
-                    self.state.consequences.undone.insert(at, (audited.manifest.clone(), pending));
-                }
-            }
-        }
     }
 
     /// Everybody goes back to where this manifest's epoch opens.
@@ -122,6 +109,20 @@ impl Orchestrator {
         self.state.consequences.rollback = Some(to);
         self.progressed();
         self.move_back();
+    }
+
+    /// Windows of epochs from this one on are asked of nobody any more.
+    pub(crate) fn undo_audits(&mut self, epoch: u32) {
+        self.state.inquiry = None;
+        for (number, audited) in self.state.audits.split_off(&epoch) {
+            for ((miner, step), pending) in audited.pending {
+                // What a validator has in hand may still convict; what is with its miner is forgotten there.
+                if let Standing::Ordered { .. } = pending.standing {
+                    let at = (miner, number, step);
+                    self.state.consequences.undone.insert(at, (audited.manifest.clone(), pending));
+                }
+            }
+        }
     }
 
     /// Moves the pointer back, once it stands still; `false` if nothing is to be undone.
@@ -151,6 +152,10 @@ impl Orchestrator {
     /// Epochs whose windows, and those of all before, are judged can no longer be undone.
     pub(crate) fn settle(&mut self) {
         self.state.audits.retain(|_, audited| !audited.pending.is_empty());
+        self.conclude();
+        if self.is_over() {
+            return;
+        }
         if self.state.phase == Phase::RollingBack {
             return;
         }

@@ -53,7 +53,9 @@ impl Orchestrator {
         self.convict_withholders(&|since_ms| late(since_ms, timeouts.reveal_ms));
         self.convict_concealers(&|since_ms| late(since_ms, timeouts.reveal_ms));
         let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
-        let owing = if stalled {
+        let owing = if stalled && self.state.inquiry.is_some() {
+            self.owing_audits(&|_| true)
+        } else if stalled {
             self.owing()
         } else {
             self.owing_audits(&|since_ms| late(since_ms, timeouts.stall_ms))

@@ -7,6 +7,9 @@ const MERGE_DOMAIN: &str = "iota merge secret v1";
 const ROUTE_DOMAIN: &str = "iota route turn v1";
 const AUDIT_DOMAIN: &str = "iota audit draw v1";
 
+/// How much more is drawn from a miner through which losses are higher.
+const OUTLIER_DRAWS: usize = 3;
+
 impl Orchestrator {
     /// The routes of an epoch, every stage's miners turned by a number that nobody knew before its manifest.
     pub(crate) fn mixed(&self, mut routes: Vec<Vec<NodeId>>) -> Vec<Vec<NodeId>> {
@@ -37,13 +40,14 @@ impl Orchestrator {
         *hasher.finalize().as_bytes()
     }
 
-    /// The inner steps of the epoch that are drawn from a miner, in order.
+    /// The first steps of the epoch's windows that are drawn from a miner, in order: more from one whose routes lose more.
     pub(crate) fn drawn_steps(&self, miner: NodeId) -> Vec<u32> {
         let mut hasher = self.commitment(AUDIT_DOMAIN);
         hasher.update(miner.as_bytes());
         let mut stream = hasher.finalize_xof();
         let mut candidates = self.config.run.audit_candidates();
-        let mut drawn: Vec<u32> = (0..self.config.run.audit_draws())
+        let times = if self.state.accounts.stands_out(miner) { OUTLIER_DRAWS } else { 1 };
+        let mut drawn: Vec<u32> = (0..candidates.len().min(times * self.config.run.audit_draws()))
             .map(|_| {
                 let mut word = [0; 8];
                 stream.fill(&mut word);

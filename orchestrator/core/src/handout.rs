@@ -42,6 +42,9 @@ impl Steps {
 impl Orchestrator {
     /// Hands out steps to every lane that has room ahead.
     pub(crate) fn hand_out(&mut self) {
+        if self.state.inquiry.is_some() {
+            return;
+        }
         let steps = self.config.run.epoch.steps;
         let groups = self.state.epoch.as_ref().map(Epoch::groups).unwrap_or_default();
         for group in groups {

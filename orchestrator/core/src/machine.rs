@@ -8,6 +8,8 @@ use crate::consequences::Consequences;
 use crate::effect::{Effect, Ending, Report};
 use crate::epoch::Epoch;
 use crate::event::Event;
+use crate::inquiry::{Divergences, Inquiry};
+use crate::planted::Trials;
 use crate::rollback::Past;
 use crate::seats::Seats;
 use serde::Serialize;
@@ -63,6 +65,9 @@ pub(crate) struct State {
     pub epoch: Option<Epoch>,
     pub audits: BTreeMap<u32, AuditedEpoch>,
     pub consequences: Consequences,
+    pub trials: Trials,
+    pub inquiry: Option<Inquiry>,
+    pub divergences: Divergences,
     /// The newest epochs that can be gone back to, by number.
     pub past: BTreeMap<u32, Past>,
     pub accounts: Accounts,
@@ -90,6 +95,9 @@ impl Orchestrator {
             epoch: None,
             audits: BTreeMap::new(),
             consequences: Consequences::default(),
+            trials: Trials::default(),
+            inquiry: None,
+            divergences: Divergences::default(),
             past: BTreeMap::new(),
             accounts: Accounts::default(),
             noted: BTreeSet::new(),

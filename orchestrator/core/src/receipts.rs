@@ -20,7 +20,10 @@ impl Orchestrator {
     pub(crate) fn take_receipt(&mut self, from: NodeId, receipt: Signed<Receipt>) {
         let sequence = receipt.body.sequence;
         match self.check_receipt(from, receipt) {
-            Ok(()) => self.progressed(),
+            Ok(()) => {
+                self.progressed();
+                self.draw_suspects();
+            }
             Err(Fault::Ignored(kind, why)) => {
                 self.note(from, kind, &format!("receipt {sequence} {why}; ignored"));
             }
@@ -76,8 +79,9 @@ impl Orchestrator {
 
     fn take_operation(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
         let body = &receipt.body;
-        check_shape(&self.config.run, body)?;
         let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
+        let is_first = epoch.miners.get(&from).is_some_and(|progress| progress.receipts.len() == 1);
+        check_shape(&self.config.run, body, is_first)?;
         let stage = usize::from(body.stage);
         let mut liar = None;
         match &body.operation {
@@ -92,12 +96,8 @@ impl Orchestrator {
         if let Some(liar) = liar {
             self.turn_away(liar, "says that it used a payload which its neighbour on the route did not sign");
         }
-        if body.outcome == Outcome::NonFinite {
-            let name = self.name(from);
-            self.fail(format!(
-                "{name} met NaN or infinity in its {} (epoch {}): lower inner.lr or raise inner.warmup_steps and start a new run",
-                body.operation, body.epoch
-            ));
+        if body.outcome != Outcome::Ok {
+            self.inquire(from, body);
             return Ok(());
         }
         match &body.operation {
@@ -127,14 +127,15 @@ impl Orchestrator {
     }
 }
 
-/// Which fields a receipt must have follows from the operation, the stage and the run.
-fn check_shape(run: &Run, body: &Receipt) -> Result<(), Fault> {
+/// Which fields a receipt must have follows from the operation, the stage and the run, and whether it is the miner's first
+/// of the epoch.
+fn check_shape(run: &Run, body: &Receipt, is_first: bool) -> Result<(), Fault> {
     let Some(kind) = run.model.stage(usize::from(body.stage)).map(|stage| stage.kind) else {
         return Err(Fault::Lie("is of a stage past the tail".into()));
     };
     let ok = body.outcome == Outcome::Ok;
     let (input, output, loss, state) = match &body.operation {
-        Operation::Forward(_) => (!kind.embeds(), !kind.judges() && ok, kind.judges() && ok, false),
+        Operation::Forward(_) => (!kind.embeds(), !kind.judges() && ok, kind.judges() && ok, is_first),
         Operation::Backward(_) => (!kind.judges(), !kind.embeds() && ok, false, false),
         Operation::Step { step, .. } => (false, false, false, run.digests_after(*step)),
         // What goes into an operation of the merge depends on how many merge: see `take_merge`.

@@ -5,6 +5,7 @@ use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::seats::Lost;
 use spec::NodeId;
+use std::collections::BTreeMap;
 use wire::{Assignment, Message};
 
 impl Orchestrator {
@@ -128,6 +129,9 @@ impl Orchestrator {
     /// What a miner did in the epoch is gone: others of its stage do its work or merge without it where they can, else
     /// the epoch begins again.
     pub(crate) fn lose_work(&mut self, node: NodeId, why: &str) {
+        if self.state.inquiry.is_some() {
+            return self.lose_suspect(node, why);
+        }
         let merging = matches!(self.state.phase, Phase::Merging | Phase::Committing);
         if self.state.phase == Phase::Working {
             if !self.reissue(node, why) {
@@ -146,9 +150,20 @@ impl Orchestrator {
         }
     }
 
+    /// Somebody went away while it is found out who spoilt the epoch: that is as good as done, and found out another time.
+    fn lose_suspect(&mut self, node: NodeId, why: &str) {
+        let all =
+            self.state.seats.seat(node).and_then(|seat| seat.lost.as_ref()).is_some_and(|lost| lost.with_all);
+        let owes = !self.drawn_windows(node).is_empty();
+        if all || !owes || !self.lapsed(node) {
+            self.rewind(why);
+        }
+    }
+
     /// Everybody goes back to where the epoch began.
     pub(crate) fn rewind(&mut self, why: &str) {
         let Some(epoch) = self.state.epoch.take() else { return };
+        self.undo_audits(epoch.number);
         let tokens = epoch.losses * self.config.run.microbatch_tokens();
         let (number, steps, why) = (epoch.number, epoch.stepped, why.to_owned());
         self.report(Report::Rewound { epoch: number, steps, tokens, why });
@@ -193,12 +208,17 @@ impl Orchestrator {
 
     fn draw_again(&mut self, node: NodeId) {
         let now_ms = self.now_ms;
+        let mut draws: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for window in self.drawn_windows(node) {
             // Once, so that nobody puts it off by coming and going.
             if let Some(pending) = self.pending(node, window).filter(|pending| !pending.extended) {
                 (pending.since_ms, pending.extended) = (now_ms, true);
             }
-            self.send(node, Message::Draw(window));
+            draws.entry(window.epoch).or_default().push(window.step);
+        }
+        for (epoch, steps) in draws {
+            let more = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+            self.send(node, Message::Draw { epoch, steps, more });
         }
     }
 
@@ -221,6 +241,9 @@ impl Orchestrator {
         let text =
             format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
         self.report(Report::Note { text });
+        if self.state.inquiry.is_some() {
+            self.rewind(&format!("{name} was not there to reveal what may have spoilt the epoch"));
+        }
         self.settle();
         false
     }

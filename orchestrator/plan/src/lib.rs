@@ -1,4 +1,4 @@
-//! What a model costs on a fleet: memory of a stage, time of an inner step, what limits it; pure.
+//! What a model costs on a fleet: whether its stages fit, time of an inner step, what limits it; pure.
 //!
 //! *Napkin.* A stage of `P` multiplied parameters spends `2P` FLOPs a token forward and twice that backward. A
 //! boundary moves `d` values a token each way. So, with bf16 as the uncompressed form, a link takes
@@ -33,7 +33,7 @@ pub enum Resource {
 /// One stage of a forecast.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StageForecast {
-    /// See [`memory_bytes`].
+    /// What the stage takes of its node, in bytes, as the caller says.
     pub memory_bytes: u64,
     /// Forward and backward of one microbatch, in seconds.
     pub compute_s: f64,
@@ -81,22 +81,6 @@ pub fn forward_flops(model: &Model, index: usize) -> f64 {
     f64::from(stage.blocks) * block + logits
 }
 
-/// Memory of stage `index` in bytes: f32 weights, gradients and both moments; where there is an outer step
-/// also the epoch's first weights, residual and momentum; and what autograd keeps for each microbatch in
-/// flight, of which stage `i` of `p` has at most `p - i`.
-pub fn memory_bytes(run: &Run, index: usize) -> u64 {
-    let model = &run.model;
-    let Some(stage) = model.stage(index) else { return 0 };
-    let copies = if run.outer == Outer::None { 4 } else { 7 };
-    let kv = u64::from(model.kv_heads) * u64::from(model.head_dim());
-    // Block input, both norms, query, attention, middle residual; key and value; gate, up, product.
-    let block = 6 * u64::from(model.dim) + 2 * kv + 3 * u64::from(model.ffn);
-    let logits = if stage.kind.judges() { u64::from(model.vocab) } else { 0 };
-    let kept = run.microbatch_tokens() * (u64::from(stage.blocks) * block + logits);
-    let in_flight = ((model.stage_count() - index) as u64).min(u64::from(run.inner.members));
-    4 * (copies * model.stage_parameters(index) + in_flight * kept)
-}
-
 /// Bytes of one boundary tensor as it is named in receipts, before lossless packing.
 pub fn boundary_bytes(run: &Run) -> u64 {
     let (rows, dim) = (run.microbatch_tokens(), u64::from(run.model.dim));
@@ -108,13 +92,14 @@ pub fn boundary_bytes(run: &Run) -> u64 {
     }
 }
 
-/// Forecasts an inner step with one node a stage, head first; `None` when `fleet` is not that long.
+/// Forecasts an inner step with one node a stage, head first; `None` when `fleet` is not that long. `memory_bytes` are what
+/// the stages take, head first: the engine keeps the account of that.
 ///
 /// Compute and link overlap, so a stage takes the longer of the two for each microbatch; a step fills the
 /// pipeline once and then runs at the pace of the slowest stage.
-pub fn forecast(run: &Run, fleet: &[Node]) -> Option<Forecast> {
+pub fn forecast(run: &Run, memory_bytes: &[u64], fleet: &[Node]) -> Option<Forecast> {
     let count = run.model.stage_count();
-    if fleet.len() != count || count == 0 {
+    if fleet.len() != count || memory_bytes.len() != count || count == 0 {
         return None;
     }
     let tokens = run.microbatch_tokens() as f64;
@@ -122,7 +107,7 @@ pub fn forecast(run: &Run, fleet: &[Node]) -> Option<Forecast> {
         // A tensor each way over each boundary that the stage has.
         let tensors = u32::from(index > 0) + u32::from(index + 1 < count);
         StageForecast {
-            memory_bytes: memory_bytes(run, index),
+            memory_bytes: memory_bytes[index],
             compute_s: 3.0 * forward_flops(&run.model, index) * tokens / node.flops_per_s,
             link_s: f64::from(tensors) * boundary_bytes(run) as f64 / node.bandwidth_bytes_per_s,
         }
@@ -188,8 +173,9 @@ pub fn on_one_host(run: &Run, host: &Host) -> HostForecast {
     let state_bytes = parameters * 4.0 * if run.outer == Outer::None { 3.0 } else { 5.0 };
     let digests = f64::from(run.epoch.steps / run.epoch.digest_every.max(1)) + 1.0;
     let windows = run.audit_draws() as f64;
-    // A window is a step done again, from a state that the miner uploads.
-    let again_s = windows * tokens / f64::from(run.epoch.steps) / host.tokens_per_s;
+    // A window is steps done again, from a state that the miner uploads.
+    let window = f64::from(run.epoch.digest_every.min(run.epoch.steps)) / f64::from(run.epoch.steps);
+    let again_s = windows * window * tokens / host.tokens_per_s;
     let proof = digests * state_bytes * DIGEST_S_PER_BYTE + windows * state_bytes * STORE_S_PER_BYTE;
     // New weights and momentum go to the store once, and to every miner.
     let merge = parameters * MERGE_S_PER_PARAMETER + 2.0 * 4.0 * parameters * STORE_S_PER_BYTE;
@@ -211,6 +197,9 @@ mod tests {
 
     const RUN: &str = include_str!("tests/run.toml");
 
+    /// Of every stage: a GiB and a byte.
+    const MEMORY_BYTES: [u64; 4] = [(1 << 30) + 1; 4];
+
     fn fleet(flops_per_s: f64, memory_bytes: u64, bandwidth_bytes_per_s: f64) -> Vec<Node> {
         vec![Node { flops_per_s, memory_bytes, bandwidth_bytes_per_s }; 4]
     }
@@ -226,7 +215,7 @@ mod tests {
     #[test]
     fn the_law_agrees_with_the_forecast() {
         let run = Run::from_toml(RUN).unwrap();
-        let forecast = forecast(&run, &fleet(1e12, u64::MAX, 1e6)).unwrap();
+        let forecast = forecast(&run, &MEMORY_BYTES, &fleet(1e12, u64::MAX, 1e6)).unwrap();
         // One tensor of a body's two, against the third of its time that is forward.
         let measured = forecast.stages[1].link_s / 2.0 / (forecast.stages[1].compute_s / 3.0);
         let compression =
@@ -237,27 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_what_a_hand_counts() {
-        let run = Run::from_toml(RUN).unwrap();
-        // A body: 2 blocks of 4 * 256 * 192 + 3 * 256 * 704 + 512 parameters in 7 copies; two microbatches in
-        // flight, 1024 tokens each, 6 * 256 + 2 * 128 + 3 * 704 values a block.
-        assert_eq!(memory_bytes(&run, 2), 4 * (7 * 2 * 737_792 + 2 * 1024 * 2 * 3904));
-        assert_eq!(memory_bytes(&run, 4), 0);
-    }
-
-    #[test]
     fn what_is_scarce_is_named() {
         let run = Run::from_toml(RUN).unwrap();
         let limit = |fleet: &[Node]| {
-            let forecast = forecast(&run, fleet).unwrap();
+            let forecast = forecast(&run, &MEMORY_BYTES, fleet).unwrap();
             (forecast.limiting_stage, forecast.limit)
         };
         assert_eq!(limit(&fleet(1e9, 1 << 40, 1e12)), (3, Resource::Compute)); // the tail has the logits
         let mut slow_link = fleet(1e15, 1 << 40, 1e9);
         slow_link[1].bandwidth_bytes_per_s = 1e3;
         assert_eq!(limit(&slow_link), (1, Resource::Link));
-        assert_eq!(limit(&fleet(1e9, 1 << 20, 1e12)), (0, Resource::Memory));
-        assert_eq!(forecast(&run, &[]), None);
+        let mut small = fleet(1e9, 1 << 40, 1e12);
+        small[2].memory_bytes = 1 << 30;
+        assert_eq!(limit(&small), (2, Resource::Memory));
+        assert_eq!(forecast(&run, &MEMORY_BYTES, &[]), None);
+        assert_eq!(forecast(&run, &[], &small), None);
     }
 
     #[test]
@@ -268,7 +251,7 @@ mod tests {
         let mut nodes = fleet(1e15, u64::MAX, 2e3);
         nodes[0].bandwidth_bytes_per_s = 1e3;
         nodes[3].bandwidth_bytes_per_s = 1e3;
-        let bubble = forecast(&run, &nodes).unwrap().bubble;
+        let bubble = forecast(&run, &MEMORY_BYTES, &nodes).unwrap().bubble;
         assert!((bubble - 3.0 / 15.0).abs() < 1e-12, "{bubble}");
     }
 

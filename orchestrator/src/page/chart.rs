@@ -52,21 +52,22 @@ impl Chart<'_> {
              <g fill=\"var(--ink,#222)\"><text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{}</text>\n",
             escaped(self.title)
         );
-        for tick in 0..=4 {
-            let share = f64::from(tick) / 4.0;
-            let (value, at) = (low + share * (high - low), share * last);
-            let (at_x, at_y) = (x(at), y(value));
+        for value in ticks(low, high) {
+            let at = y(value);
             let _ = writeln!(
                 svg,
-                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at_y:.1}\" y2=\"{at_y:.1}\" stroke=\"var(--rule,#ddd)\"/><text x=\"{}\" \
-                 y=\"{:.1}\" text-anchor=\"end\">{}</text><text x=\"{at_x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"var(--rule,#ddd)\"/><text x=\"{}\" \
+                 y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 WIDTH - RIGHT,
                 LEFT - 6.0,
-                at_y + 4.0,
+                at + 4.0,
                 short(value),
-                HEIGHT - BOTTOM + 18.0,
-                short(at),
             );
+        }
+        for value in ticks(0.0, last) {
+            let (at, under) = (x(value), HEIGHT - BOTTOM + 18.0);
+            let label = short(value);
+            let _ = writeln!(svg, "<text x=\"{at:.1}\" y=\"{under}\" text-anchor=\"middle\">{label}</text>");
         }
         let _ = write!(
             svg,
@@ -116,6 +117,17 @@ impl Chart<'_> {
     }
 }
 
+/// Round numbers from `low` to `high`, about five: multiples of 1, 2 or 5 times a power of ten.
+fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
+    let rough = (high - low) / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0].map(|m| m * power).into_iter().find(|step| *step >= rough * 0.99);
+    let step = step.unwrap_or(10.0 * power);
+    let (first, last) = ((low / step).ceil(), (high / step * (1.0 + 1e-9)).floor());
+    // Added to zero, lest the first be written as -0.
+    (0..).map(move |n| first + f64::from(n)).take_while(move |n| *n <= last).map(move |n| n * step + 0.0)
+}
+
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = points.len().div_ceil(POINTS_MAX).max(1);
     let mean = |chunk: &[(f64, f64)]| {
@@ -132,9 +144,13 @@ pub fn short(value: f64) -> String {
         v if v >= 1e9 => format!("{:.1}G", value / 1e9),
         v if v >= 1e6 => format!("{:.1}M", value / 1e6),
         v if v >= 1e4 => format!("{:.0}k", value / 1e3),
+        v if v >= 1e3 && value % 1e3 == 0.0 => format!("{:.0}k", value / 1e3),
         v if v >= 1e3 => format!("{:.1}k", value / 1e3),
         v if v >= 100.0 || value == 0.0 => format!("{value:.0}"),
-        _ => format!("{value:.2}"),
+        _ => {
+            let text = format!("{value:.2}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
     }
 }
 
@@ -174,6 +190,8 @@ mod tests {
             let svg = Chart { title: "", x: "", y: "", from_zero: true, lines: &lines }.svg();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
+        assert_eq!(ticks(5.87, 9.0).map(short).collect::<Vec<_>>(), ["6", "7", "8", "9"]);
+        assert_eq!(ticks(0.0, 86_000.0).map(short).collect::<Vec<_>>(), ["0", "20k", "40k", "60k", "80k"]);
         assert_eq!([0.0, 1.254, 819_200.0, 2_340_000.0].map(short), ["0", "1.25", "819k", "2.3M"]);
     }
 }

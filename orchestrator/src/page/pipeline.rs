@@ -82,8 +82,8 @@ fn column(svg: &mut String, left: f64, height: f64, name: &str, nodes: &[(&NodeI
         };
         let audits = match (node.equal, node.unequal) {
             (0, 0) => String::new(),
-            (equal, 0) => format!(", {equal} \u{2713}"),
-            (equal, unequal) => format!(", {equal} \u{2713} {unequal} \u{2717}"),
+            (equal, 0) => format!(", {equal} equal"),
+            (equal, unequal) => format!(", {equal} equal, {unequal} not"),
         };
         let _ = writeln!(
             svg,

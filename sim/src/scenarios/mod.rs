@@ -8,6 +8,7 @@ use crate::report::Report;
 use crate::world::chance::Chance;
 use crate::world::faults::{ELSEWHERE_US, Mishap, Perturbation, What};
 use orchestrator_core::Ending;
+use spec::Run;
 use wire::Finding;
 
 /// A scenario.
@@ -18,6 +19,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Turns the honest swarm into this one.
     pub twist: fn(&mut Setup, &mut Chance),
+    /// Turns the usual run into this one's.
+    pub run: fn(&mut Run),
     /// In so many stable epochs no cheat may have lied.
     pub escapes: u32,
     /// How it must have ended; else what is wrong, in one sentence.
@@ -26,11 +29,15 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 16] = [
+    pub const ALL: [&'static Self; 20] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
         &SPARSE,
+        &POISON,
+        &DIVERGING,
+        &WORSE,
+        &LAZY_VALIDATOR,
         &MIXED,
         &REPLACED,
         &WITHHOLD,
@@ -54,6 +61,7 @@ impl Scenario {
 static HONEST: Scenario = Scenario {
     name: "honest",
     about: "nothing goes wrong: the run completes and every audit finds equal digests",
+    run: |_| {},
     escapes: 1,
     twist: |_, _| {},
     expect: complete,
@@ -62,6 +70,7 @@ static HONEST: Scenario = Scenario {
 static PERTURB: Scenario = Scenario {
     name: "perturb",
     about: "one miner changes one value in each inner step: a replay finds it, it is banned, and the others begin again where it had not lied",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         let perturbation = Perturbation::drawn(chance, setup.run.inner.members);
@@ -85,6 +94,7 @@ const PERTURB_EXPECT: fn(&Report) -> Result<(), String> = |report| {
 static PERTURB_RESTARTED: Scenario = Scenario {
     name: "perturb_restarted",
     about: "one miner changes values, and the orchestrator is killed and started again somewhere on the way",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         (PERTURB.twist)(setup, chance);
@@ -96,20 +106,87 @@ static PERTURB_RESTARTED: Scenario = Scenario {
 static SPARSE: Scenario = Scenario {
     name: "sparse",
     about: "one miner changes one value in one inner step of each epoch, which an audit may draw or not",
+    run: |_| {},
     // How often it gets away is what `detection` measures.
     escapes: 0,
     twist: |setup, chance| {
-        let candidates = setup.run.audit_candidates();
-        let step = candidates[chance.within(0..candidates.len() as u64) as usize];
+        let step = chance.within(0..u64::from(setup.run.epoch.steps)) as u32;
         let perturbation = Perturbation::drawn(chance, setup.run.inner.members).only_in(step);
         setup.some_miner(chance).fate.perturbation = Some(perturbation);
     },
     expect: goes_on,
 };
 
+static POISON: Scenario = Scenario {
+    name: "poison",
+    about: "one miner sends payloads made so that whoever takes them meets infinity: that is found out at once, it is banned, the others go on",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        let step = chance.within(0..u64::from(setup.run.epoch.steps)) as u32;
+        let perturbation = Perturbation::drawn(chance, setup.run.inner.members).only_in(step).both_ways();
+        let fate = &mut setup.some_miner(chance).fate;
+        (fate.perturbation, fate.poisons) = (Some(perturbation), true);
+    },
+    expect: PERTURB_EXPECT,
+};
+
+static DIVERGING: Scenario = Scenario {
+    name: "diverging",
+    about: "the run learns too fast and everybody meets infinity: nobody is blamed, and the run says so and ends",
+    run: |run| run.inner.lr = 10.0,
+    escapes: 1,
+    twist: |_, _| {},
+    expect: |report| match &report.ending {
+        Some(Ending::Failed { why })
+            if why.contains("lower inner.lr") && report.convicted.is_empty() && report.commits == 0 =>
+        {
+            Ok(())
+        }
+        other => Err(format!("expected a run that ends for its rate of learning, found {other:?}")),
+    },
+};
+
+static WORSE: Scenario = Scenario {
+    name: "worse",
+    about: "nothing is audited, and losses are higher where one miner is on the route: the record of losses and routes points at it, and at nobody else",
+    run: |run| run.audit.windows = 0,
+    escapes: 0,
+    twist: |setup, chance| setup.some_miner(chance).fate.harms = true,
+    expect: |report| {
+        let cheat = report.cheats.first().ok_or("nobody harms in this world")?.short();
+        let pointed: Vec<&String> =
+            report.notes.iter().filter(|note| note.contains("routes through it lose")).collect();
+        match pointed.iter().any(|note| note.contains(&cheat)) {
+            true if pointed.len() == 1 && report.ending == Some(Ending::Complete) => Ok(()),
+            _ => Err(format!("expected {cheat} alone to stand out, found {pointed:?}")),
+        }
+    },
+};
+
+static LAZY_VALIDATOR: Scenario = Scenario {
+    name: "lazy_validator",
+    about: "the validator says of every window that it is equal: a planted one gives it away, another takes its place and the run completes",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        if let Some(validator) = setup.first_validator() {
+            validator.fate.lazy = true;
+        }
+        setup.add_validator(chance.bytes(), 60_000_000);
+    },
+    expect: |report| {
+        if report.convicted != report.cheats {
+            return Err(format!("expected {:?} to be caught, found {:?}", report.cheats, report.convicted));
+        }
+        complete(report)
+    },
+};
+
 static MIXED: Scenario = Scenario {
     name: "mixed",
     about: "of all miners a tenth changes values, a tenth withholds, a tenth signs wrong sums: all that can be seen are banned, nobody else",
+    run: |_| {},
     // Wrong sums of two that share a shard are seen where it is added up again.
     escapes: 0,
     twist: |setup, chance| {
@@ -135,6 +212,7 @@ static MIXED: Scenario = Scenario {
 static REPLACED: Scenario = Scenario {
     name: "replaced",
     about: "one miner changes values; after it is banned a newcomer takes its seat, so even a stage without others goes on",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         (PERTURB.twist)(setup, chance);
@@ -161,6 +239,7 @@ fn whole_or_gone_on(report: &Report) -> Result<(), String> {
 static WITHHOLD: Scenario = Scenario {
     name: "withhold",
     about: "one miner does not reveal what is drawn from it: it is banned without evidence, the others go on",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| setup.some_miner(chance).fate.withholds = true,
     expect: |report| {
@@ -174,6 +253,7 @@ static WITHHOLD: Scenario = Scenario {
 static WRONG_SUM: Scenario = Scenario {
     name: "wrong_sum",
     about: "one miner signs wrong sums of merges: a third party adds up, it is banned, the merge goes on with the honest copy",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| setup.some_miner(chance).fate.wrong_sums = true,
     expect: |report| {
@@ -191,6 +271,7 @@ static WRONG_SUM: Scenario = Scenario {
 static COLLUDING_PAIR: Scenario = Scenario {
     name: "colluding_pair",
     about: "two miners of a stage sign the same wrong sums: caught where a shard that both own is added up again",
+    run: |_| {},
     // Where both own every shard, one in as many as there are windows is added up again.
     escapes: 0,
     twist: |setup, chance| {
@@ -226,6 +307,7 @@ fn goes_on(report: &Report) -> Result<(), String> {
 static MINER_LOST: Scenario = Scenario {
     name: "miner_lost",
     about: "one miner stops without a word: with one miner a stage the run fails and says why, with more it goes on",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
@@ -247,6 +329,7 @@ static MINER_LOST: Scenario = Scenario {
 static MINER_RESTARTED: Scenario = Scenario {
     name: "miner_restarted",
     about: "one miner stops without a word and is started again with its key and disk: the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
@@ -263,6 +346,7 @@ static MINER_RESTARTED: Scenario = Scenario {
 static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
     name: "orchestrator_restarted",
     about: "the orchestrator stops without a word and is started again from its journal: the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         let nodes = setup.nodes.len() as u64;
@@ -278,6 +362,7 @@ static ORCHESTRATOR_RESTARTED: Scenario = Scenario {
 static CHURN: Scenario = Scenario {
     name: "churn",
     about: "a tenth of the miners is killed in the course of the run, each at some moment, and started again: the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| mishaps(setup, chance, 10, 0),
     expect: complete,
@@ -286,6 +371,7 @@ static CHURN: Scenario = Scenario {
 static TURMOIL: Scenario = Scenario {
     name: "turmoil",
     about: "half of the miners are killed at some moment, the orchestrator is too, all are started again: the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| {
         mishaps(setup, chance, 2, 0);
@@ -299,6 +385,7 @@ static TURMOIL: Scenario = Scenario {
 static FLAKY: Scenario = Scenario {
     name: "flaky",
     about: "connections of half of the miners break, for a moment or for seconds, some miners are killed: the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| mishaps(setup, chance, 6, 2),
     expect: complete,
@@ -379,6 +466,7 @@ fn whole(report: &Report) -> Result<(), String> {
 static BAD_TOKEN: Scenario = Scenario {
     name: "bad_token",
     about: "a stranger comes with a wrong token: it is turned away with a reason, the run completes",
+    run: |_| {},
     escapes: 1,
     twist: |setup, chance| setup.add_stranger(chance.bytes()),
     expect: |report| {

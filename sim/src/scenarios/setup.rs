@@ -53,6 +53,7 @@ impl Setup {
         if chance.within(0..2) == 0 && options.miners == 1 {
             run.outer = Outer::None;
         }
+        (scenario.run)(&mut run);
         let key = Key::from_seed(chance.bytes());
         let token = chance.bytes().to_vec();
         let mut store = Store::default();
@@ -119,6 +120,19 @@ impl Setup {
     pub fn add_newcomer(&mut self, seed: [u8; 32], comes_after_us: u64) {
         let token = self.token.clone();
         self.add_miner("newcomer", seed, token).fate.comes_after_us = Some(comes_after_us);
+    }
+
+    /// The validator that is there from the start.
+    pub fn first_validator(&mut self) -> Option<&mut NodeSetup> {
+        self.nodes.iter_mut().find(|node| matches!(node.recipe, Recipe::Validator(_)))
+    }
+
+    /// Adds a validator that comes when the others have long begun.
+    pub fn add_validator(&mut self, seed: [u8; 32], comes_after_us: u64) {
+        let config = guest::Config::new(Key::from_seed(seed), self.orchestrator, self.token.clone(), "sim");
+        let fate = Fate { comes_after_us: Some(comes_after_us), ..Fate::default() };
+        let (id, name, recipe) = (config.key.id(), "other validator".into(), Recipe::Validator(config));
+        self.nodes.push(NodeSetup { id, name, recipe, fate });
     }
 
     fn add_miner(&mut self, name: &str, seed: [u8; 32], token: Vec<u8>) -> &mut NodeSetup {

@@ -24,12 +24,18 @@ pub struct Fate {
     pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
+    /// Losses are higher where the node was on the route.
+    pub harms: bool,
+    /// The validator says of every window that it is equal.
+    pub lazy: bool,
+    /// Whoever takes a changed payload meets infinity.
+    pub poisons: bool,
 }
 
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some() || self.withholds || self.wrong_sums
+        self.perturbation.is_some() || self.withholds || self.wrong_sums || self.harms || self.lazy
     }
 }
 
@@ -57,11 +63,12 @@ pub enum What {
     },
 }
 
-/// One value changed in one microbatch of every inner step but the first, or of one step alone.
+/// One value changed in one microbatch of every inner step but the first of an epoch, or of one step alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Perturbation {
     position: u16,
     backward: bool,
+    both: bool,
     step: Option<u32>,
 }
 
@@ -69,12 +76,17 @@ impl Perturbation {
     /// Draws which microbatch of a step of `members`, and which pass.
     pub fn drawn(chance: &mut Chance, members: u16) -> Self {
         let position = chance.within(0..u64::from(members)) as u16;
-        Self { position, backward: chance.within(0..2) == 1, step: None }
+        Self { position, backward: chance.within(0..2) == 1, both: false, step: None }
     }
 
     /// The same, but only in inner step `step` of each epoch.
     pub fn only_in(self, step: u32) -> Self {
         Self { step: Some(step), ..self }
+    }
+
+    /// The same, in either pass.
+    pub fn both_ways(self) -> Self {
+        Self { both: true, ..self }
     }
 
     /// Whether the result of `operation` in stage `stage` is changed. A head's backward gives nothing away that
@@ -86,6 +98,6 @@ impl Perturbation {
             _ => return false,
         };
         let due = self.step.map_or(member.step > 0, |step| member.step == step);
-        due && member.position == self.position && backward == (self.backward && stage > 0)
+        due && member.position == self.position && (self.both || backward == (self.backward && stage > 0))
     }
 }

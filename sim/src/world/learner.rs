@@ -6,8 +6,18 @@
 
 use super::codes::{self, Contribution};
 use serde::{Deserialize, Serialize};
-use spec::{Digest, Member, Operation, Run, StageKind};
+use spec::{Digest, Member, Operation, Outcome, Run, StageKind};
 use std::collections::BTreeMap;
+
+/// What a block begins with that makes whoever takes it meet infinity.
+pub const POISON: &[u8] = b"poison";
+/// What a block begins with if the loss at the end of its route is higher.
+pub const WORSE: &[u8] = b"worse";
+/// By how much, in 2^-32 nats.
+pub const WORSE_Q32: i64 = 1 << 29;
+/// A rate of learning beyond which a run diverges: in its third inner step its first stage meets infinity.
+const LR_MAX: f64 = 1.0;
+const DIVERGES_IN_STEP: u32 = 2;
 
 /// The full state of a stage. Its postcard is the state object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +43,8 @@ pub struct Made {
     pub loss_q32: Option<i64>,
     /// The contribution, from an encode.
     pub contribution: Option<Contribution>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 impl Learner {
@@ -136,16 +148,26 @@ impl Learner {
         if inputs.len() != wants {
             return Err(format!("{} has {} inputs, expected {wants}", operation.name(), inputs.len()));
         }
+        let diverges =
+            |member: &Member| self.stage == 0 && run.inner.lr > LR_MAX && member.step == DIVERGES_IN_STEP;
+        let is_pass = matches!(operation, Operation::Forward(_) | Operation::Backward(_));
+        let poisoned = is_pass && inputs.iter().any(|input| input.starts_with(POISON));
+        if poisoned || matches!(operation, Operation::Forward(member) if diverges(member)) {
+            let outcome = Outcome::NonFinite;
+            return Ok(Made { output: None, loss_q32: None, contribution: None, outcome });
+        }
         let mut output = None;
         let mut loss_q32 = None;
         let mut contribution = None;
         match operation {
             Operation::Forward(member) => {
                 self.open.insert(*member, (made, Digest::default()));
+                let worse = inputs.iter().any(|input| input.starts_with(WORSE));
                 if kind.judges() {
-                    loss_q32 = Some(loss(made));
+                    loss_q32 = Some(loss(made) + i64::from(worse) * WORSE_Q32);
                 } else {
-                    output = block();
+                    let before = if worse { WORSE } else { &[] };
+                    output = block().map(|block| [before, &block].concat());
                 }
             }
             Operation::Backward(member) => {
@@ -179,7 +201,7 @@ impl Learner {
                 self.merge_into(hash("weights", &(self.anchor, &sums, self.momentum)));
             }
         }
-        Ok(Made { output, loss_q32, contribution })
+        Ok(Made { output, loss_q32, contribution, outcome: Outcome::Ok })
     }
 
     fn merge_into(&mut self, weights: Digest) {

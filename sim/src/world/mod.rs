@@ -23,7 +23,7 @@ use faults::Fate;
 use learner::Learner;
 use net::Net;
 use spec::{Digest, NodeId, Run};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
 /// A run that has not ended by then has stopped moving: longer than the longest wait of any core.
@@ -78,6 +78,8 @@ struct Node {
     free_at_us: u64,
     wake_ms: Option<u64>,
     journal: Journal,
+    /// Operations of the windows that a validator was asked to replay.
+    asked: VecDeque<u32>,
     effects: Vec<Digest>,
 }
 
@@ -135,6 +137,7 @@ impl World {
                 killed_us: BTreeMap::new(),
                 reissues: Vec::new(),
                 rewinds: 0,
+                notes: Vec::new(),
                 convicted: Vec::new(),
                 evidence: Vec::new(),
                 cheats,
@@ -292,6 +295,7 @@ impl Node {
             free_at_us: 0,
             wake_ms: None,
             journal: Journal::default(),
+            asked: VecDeque::new(),
             effects: Vec::new(),
         })
     }

@@ -1,13 +1,13 @@
 //! What the shells do: the effects of the three cores, in this world.
 
-use super::learner::{Learner, Made};
+use super::learner::{Learner, Made, POISON, WORSE, WORSE_Q32};
 use super::{Coming, World, codes};
 use crate::report::Reissue;
 use crate::trace::{Event, What};
-use miner_core::{Done, Task};
+use miner_core::{Done, StateAfter, Task};
 use orchestrator_core::Report as Said;
 use spec::{Digest, NodeId, Operation, Outcome};
-use wire::{Grant, Message, ObjectRef, Presigned};
+use wire::{Finding, Grant, Message, ObjectRef, Presigned, Signed};
 
 /// How long an operation of an engine takes, in microseconds.
 const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
@@ -100,14 +100,22 @@ impl World {
     pub(super) fn perform_validator(&mut self, node: usize, effect: validator_core::Effect) {
         use validator_core::{Effect, Event as Happened};
         match effect {
+            Effect::Send(Message::Verdict(verdict)) if self.nodes[node].fate.lazy => {
+                let operations = self.nodes[node].asked.pop_front().unwrap_or_default();
+                let body = wire::Verdict { finding: Finding::Equal { operations }, ..verdict.body };
+                if let Some(key) = self.nodes[node].recipe.key() {
+                    self.say(node, Message::Verdict(Signed::new(body, key)));
+                }
+            }
             Effect::Send(message) => self.say(node, message),
             Effect::Fetch { object, .. } => {
                 let digest = object.digest;
                 let failed = |missing, why| Event::Validator(Happened::StoreFailed { digest, missing, why });
                 self.fetch(node, object, Event::Validator(Happened::Fetched { digest }), failed);
             }
-            Effect::Replay { epoch, state, operations, .. } => {
-                let (results, stopped) = self.replay(node, epoch, state, &operations);
+            Effect::Replay { epoch, state, weights, operations, .. } => {
+                self.nodes[node].asked.push_back(operations.len() as u32);
+                let (results, stopped) = self.replay(node, epoch, (state, weights), &operations);
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
@@ -212,6 +220,7 @@ impl World {
             output: None,
             root: None,
             state: None,
+            file: None,
             weights: None,
             momentum: None,
             loss_q32: None,
@@ -223,7 +232,7 @@ impl World {
             object
         };
         let machine = &mut self.nodes[node];
-        let (epoch, operation, inputs, keep_state, keep_weights) = match task {
+        let (epoch, operation, inputs, state, keep_weights) = match task {
             Task::Adopt { stage, epoch, weights, momentum, .. } => {
                 let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
                 let kept = machine.snapshots.get(&epoch);
@@ -258,8 +267,8 @@ impl World {
                 done.output = opens.then(|| ObjectRef::of(bytes));
                 return Ok(done);
             }
-            Task::Perform { epoch, operation, inputs, keep_state, keep_weights } => {
-                (epoch, operation, inputs, keep_state, keep_weights)
+            Task::Perform { epoch, operation, inputs, state, keep_weights } => {
+                (epoch, operation, inputs, state, keep_weights)
             }
         };
         let bytes: Vec<&[u8]> = inputs
@@ -268,13 +277,16 @@ impl World {
             .collect::<Result<_, _>>()?;
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
         let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
+        if machine.fate.harms {
+            harm(&operation, &mut made);
+        }
         let mut lied = None;
         if machine
             .fate
             .perturbation
             .is_some_and(|perturbation| perturbation.hits(learner.stage(), &operation))
         {
-            perturb(&mut made);
+            perturb(&mut made, machine.fate.poisons);
             lied = Some(What::Lied { epoch });
         }
         let mut seen = None;
@@ -293,9 +305,14 @@ impl World {
             seen = Some(What::Reduced { contributors, roots, sum });
         }
         done.output = made.output.map(&mut keep);
-        done.loss_q32 = made.loss_q32;
-        if keep_state {
-            done.state = Some(keep(learner.state()));
+        (done.loss_q32, done.outcome) = (made.loss_q32, made.outcome);
+        match state {
+            StateAfter::Untold => {}
+            StateAfter::Digest => done.state = Some(Digest::of(&learner.state())),
+            StateAfter::File => {
+                done.file = Some(keep(learner.state()));
+                done.state = done.file.map(|file| file.digest);
+            }
         }
         if keep_weights {
             done.weights = Some(keep(learner.shard()));
@@ -315,7 +332,7 @@ impl World {
         &self,
         node: usize,
         epoch: u32,
-        state: Digest,
+        (state, weights): (Digest, Option<Digest>),
         operations: &[validator_core::Replay],
     ) -> (Vec<validator_core::Replayed>, Option<String>) {
         let table = &self.nodes[node].table;
@@ -325,6 +342,9 @@ impl World {
             Ok(learner) => learner,
             Err(why) => return (results, Some(why)),
         };
+        if weights.is_some_and(|weights| weights != Digest::of(&learner.shard())) {
+            return (results, Some("the epoch began with other weights".into()));
+        }
         for replay in operations {
             let inputs = replay.input.map(|input| table.get(input).ok_or_else(|| missing(input)));
             let made = match inputs.transpose() {
@@ -332,11 +352,11 @@ impl World {
                 Ok(input) => learner.perform(&self.run, epoch, &replay.operation, input.as_slice()),
             };
             match made {
-                Ok(Made { output, loss_q32, .. }) => results.push(validator_core::Replayed {
+                Ok(Made { output, loss_q32, outcome, .. }) => results.push(validator_core::Replayed {
                     output: output.map(|bytes| Digest::of(&bytes)),
                     state: replay.digest_state.then(|| Digest::of(&learner.state())),
                     loss_q32,
-                    outcome: Outcome::Ok,
+                    outcome,
                 }),
                 Err(why) => return (results, Some(why)),
             }
@@ -370,6 +390,7 @@ impl World {
                 let after_us = killed_us.map(|killed_us| self.clock.now_us() - killed_us);
                 self.report.reissues.push(Reissue { after_us, microbatches, tokens });
             }
+            Said::Note { text } => self.report.notes.push(text),
             Said::Loss { nats, .. } => self.report.losses.push(nats),
             Said::Committed { .. } => self.report.commits += 1,
             Said::Audited { miner, finding, .. } => self.report.findings.push((miner, finding)),
@@ -378,9 +399,11 @@ impl World {
     }
 }
 
-/// The one value that is changed: of the block, or where there is none, the loss.
-fn perturb(made: &mut Made) {
+/// The one value that is changed: of the block, or where there is none, the loss. Or the block is made so that whoever takes
+/// it meets infinity.
+fn perturb(made: &mut Made, poisons: bool) {
     match (&mut made.output, &mut made.loss_q32) {
+        (Some(block), _) if poisons => block.splice(..0, POISON.iter().copied()).for_each(drop),
         (Some(block), _) => {
             if let Some(last) = block.last_mut() {
                 *last ^= 1;
@@ -388,6 +411,16 @@ fn perturb(made: &mut Made) {
         }
         (None, Some(loss)) => *loss += 1,
         (None, None) => {}
+    }
+}
+
+/// Its share of a route makes the loss higher.
+fn harm(operation: &Operation, made: &mut Made) {
+    if let (Operation::Forward(_), Some(block)) = (operation, &mut made.output) {
+        block.splice(..0, WORSE.iter().copied()).for_each(drop);
+    }
+    if let Some(loss) = &mut made.loss_q32 {
+        *loss += WORSE_Q32;
     }
 }
 

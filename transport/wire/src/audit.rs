@@ -14,11 +14,14 @@ pub struct AuditOrder {
     pub miner: NodeId,
     /// Its stage.
     pub stage: u16,
-    /// Which inner step.
+    /// Which window.
     pub window: Window,
+    /// The weights of its stage that the epoch began with, as the manifest has them.
+    pub weights: Digest,
     /// The state before the window, as the miner uploaded it.
     pub state: ObjectRef,
-    /// The receipt whose `state` is the digest of that upload.
+    /// The receipt whose `state` is the digest of that upload: the window's own first where the window begins the epoch, else
+    /// the one before.
     pub start: Signed<Receipt>,
     /// The receipts of the window, in the order of their sequence numbers.
     pub receipts: Vec<Signed<Receipt>>,

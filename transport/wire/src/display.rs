@@ -40,7 +40,10 @@ impl fmt::Display for Message {
             Self::Merged(merged) => {
                 write!(f, "merged epoch {} into {}", merged.body.epoch, merged.body.weights)
             }
-            Self::Draw(window) => write!(f, "draw {}", At(*window)),
+            Self::Draw { epoch, steps, more } => {
+                let more = if *more { ", and maybe more" } else { "" };
+                write!(f, "draw the windows of epoch {epoch} from steps {steps:?}{more}")
+            }
             Self::Revealed { window, state, inputs } => {
                 write!(f, "revealed {}: state {state}, inputs", At(*window))?;
                 inputs.iter().try_for_each(|input| write!(f, " {input}"))
@@ -198,8 +201,8 @@ impl fmt::Display for Receipt {
         if let Some(loss) = self.loss_nats() {
             write!(f, ", loss {loss:.4}")?;
         }
-        if self.outcome == Outcome::NonFinite {
-            write!(f, ", NaN or infinity")?;
+        if self.outcome != Outcome::Ok {
+            write!(f, ", {}", self.outcome.name())?;
         }
         Ok(())
     }

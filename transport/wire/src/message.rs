@@ -43,8 +43,15 @@ pub enum Message {
     Merge(Merge),
     /// Miner to orchestrator: merged, into these weights.
     Merged(Signed<Merged>),
-    /// Orchestrator to miner: this window is drawn; upload what its receipts bind.
-    Draw(Window),
+    /// Orchestrator to miner: these windows are drawn; upload what their receipts bind.
+    Draw {
+        /// The epoch.
+        epoch: u32,
+        /// First steps of the windows.
+        steps: Vec<u32>,
+        /// Whether others of the epoch may be drawn later.
+        more: bool,
+    },
     /// Miner to orchestrator: it is in the store.
     Revealed {
         /// The window.
@@ -138,7 +145,7 @@ impl Message {
             Self::Receipt(_) => 9,
             Self::Merge(_) => 10,
             Self::Merged(_) => 11,
-            Self::Draw(_) => 12,
+            Self::Draw { .. } => 12,
             Self::Revealed { .. } => 13,
             Self::Audit(_) => 14,
             Self::Verdict(_) => 15,

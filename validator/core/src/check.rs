@@ -22,14 +22,15 @@ pub enum Objection {
 
 use Objection::{Miner, Order};
 
-/// What is to be replayed, if the receipts are those of one whole inner step of one miner.
+/// What is to be replayed, if the receipts are those of one window of one miner, from its start without a gap. They may end
+/// before the window does: what was signed until then is as wrong or right as it is.
 ///
 /// # Errors
 /// The first contradiction.
 pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay>, Objection> {
     let kind = run.model.stage(usize::from(order.stage)).map(|stage| stage.kind);
     let kind = kind.ok_or_else(|| Order(format!("stage {} is past the tail", order.stage)))?;
-    if !run.digests_before(order.window.step) {
+    if run.window_start(order.window.step) != order.window.step {
         return Err(Order(format!("no receipt binds the state before step {}", order.window.step)));
     }
     check_chain(run, run_id, order)?;
@@ -37,8 +38,8 @@ pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay
     check_operations(run, kind, order)?;
     let inputs: BTreeSet<Digest> = order.inputs.iter().map(|input| input.digest).collect();
     let bodies = order.receipts.iter().map(|receipt| &receipt.body);
-    for body in bodies.clone() {
-        check_fields(run, kind, body)?;
+    for (at, body) in bodies.clone().enumerate() {
+        check_fields(run, kind, body, begins_epoch(order) && at == 0)?;
         if let Some(input) = body.input.filter(|input| !inputs.contains(input)) {
             return Err(Order(format!(
                 "the input {} of receipt {} is not among those revealed",
@@ -55,9 +56,19 @@ pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay
     Ok(bodies.map(replay).collect())
 }
 
+/// Whether the window begins its epoch. The state before it is bound by the first receipt of the window itself: a forward changes nothing.
+pub fn begins_epoch(order: &AuditOrder) -> bool {
+    order.window.step == 0
+}
+
 fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), Objection> {
+    let Some(first) = order.receipts.first() else { return Err(Order("there is no receipt".into())) };
+    let before = if begins_epoch(order) { None } else { Some(&order.start) };
+    if before.is_none() && *first != order.start {
+        return Err(Order("the receipt that binds the state is not the window's first".into()));
+    }
     let mut chain = Chain { next: order.start.body.sequence, last: order.start.body.previous };
-    for receipt in std::iter::once(&order.start).chain(&order.receipts) {
+    for receipt in before.into_iter().chain(&order.receipts) {
         check_signature(run, run_id, order, receipt)?;
         chain.follow(&receipt.body).map_err(|error| Order(error.to_string()))?;
     }
@@ -95,51 +106,58 @@ fn check_start(order: &AuditOrder) -> Result<(), Objection> {
         )));
     }
     match start.operation {
+        Operation::Forward(member) if begins_epoch(order) && member.step == 0 => Ok(()),
         Operation::Step { step, .. } if step.checked_add(1) == Some(order.window.step) => Ok(()),
-        _ => Err(Order(format!("receipt {} is not the step before the window", start.sequence))),
+        _ => Err(Order(format!("receipt {} is not the one before the window", start.sequence))),
     }
 }
 
-/// Each member forward before backward, backwards in position order, then the step on all of them.
+/// Step by step: each member forward before backward, backwards in position order, then the step on all of them.
 fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<(), Objection> {
     let (mut forward, mut folded): (BTreeSet<Member>, Vec<Member>) = Default::default();
-    let mut stepped = false;
-    for body in order.receipts.iter().map(|receipt| &receipt.body) {
+    let mut due = order.window.step;
+    for (at, body) in order.receipts.iter().map(|receipt| &receipt.body).enumerate() {
         let sequence = body.sequence;
-        let holds = !stepped
+        let within = run.window_start(due) == order.window.step;
+        let holds = within
             && match &body.operation {
-                Operation::Forward(member) => member.step == order.window.step && forward.insert(*member),
+                // An epoch that begins again binds its state again.
+                Operation::Forward(member) => {
+                    let begins = body.state.is_some() && (at > 0 || !begins_epoch(order));
+                    member.step == due && !begins && forward.insert(*member)
+                }
                 Operation::Backward(member) => {
                     let in_turn = usize::from(member.position) == folded.len() && forward.contains(member);
                     folded.push(*member);
                     in_turn
                 }
+                // The step of a miner that stands in for another has more members than the run says. How many were due,
+                // the orchestrator knows; that none is left out here, the chain says.
                 Operation::Step { step, members } => {
-                    stepped = true;
-                    *step == order.window.step && *members == folded
+                    let whole =
+                        folded.len() >= usize::from(run.inner.members) && forward.len() == folded.len();
+                    let holds = whole && *step == due && *members == folded;
+                    due = due.saturating_add(1);
+                    forward.clear();
+                    folded.clear();
+                    holds
                 }
                 Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => false,
             };
         if !holds {
             return Err(Order(format!(
-                "receipt {sequence} ({}) is out of place in the step of a {}",
+                "receipt {sequence} ({}) is out of place in the window of a {}",
                 body.operation,
                 kind.name()
             )));
         }
     }
-    // The step of a miner that stands in for another has more members than the run says. How many were due, the
-    // orchestrator knows; that none is left out here, the chain says.
-    if !stepped || folded.len() < usize::from(run.inner.members) || forward.len() != folded.len() {
-        let members = run.inner.members;
-        return Err(Order(format!("the receipts are not one whole step of {members} members or more")));
-    }
     Ok(())
 }
 
-fn check_fields(run: &Run, kind: StageKind, body: &Receipt) -> Result<(), Objection> {
+fn check_fields(run: &Run, kind: StageKind, body: &Receipt, begins: bool) -> Result<(), Objection> {
     let (input, state) = match &body.operation {
-        Operation::Forward(_) => (!kind.embeds(), false),
+        Operation::Forward(_) => (!kind.embeds(), begins),
         Operation::Backward(_) => (!kind.judges(), false),
         Operation::Step { step, .. } => (false, run.digests_after(*step)),
         Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => (false, false),

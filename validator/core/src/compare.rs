@@ -27,10 +27,7 @@ pub fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Opti
 fn difference(body: &Receipt, replayed: &Replayed) -> Option<Finding> {
     let digest = |digest: Option<Digest>| digest.map_or("nothing".into(), |digest| digest.to_string());
     let loss = |loss: Option<i64>| loss.map_or("nothing".into(), |loss| format!("{loss} x 2^-32 nats"));
-    let outcome = |outcome| match outcome {
-        Outcome::Ok => "finite".to_owned(),
-        Outcome::NonFinite => "NaN or infinity".to_owned(),
-    };
+    let outcome = |outcome: Outcome| outcome.name().to_owned();
     let fields = [
         ("output", digest(replayed.output), digest(body.output)),
         ("state", digest(replayed.state), digest(body.state)),

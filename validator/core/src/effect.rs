@@ -39,6 +39,8 @@ pub enum Effect {
         epoch: u32,
         /// The state before the window, in the object table.
         state: Digest,
+        /// The weights that it must have, where it is the one that an epoch begins with.
+        weights: Option<Digest>,
         /// What to do, in order.
         operations: Vec<Replay>,
     },

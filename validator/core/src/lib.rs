@@ -11,7 +11,7 @@ mod event;
 mod machine;
 mod sums;
 
-pub use check::{Objection, check};
+pub use check::{Objection, begins_epoch, check};
 pub use compare::compare;
 pub use effect::{Effect, Replay};
 pub use event::{Event, Replayed};

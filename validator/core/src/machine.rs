@@ -1,6 +1,6 @@
 //! The validator's state and who takes in which event.
 
-use crate::check::check;
+use crate::check::{begins_epoch, check};
 use crate::compare::compare;
 use crate::effect::{Effect, Replay};
 use crate::event::{Event, Replayed};
@@ -249,9 +249,11 @@ impl Validator {
             return;
         }
         audit.replaying = true;
-        let AuditOrder { stage, window, state, .. } = audit.order;
+        let AuditOrder { stage, window, state, weights, .. } = audit.order;
+        let weights = Some(weights).filter(|_| begins_epoch(&audit.order));
         let (run, operations) = (seat.run.clone(), audit.operations.clone());
-        self.emit(Effect::Replay { run, stage, epoch: window.epoch, state: state.digest, operations });
+        let (epoch, state) = (window.epoch, state.digest);
+        self.emit(Effect::Replay { run, stage, epoch, state, weights, operations });
     }
 
     fn begin(&mut self, order: AuditOrder) {

@@ -7,7 +7,7 @@ use engine::Device;
 use engine::data::TokenShard;
 use spec::{Digest, NodeId, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use validator_core::{Objection, Replay, check, compare};
+use validator_core::{Objection, Replay, begins_epoch, check, compare};
 use wire::{Finding, ObjectRef, Signed};
 
 /// What the reader knows already. Evidence about anything else is refused.
@@ -113,7 +113,10 @@ fn check_signed(parts: &Parts, run_id: Digest, expected: &Expected) -> Result<()
     same("accused of the verdict", key(order.miner), verdict.miner.to_string())?;
     let window = |window: spec::Window| format!("epoch {} step {}", window.epoch, window.step);
     same("window of the verdict", Some(window(order.window)), window(verdict.window))?;
-    same("epoch of the manifest", Some(order.window.epoch.to_string()), manifest.epoch.to_string())
+    same("epoch of the manifest", Some(order.window.epoch.to_string()), manifest.epoch.to_string())?;
+    let record = manifest.stages.get(usize::from(order.stage));
+    let weights = record.map_or("none of that stage".into(), |record| record.weights.digest.to_string());
+    same("weights of the manifest", text(order.weights), weights)
 }
 
 fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), Refused> {
@@ -136,7 +139,8 @@ fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) ->
     }
     let (run, window) = (parts.run.clone(), order.window);
     let (stage, epoch, state) = (order.stage, window.epoch, order.state.digest);
-    let window = Window { run, stage, epoch, state, operations };
+    let weights = Some(order.weights).filter(|_| begins_epoch(order));
+    let window = Window { run, stage, epoch, state, weights, operations };
     let inside = parts.objects.get(&window.run.data.train).cloned().map(TokenShard::from_bytes).transpose();
     let inside = inside.map_err(|error| refused("token shard", "one of this run", error))?;
     let data = inside.as_ref().or(shard);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{c_int, c_uint};
 
 use super::device::only;
-use super::state::{PRIMARY_CONTEXT, ready, sound, state};
+use super::state::{PRIMARY_CONTEXT, healthy, ready, sound, state};
 use super::status::Status;
 use super::{Handle, driver_calls, give};
 
@@ -26,20 +26,20 @@ driver_calls! {
 
     /// Lets go of it; with the last hold it is wound up, faults included.
     fn cuDevicePrimaryCtxRelease_v2(device: c_int) {
-        let (mut state, _) = state()?;
+        let (mut state, settings) = state()?;
         only(device)?;
         state.retained = state.retained.checked_sub(1).ok_or(Status::InvalidContext)?;
         if state.retained == 0 {
-            state.reset_context();
+            state.reset_context(&settings);
         }
         Ok(())
     }
 
     /// Winds it up at once.
     fn cuDevicePrimaryCtxReset_v2(device: c_int) {
-        let (mut state, _) = state()?;
+        let (mut state, settings) = state()?;
         only(device)?;
-        state.reset_context();
+        state.reset_context(&settings);
         Ok(())
     }
 
@@ -115,7 +115,7 @@ driver_calls! {
 
     /// Waits for all work, which is done; tells of a faulty kernel.
     fn cuCtxSynchronize() {
-        sound()?;
+        healthy()?.0.order.host_waits_for_all();
         Ok(())
     }
 

@@ -4,18 +4,21 @@ use std::ffi::{c_char, c_int, c_void};
 
 use super::status::Status;
 use super::{
-    context, device, driver_calls, event, give, launch, memory, module, occupancy, state, status, stream,
-    text,
+    context, device, driver_calls, event, give, launch, leaks, memory, module, occupancy, state, status,
+    stream, text,
 };
 
 driver_calls! {
     /// Wakes the device.
     fn cuInit(flags: u32) {
-        super::settings::settings()?;
+        let settings = super::settings::settings()?;
         if flags != 0 {
             return Err(Status::InvalidValue);
         }
-        state::lock().initialized = true;
+        let again = std::mem::replace(&mut state::lock().initialized, true);
+        if settings.check && !again {
+            leaks::tell_at_exit();
+        }
         Ok(())
     }
 

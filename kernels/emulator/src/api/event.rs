@@ -31,8 +31,10 @@ driver_calls! {
     fn cuEventRecord(event: Handle, stream: Handle) {
         let (mut state, _) = healthy()?;
         state.check_stream(stream)?;
-        let event = state.events.get_mut(&(event as u64)).ok_or(Status::InvalidHandle)?;
+        let handle = event as u64;
+        let event = state.events.get_mut(&handle).ok_or(Status::InvalidHandle)?;
         event.recorded = Some(Instant::now());
+        state.order.record(handle, stream as u64);
         Ok(())
     }
 
@@ -58,7 +60,12 @@ driver_calls! {
 }
 
 fn exists(event: Handle) -> Outcome {
-    if healthy()?.0.events.contains_key(&(event as u64)) { Ok(()) } else { Err(Status::InvalidHandle) }
+    let (mut state, _) = healthy()?;
+    if !state.events.contains_key(&(event as u64)) {
+        return Err(Status::InvalidHandle);
+    }
+    state.order.host_waits_for_event(event as u64);
+    Ok(())
 }
 
 fn elapsed(milliseconds: *mut f32, start: Handle, end: Handle) -> Outcome {

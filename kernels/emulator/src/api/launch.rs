@@ -90,6 +90,11 @@ unsafe fn run(
     // SAFETY: the caller's promise.
     let params = unsafe { arguments(&function.program, params, extra)? };
     let allocations = settings.check.then(|| state.allocations());
+    let may_touch = params
+        .windows(8)
+        .step_by(8)
+        .filter_map(|word| Some((u64::from_le_bytes(word.try_into().ok()?), true)));
+    state.check_order(&settings, stream, &format!("kernel {}", function.program.name), may_touch)?;
     state.launches_asked += 1;
     let (number, faults) = (state.launches_asked, settings.faults);
     if number == faults.lost {

@@ -202,7 +202,7 @@ enum Place {
 /// # Safety
 /// Host places are valid for the copy; device places are checked.
 unsafe fn copy(to: Place, from: Place, bytes: usize, stream: Handle) -> Outcome {
-    let (state, _) = healthy()?;
+    let (mut state, settings) = healthy()?;
     state.check_stream(stream)?;
     if bytes == 0 {
         return Ok(());
@@ -213,6 +213,7 @@ unsafe fn copy(to: Place, from: Place, bytes: usize, stream: Handle) -> Outcome 
         Place::Device(address) => state.check_device(address, bytes).map(|()| address),
     };
     let (to, from) = (address(to)?, address(from)?);
+    state.check_order(&settings, stream, "a copy", [(to, true), (from, false)])?;
     if let Some((written, offset)) = state.written_at(to) {
         let source = state.written_at(from);
         written.copy(offset, source.map(|(source, from)| (&**source, from)), bytes as u64);
@@ -226,7 +227,7 @@ unsafe fn copy(to: Place, from: Place, bytes: usize, stream: Handle) -> Outcome 
 /// # Safety
 /// Nothing else uses the memory meanwhile.
 unsafe fn fill<T: Copy>(to: u64, value: T, count: usize, stream: Handle) -> Outcome {
-    let (state, _) = healthy()?;
+    let (mut state, settings) = healthy()?;
     state.check_stream(stream)?;
     let bytes = count.checked_mul(size_of::<T>()).ok_or(Status::InvalidValue)?;
     if bytes == 0 {
@@ -236,6 +237,7 @@ unsafe fn fill<T: Copy>(to: u64, value: T, count: usize, stream: Handle) -> Outc
         return Err(Status::InvalidValue);
     }
     state.check_device(to, bytes)?;
+    state.check_order(&settings, stream, "a fill", [(to, true)])?;
     if let Some((written, offset)) = state.written_at(to) {
         written.mark(offset, bytes as u64);
     }

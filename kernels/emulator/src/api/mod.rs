@@ -1,7 +1,7 @@
 //! The Driver API, as far as `cudarc` and NVRTC call it.
 //!
 //! Every call runs to its end before it returns, so streams keep order by nature and events are points in
-//! time. A kernel's fault is reported on stderr at once; as on a device it is *sticky*: the launch succeeds,
+//! time; checked runs find work of two streams that a device might do in another order (`order`). A kernel's fault is reported on stderr at once; as on a device it is *sticky*: the launch succeeds,
 //! and every later call that touches the context returns the fault's error until the primary context is
 //! released.
 //!
@@ -13,9 +13,11 @@ pub mod device;
 pub mod entry;
 pub mod event;
 pub mod launch;
+mod leaks;
 pub mod memory;
 pub mod module;
 pub mod occupancy;
+mod order;
 mod settings;
 mod state;
 pub mod status;

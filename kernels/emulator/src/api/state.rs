@@ -2,12 +2,13 @@
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
-use super::Handle;
+use super::order::Order;
 use super::settings::{Settings, settings};
 use super::status::Status;
+use super::{Handle, leaks};
 use crate::exec::check::{Allocations, Range};
 use crate::exec::program::{Loaded, Program};
 use crate::exec::written::Written;
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub used_bytes: u64,
     pub streams: BTreeSet<u64>,
     pub events: BTreeMap<u64, Event>,
+    /// Who has waited for whom.
+    pub order: Order,
     pub modules: BTreeMap<u64, Arc<Loaded>>,
     pub functions: BTreeMap<u64, Function>,
     /// Allocations and launches asked for so far, for faults to order.
@@ -59,6 +62,8 @@ pub(super) struct Function {
 pub(super) struct Buffer {
     pub bytes: u64,
     pub kind: BufferKind,
+    /// Which of the allocations asked for it is, from 1.
+    pub number: u64,
     /// What of it was written, in checked runs; the host writes its own memory unseen.
     pub written: Option<Arc<Written>>,
     start: *mut u8,
@@ -123,9 +128,22 @@ pub(super) fn sound() -> Result<Settings, Status> {
 
 /// The state as it is.
 pub(super) fn lock() -> MutexGuard<'static, State> {
-    static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
     // A panic in a call leaves tables whole: each change is one insertion or removal.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    cell().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state as it is, unless another thread holds it.
+pub(super) fn try_lock() -> Option<MutexGuard<'static, State>> {
+    match cell().try_lock() {
+        Ok(state) => Some(state),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+fn cell() -> &'static Mutex<State> {
+    static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+    &STATE
 }
 
 impl State {
@@ -169,7 +187,8 @@ impl State {
         self.used_bytes += device_bytes;
         let written =
             (settings.check && kind == BufferKind::Device).then(|| Arc::new(Written::nothing(bytes as u64)));
-        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, written, start, layout });
+        let number = self.allocations_asked;
+        self.buffers.insert(address, Buffer { bytes: bytes as u64, kind, number, written, start, layout });
         Ok(address)
     }
 
@@ -181,6 +200,7 @@ impl State {
                     self.used_bytes -= buffer.bytes;
                 }
                 self.buffers.remove(&address);
+                self.order.forget(address);
                 Ok(())
             }
             _ => Err(Status::InvalidValue),
@@ -219,13 +239,40 @@ impl State {
         Some((buffer.written.as_ref().filter(|_| offset < buffer.bytes)?, offset))
     }
 
-    /// What `cuDevicePrimaryCtxReset` does.
-    pub fn reset_context(&mut self) {
+    /// Whether work of `stream` is in order with what others do, in checked runs; it uses the buffers at these addresses,
+    /// true to write. Work that is not sticks as a failed launch.
+    pub fn check_order(
+        &mut self,
+        settings: &Settings,
+        stream: Handle,
+        what: &str,
+        addresses: impl IntoIterator<Item = (u64, bool)>,
+    ) -> Result<(), Status> {
+        if !settings.check {
+            return Ok(());
+        }
+        let of = |(address, writes): (u64, bool)| {
+            let (&start, buffer) = self.buffers.range(..=address).next_back()?;
+            (buffer.kind == BufferKind::Device && address - start < buffer.bytes).then_some((start, writes))
+        };
+        let buffers: Vec<_> = addresses.into_iter().filter_map(of).collect();
+        self.order.issue(stream as u64, what, &buffers).map_err(|why| {
+            eprintln!("emulated GPU: {why}");
+            *self.sticky.insert(Status::LaunchFailed)
+        })
+    }
+
+    /// What `cuDevicePrimaryCtxReset` does; checked runs are told what was never freed.
+    pub fn reset_context(&mut self, settings: &Settings) {
+        if settings.check {
+            leaks::tell(self, "the context ends");
+        }
         self.sticky = None;
         self.buffers.clear();
         self.used_bytes = 0;
         self.streams.clear();
         self.events.clear();
+        self.order = Order::default();
         self.modules.clear();
         self.functions.clear();
     }

@@ -25,19 +25,23 @@ driver_calls! {
 
     /// Waits for a stream's work; tells of a faulty kernel.
     fn cuStreamSynchronize(stream: Handle) {
-        healthy()?.0.check_stream(stream)
+        waited(stream)
     }
 
     /// Whether a stream's work is done; tells of a faulty kernel.
     fn cuStreamQuery(stream: Handle) {
-        healthy()?.0.check_stream(stream)
+        waited(stream)
     }
 
     /// Makes a stream wait for an event, which has happened.
     fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) {
-        let (state, _) = healthy()?;
+        let (mut state, _) = healthy()?;
         state.check_stream(stream)?;
-        if state.events.contains_key(&(event as u64)) { Ok(()) } else { Err(Status::InvalidHandle) }
+        if !state.events.contains_key(&(event as u64)) {
+            return Err(Status::InvalidHandle);
+        }
+        state.order.wait(stream as u64, event as u64);
+        Ok(())
     }
 
     /// Whether work is being recorded into a graph: never.
@@ -65,6 +69,13 @@ driver_calls! {
         unsafe { function(data) };
         Ok(())
     }
+}
+
+fn waited(stream: Handle) -> Outcome {
+    let (mut state, _) = healthy()?;
+    state.check_stream(stream)?;
+    state.order.host_waits_for_stream(stream as u64);
+    Ok(())
 }
 
 fn create(stream: *mut Handle) -> Outcome {

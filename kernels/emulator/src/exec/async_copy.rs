@@ -27,14 +27,16 @@ pub(super) struct Pending {
     committed: [u32; LANES],
 }
 
+/// One instruction's copies that have not landed.
 #[derive(Debug, Clone, Copy)]
 struct Begun {
-    lane: u32,
-    group: u32,
-    dst: u64,
-    src: u64,
+    /// Lanes whose copies they are.
+    mask: u32,
+    group: [u32; LANES],
+    dst: [u64; LANES],
+    src: [u64; LANES],
     bytes: u32,
-    read_bytes: u32,
+    read_bytes: [u32; LANES],
 }
 
 impl Pending {
@@ -75,28 +77,21 @@ impl Pending {
             memory.count(copy.src.space, Access::Load, &src, reading, copy.bytes, pc);
             memory.count(Space::Shared, Access::Store, &dst, mask, copy.bytes, pc);
         }
-        // A shortened read must still start where a whole one could.
+        let mut whole = 0;
         for lane in active(reading) {
-            let one = 1u32 << lane;
-            if lengths[lane] == copy.bytes {
-                memory.resolve::<M>(copy.src.space, &mut src.clone(), one, copy.bytes, Touch::Read)?;
-            } else {
-                for byte in 0..u64::from(lengths[lane]) {
-                    let mut named = src.map(|address| address.wrapping_add(byte));
-                    memory.resolve::<M>(copy.src.space, &mut named, one, 1, Touch::Read)?;
-                }
+            whole |= u32::from(lengths[lane] == copy.bytes) << lane;
+        }
+        if whole != 0 {
+            memory.resolve::<M>(copy.src.space, &mut src.clone(), whole, copy.bytes, Touch::Read)?;
+        }
+        for lane in active(reading & !whole) {
+            for byte in 0..u64::from(lengths[lane]) {
+                let mut named = src.map(|address| address.wrapping_add(byte));
+                memory.resolve::<M>(copy.src.space, &mut named, 1 << lane, 1, Touch::Read)?;
             }
         }
-        for lane in active(mask) {
-            self.copies.push(Begun {
-                lane: lane as u32,
-                group: self.committed[lane],
-                dst: dst[lane],
-                src: src[lane],
-                bytes: copy.bytes,
-                read_bytes: lengths[lane],
-            });
-        }
+        let (group, bytes) = (self.committed, copy.bytes);
+        self.copies.push(Begun { mask, group, dst, src, bytes, read_bytes: lengths });
         Ok(())
     }
 
@@ -115,27 +110,31 @@ impl Pending {
         memory: &mut BlockMemory<'_>,
         mask: u32,
     ) -> Result<(), Box<Fault>> {
-        let committed = self.committed;
-        let (due, rest): (Vec<_>, Vec<_>) = self.copies.drain(..).partition(|copy| {
-            let closed = committed[copy.lane as usize];
-            mask >> copy.lane & 1 != 0
-                && (allowed == u32::MAX || u64::from(copy.group) + u64::from(allowed) < u64::from(closed))
-        });
-        self.copies = rest;
-        for copy in due {
-            let mut to = [copy.dst; LANES];
-            let one = 1u32 << copy.lane;
-            memory.resolve::<M>(Space::Shared, &mut to, one, copy.bytes, Touch::Write)?;
-            let mut bytes = [0u8; 16];
-            let length = copy.read_bytes as usize;
-            // SAFETY: the source was checked when the copy began, the destination just now; both are as long
-            // as stated, and `length` is at most 16.
-            unsafe {
-                std::ptr::copy_nonoverlapping(copy.src as *const u8, bytes.as_mut_ptr(), length);
-                let to = to[copy.lane as usize] as *mut u8;
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, copy.bytes as usize);
+        for copy in &mut self.copies {
+            let mut due = 0;
+            for lane in active(mask & copy.mask) {
+                let pending = u64::from(copy.group[lane]) + u64::from(allowed);
+                let landed = allowed == u32::MAX || pending < u64::from(self.committed[lane]);
+                due |= u32::from(landed) << lane;
+            }
+            if due == 0 {
+                continue;
+            }
+            copy.mask &= !due;
+            let mut to = copy.dst;
+            memory.resolve::<M>(Space::Shared, &mut to, due, copy.bytes, Touch::Write)?;
+            for lane in active(due) {
+                let mut bytes = [0u8; 16];
+                // SAFETY: the source was checked when the copy began, the destination just now; both are as long
+                // as stated, and no length is above 16.
+                unsafe {
+                    let length = copy.read_bytes[lane] as usize;
+                    std::ptr::copy_nonoverlapping(copy.src[lane] as *const u8, bytes.as_mut_ptr(), length);
+                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), to[lane] as *mut u8, copy.bytes as usize);
+                }
             }
         }
+        self.copies.retain(|copy| copy.mask != 0);
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! One block: its warps in turn, from barrier to barrier.
 
-use super::check::{Allocations, Shadow};
+use super::check::Allocations;
 use super::count::{Counters, Mode};
 use super::fault::{Fault, FaultKind};
 use super::lane::{LANES, Slot};
 use super::launch::Launch;
 use super::memory::{Aligned, BlockMemory};
 use super::program::{Program, Special};
+use super::shadow::Shadow;
 use super::warp::{State, Warp};
 
 /// What a worker keeps from block to block.

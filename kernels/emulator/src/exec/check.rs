@@ -1,9 +1,9 @@
-//! What checked runs keep: which addresses exist and which of them were written, and who touched which shared byte since
-//! the last barrier.
+//! What checked runs know of device memory: which addresses exist, and which of them were written.
 
 use std::sync::Arc;
 
-use super::fault::{Fault, FaultKind};
+use super::lane::LANES;
+use super::memory::active;
 use super::written::Written;
 
 /// Device memory, ascending and disjoint.
@@ -36,7 +36,41 @@ impl Range {
             Touch::Read | Touch::Atomic => written.is_whole(offset, len),
         }
     }
+
+    /// The same of a whole warp at once, whose lanes all lie within `span` bytes from `low`, in this range. Where that
+    /// cannot be told at a glance the answer is false, and each lane is to be asked for.
+    pub fn touch_span(
+        &self,
+        at: &[u64; LANES],
+        mask: u32,
+        bytes: u32,
+        span: (u64, u64),
+        touch: Touch,
+    ) -> bool {
+        let Some(written) = &self.written else { return true };
+        let (low, len) = span;
+        if len > GLANCE_BYTES {
+            return false;
+        }
+        // All of it was written: then so was each part, and nothing is left to note.
+        if written.is_whole(low - self.start, len) {
+            return true;
+        }
+        let writes = matches!(touch, Touch::Write | Touch::WriteLater);
+        let mut next = low;
+        let dense = active(mask).all(|lane| {
+            next += u64::from(bytes);
+            at[lane] == next - u64::from(bytes)
+        });
+        if writes && dense {
+            written.mark(low - self.start, len);
+        }
+        writes && dense
+    }
 }
+
+/// Up to so many bytes a warp's access is judged as one.
+const GLANCE_BYTES: u64 = 4096;
 
 impl Allocations {
     /// From ranges in any order.
@@ -99,109 +133,9 @@ pub enum Touch {
 }
 
 impl Touch {
-    fn writes(self) -> bool {
+    /// Whether it changes what is there.
+    pub fn writes(self) -> bool {
         self != Self::Read
-    }
-}
-
-/// Who touched each byte of a block's shared memory, by barrier interval.
-#[derive(Debug, Default)]
-pub struct Shadow {
-    bytes: Vec<Byte>,
-    interval: u32,
-}
-
-/// Warps as bits; `interval` says when, older marks are void.
-#[derive(Debug, Clone, Copy, Default)]
-struct Byte {
-    interval: u32,
-    readers: u32,
-    writers: u32,
-    atomics: u32,
-    /// Whether anyone has written it since the block began.
-    written: bool,
-}
-
-impl Shadow {
-    /// Forgets everything; there are `bytes` of shared memory.
-    pub fn reset(&mut self, bytes: usize) {
-        self.bytes.clear();
-        self.bytes.resize(bytes, Byte::default());
-        self.interval = 1;
-    }
-
-    /// A barrier completed.
-    pub fn barrier(&mut self) {
-        self.interval += 1;
-    }
-
-    /// Notes that `lane` of `warp` touches `len` bytes at `offset`.
-    ///
-    /// # Errors
-    /// A race with another warp.
-    pub fn touch(
-        &mut self,
-        offset: usize,
-        len: usize,
-        warp: u32,
-        lane: u32,
-        touch: Touch,
-    ) -> Result<(), Box<Fault>> {
-        let me = 1u32 << (warp & 31);
-        let interval = self.interval;
-        let end = (offset + len).min(self.bytes.len());
-        let Some(touched) = self.bytes.get_mut(offset..end) else { return Ok(()) };
-        for (index, byte) in touched.iter_mut().enumerate() {
-            if byte.interval != interval {
-                *byte = Byte { interval, written: byte.written, ..Byte::default() };
-            }
-            if touch == Touch::Write {
-                byte.written = true;
-            } else if touch != Touch::WriteLater && !byte.written {
-                let what = format!(
-                    "reads shared byte {}, which no thread of the block has written yet: it is never written, \
-                         or a __syncthreads() or a wait is missing",
-                    offset + index
-                );
-                return Err(Fault::new(FaultKind::UninitialisedRead, Some(lane), what));
-            }
-            let mine = match touch {
-                Touch::Read => &mut byte.readers,
-                Touch::Write | Touch::WriteLater => &mut byte.writers,
-                Touch::Atomic => &mut byte.atomics,
-            };
-            // A rival since my last touch of this kind would have been the one to be told.
-            if *mine & me != 0 {
-                continue;
-            }
-            *mine |= me;
-            let rivals = match touch {
-                Touch::Read => byte.writers | byte.atomics,
-                Touch::Write | Touch::WriteLater => byte.writers | byte.readers | byte.atomics,
-                Touch::Atomic => byte.writers | byte.readers,
-            } & !me;
-            if rivals != 0 {
-                let other = rivals.trailing_zeros();
-                let theirs = if byte.writers & rivals != 0 {
-                    "wrote"
-                } else if byte.atomics & rivals != 0 {
-                    "changed atomically"
-                } else {
-                    "read"
-                };
-                let mine = if touch.writes() { "writes" } else { "reads" };
-                return Err(Fault::new(
-                    FaultKind::SharedRace,
-                    Some(lane),
-                    format!(
-                        "{mine} shared byte {}, which warp {other} {theirs} since the last barrier: \
-                         a __syncthreads() between the two is missing",
-                        offset + index
-                    ),
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -229,33 +163,5 @@ mod tests {
         range.touch(1000, 8, Touch::Write);
         assert!(range.touch(1004, 4, Touch::Read));
         assert!(!range.touch(1004, 8, Touch::Atomic));
-
-        let mut shadow = Shadow::default();
-        shadow.reset(8);
-        let unwritten = shadow.touch(0, 4, 0, 0, Touch::Read).unwrap_err();
-        assert_eq!(unwritten.kind, FaultKind::UninitialisedRead);
-        shadow.touch(0, 4, 0, 0, Touch::WriteLater).unwrap();
-        assert!(shadow.touch(0, 4, 0, 0, Touch::Read).is_err());
-        shadow.touch(0, 4, 0, 0, Touch::Write).unwrap();
-        shadow.barrier();
-        shadow.touch(0, 4, 1, 0, Touch::Read).unwrap();
-    }
-
-    #[test]
-    fn a_race_needs_two_warps_one_write_and_no_barrier() {
-        let mut shadow = Shadow::default();
-        shadow.reset(8);
-        shadow.touch(0, 4, 0, 0, Touch::Write).unwrap();
-        shadow.touch(0, 4, 0, 1, Touch::Read).unwrap();
-        shadow.touch(4, 4, 1, 0, Touch::Write).unwrap();
-        assert_eq!(shadow.touch(0, 4, 1, 0, Touch::Read).unwrap_err().kind, FaultKind::SharedRace);
-        shadow.barrier();
-        shadow.touch(0, 4, 1, 0, Touch::Read).unwrap();
-        shadow.touch(0, 4, 0, 0, Touch::Read).unwrap();
-        assert!(shadow.touch(3, 1, 0, 0, Touch::Write).is_err());
-        shadow.barrier();
-        shadow.touch(0, 4, 1, 0, Touch::Atomic).unwrap();
-        shadow.touch(0, 4, 0, 0, Touch::Atomic).unwrap();
-        assert!(shadow.touch(0, 4, 0, 0, Touch::Read).is_err());
     }
 }

@@ -5,10 +5,11 @@
 //! windows where no host address can be. Bounds of shared, local and parameter memory and the alignment of
 //! every access are always checked; bounds of device memory only in checked runs, against the allocations.
 
-use super::check::{Allocations, Shadow, Touch};
+use super::check::{Allocations, Touch};
 use super::count::{Access, Counters, Mode};
 use super::fault::{Fault, FaultKind};
 use super::lane::{LANES, Slot};
+use super::shadow::Shadow;
 use crate::ptx::ast::Space;
 
 /// Where shared memory begins among generic addresses.
@@ -151,13 +152,12 @@ impl BlockMemory<'_> {
         match space {
             Space::Global | Space::Const => self.device::<M>(named, mask, bytes, touch),
             Space::Shared => {
+                let offsets = *named;
+                bounded(named, mask, bytes, self.shared as u64, self.shared_bytes, "shared memory")?;
                 if M::CHECK {
-                    for lane in active(mask).filter(|&lane| named[lane] < self.shared_bytes) {
-                        let (offset, len) = (named[lane] as usize, bytes as usize);
-                        self.shadow.touch(offset, len, self.warp, lane as u32, touch)?;
-                    }
+                    self.shadow.touch(&offsets, mask, bytes, self.warp, touch)?;
                 }
-                bounded(named, mask, bytes, self.shared as u64, self.shared_bytes, "shared memory")
+                Ok(())
             }
             Space::Local => {
                 bounded(named, mask, bytes, self.local as u64, self.local_bytes, "a thread's local memory")?;
@@ -244,7 +244,7 @@ impl BlockMemory<'_> {
             let what = format!("{bytes} bytes at {:#x}, which is no device address", named[lane]);
             return Err(Fault::new(FaultKind::IllegalAddress, Some(lane as u32), what));
         }
-        if M::CHECK {
+        if M::CHECK && !self.settled(named, mask, bytes, touch) {
             for lane in active(mask) {
                 // `cvta.param` makes device addresses of parameters.
                 let in_params = named[lane].wrapping_sub(self.params as u64);
@@ -267,6 +267,20 @@ impl BlockMemory<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether one look at all that a warp touches of device memory tells that it may.
+    fn settled(&mut self, named: &[u64; LANES], mask: u32, bytes: u32, touch: Touch) -> bool {
+        let (mut low, mut high) = (u64::MAX, 0);
+        for lane in 0..LANES {
+            let on = mask & 1 << lane != 0;
+            low = low.min(if on { named[lane] } else { u64::MAX });
+            high = high.max(if on { named[lane] } else { 0 });
+        }
+        let len = high.wrapping_sub(low).saturating_add(u64::from(bytes));
+        let span = u32::try_from(len).ok();
+        let range = span.and_then(|span| self.allocations.find(low, span, &mut self.last_hit));
+        range.is_some_and(|range| range.touch_span(named, mask, bytes, (low, len), touch))
     }
 }
 

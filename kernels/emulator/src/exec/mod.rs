@@ -10,7 +10,8 @@
 //! | `atomic`, `async_copy`, `warp_sync`, `tensor` | the instructions of those names |
 //! | `warp` | the interpreter: divergence and reconvergence |
 //! | `block` | barriers between warps |
-//! | [`check`] | allocation table, what was written, and the race checker for shared memory |
+//! | [`check`] | the allocations a checked run may touch |
+//! | [`shadow`] | who touched what of shared memory since the last barrier |
 //! | [`count`] | instructions, sectors and wavefronts of counted runs |
 //! | [`launch`] | blocks in parallel |
 //! | [`written`] | a bit for each byte of device memory that was written |
@@ -28,6 +29,7 @@ pub mod lane;
 pub mod launch;
 pub mod memory;
 pub mod program;
+pub mod shadow;
 mod tensor;
 mod warp;
 mod warp_sync;

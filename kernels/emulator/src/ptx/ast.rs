@@ -144,8 +144,8 @@ pub struct Instruction {
     pub scope: usize,
 }
 
-/// The body of a kernel.
-#[derive(Debug, Default)]
+/// The body of a kernel or a function.
+#[derive(Debug, Default, Clone)]
 pub struct Body {
     /// The type of every register.
     pub regs: Vec<Type>,
@@ -217,6 +217,19 @@ pub struct Entry {
     pub line: u32,
 }
 
+/// A device function.
+#[derive(Debug)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Names of what it returns.
+    pub returns: Vec<String>,
+    /// Names of its parameters.
+    pub params: Vec<String>,
+    /// Its instructions; a declaration has none.
+    pub body: Option<Body>,
+}
+
 /// A module.
 #[derive(Debug, Default)]
 pub struct Module {
@@ -226,6 +239,6 @@ pub struct Module {
     pub target: u32,
     /// Variables outside any kernel.
     pub variables: Vec<Variable>,
-    /// Kernels in order.
+    /// Kernels in order, calls of functions replaced by what the functions do.
     pub entries: Vec<Entry>,
 }

@@ -1,4 +1,4 @@
-//! Words to the instructions of one kernel.
+//! Words to the instructions of one kernel or function.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ struct Names {
     single: BTreeMap<String, RegId>,
     /// Prefix to (first register, count), for `%r<55>`.
     numbered: BTreeMap<String, (u32, u32)>,
+    /// What calls pass: as written, and as it is known in the body, where each scope may have its own of a name.
+    passed: BTreeMap<String, String>,
 }
 
 struct Reader {
@@ -69,8 +71,18 @@ impl Reader {
                 self.body.variables.extend(found);
                 Ok(())
             }
-            ".global" | ".const" | ".param" => {
-                Err(cursor.unexpected("a variable a kernel may declare (.shared or .local)"))
+            ".param" => {
+                let scope = self.scope();
+                for mut variable in variables(cursor)? {
+                    let known = format!("{}@{scope}", variable.name);
+                    self.names[scope].passed.insert(variable.name, known.clone());
+                    variable.name = known;
+                    self.body.variables.push(variable);
+                }
+                Ok(())
+            }
+            ".global" | ".const" => {
+                Err(cursor.unexpected("a variable a kernel may declare (.shared, .local or .param)"))
             }
             ".loc" => {
                 cursor.next();
@@ -186,6 +198,17 @@ impl Reader {
                 cursor.expect('}')?;
                 Ok(Operand::Vector(parts))
             }
+            // What a call returns or passes.
+            Token::Mark('(') => {
+                let mut parts = vec![];
+                while !cursor.eat(')') {
+                    parts.push(self.simple(cursor)?);
+                    if !cursor.at_mark(')') {
+                        cursor.expect(',')?;
+                    }
+                }
+                Ok(Operand::Vector(parts))
+            }
             Token::Mark('[') => {
                 let base = self.simple(cursor)?;
                 let offset = offset(cursor)?;
@@ -220,10 +243,16 @@ impl Reader {
                     return Ok(Operand::Special(word.to_string()));
                 }
                 let offset = offset(cursor)?;
-                Ok(Operand::Symbol(word.to_string(), offset))
+                Ok(Operand::Symbol(self.known_as(word), offset))
             }
             other => Err(PtxError::new(line, format!("{other:?} is not an operand this emulator knows"))),
         }
+    }
+
+    /// The name a symbol has in the body.
+    fn known_as(&self, name: &str) -> String {
+        let passed = self.stack.iter().rev().find_map(|&scope| self.names[scope].passed.get(name));
+        passed.cloned().unwrap_or_else(|| name.to_owned())
     }
 
     fn reg(&self, name: &str) -> Option<RegId> {

@@ -1,10 +1,12 @@
-//! PTX text to a tree: [`lex`] cuts words, [`parse`] reads a module, [`body`] the instructions of a kernel.
+//! PTX text to a tree: [`lex`] cuts words, [`parse`] reads a module, [`body`] the instructions of a kernel or function,
+//! `inline` puts functions in the place of their calls.
 //!
 //! The tree knows scopes of registers and labels but not what an opcode means: that is the business of
 //! [`crate::exec`].
 
 pub mod ast;
 pub mod body;
+mod inline;
 pub mod lex;
 pub mod parse;
 

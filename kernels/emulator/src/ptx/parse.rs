@@ -1,7 +1,8 @@
 //! Words to a module.
 
 use super::PtxError;
-use super::ast::{Entry, Module, Param, Space, Type, Variable};
+use super::ast::{Entry, Function, Module, Param, Space, Type, Variable};
+use super::inline::inline;
 use super::lex::{Placed, Token, lex};
 
 /// Reads a PTX module.
@@ -11,7 +12,7 @@ use super::lex::{Placed, Token, lex};
 pub fn parse(text: &str) -> Result<Module, PtxError> {
     let tokens = lex(text)?;
     let mut cursor = Cursor { tokens: &tokens, at: 0 };
-    let mut module = Module::default();
+    let (mut module, mut functions) = (Module::default(), Vec::new());
     while let Some(placed) = cursor.peek() {
         let (line, Token::Word(word)) = (placed.line, &placed.token) else {
             return Err(cursor.unexpected("a directive"));
@@ -56,11 +57,15 @@ pub fn parse(text: &str) -> Result<Module, PtxError> {
                 cursor.next();
                 module.entries.push(entry(&mut cursor)?);
             }
-            ".func" => skip_function(&mut cursor)?,
+            ".func" => {
+                cursor.next();
+                functions.push(function(&mut cursor)?);
+            }
             ".global" | ".const" | ".shared" => module.variables.extend(variables(&mut cursor)?),
             other => return Err(PtxError::new(line, format!("directive `{other}` is not implemented"))),
         }
     }
+    inline(&mut module, &functions)?;
     Ok(module)
 }
 
@@ -70,7 +75,8 @@ pub(super) fn variables(cursor: &mut Cursor<'_>) -> Result<Vec<Variable>, PtxErr
         ".global" => Space::Global,
         ".const" => Space::Const,
         ".shared" => Space::Shared,
-        ".local" => Space::Local,
+        // What a call passes lies in the thread's own memory.
+        ".local" | ".param" => Space::Local,
         other => return Err(cursor.error(format!("variables of space `{other}` are not implemented"))),
     };
     let mut align = None;
@@ -153,18 +159,7 @@ fn initializer(cursor: &mut Cursor<'_>, ty: Type, out: &mut Vec<u8>) -> Result<(
 fn entry(cursor: &mut Cursor<'_>) -> Result<Entry, PtxError> {
     let line = cursor.line();
     let name = cursor.word()?.to_string();
-    let mut params = Vec::new();
-    let mut offset = 0usize;
-    if cursor.eat('(') && !cursor.eat(')') {
-        loop {
-            let param = param(cursor, &mut offset)?;
-            params.push(param);
-            if !cursor.eat(',') {
-                cursor.expect(')')?;
-                break;
-            }
-        }
-    }
+    let params = params(cursor)?;
     let (mut max_threads, mut exact_threads) = (None, false);
     while !cursor.at_mark('{') {
         let (token, line) = cursor.take("the body of the kernel")?;
@@ -196,9 +191,24 @@ fn entry(cursor: &mut Cursor<'_>) -> Result<Entry, PtxError> {
     Ok(Entry { name, params, max_threads, exact_threads, body, line })
 }
 
+/// Parameters in parentheses, if there are such.
+fn params(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, PtxError> {
+    let (mut params, mut offset) = (Vec::new(), 0usize);
+    if cursor.eat('(') && !cursor.eat(')') {
+        loop {
+            params.push(param(cursor, &mut offset)?);
+            if !cursor.eat(',') {
+                cursor.expect(')')?;
+                break;
+            }
+        }
+    }
+    Ok(params)
+}
+
 fn param(cursor: &mut Cursor<'_>, offset: &mut usize) -> Result<Param, PtxError> {
     if cursor.word()? != ".param" {
-        return Err(cursor.error("a kernel's parameter starts with .param"));
+        return Err(cursor.error("a parameter starts with .param; registers are not passed here"));
     }
     let (mut align, mut ty, mut of_pointer) = (None, None, false);
     let name = loop {
@@ -231,16 +241,25 @@ fn param(cursor: &mut Cursor<'_>, offset: &mut usize) -> Result<Param, PtxError>
     Ok(param)
 }
 
-/// Device functions are compiled into their callers by NVRTC; a leftover body is passed over, and a `call`
-/// to it is refused as an unknown opcode.
-fn skip_function(cursor: &mut Cursor<'_>) -> Result<(), PtxError> {
+fn function(cursor: &mut Cursor<'_>) -> Result<Function, PtxError> {
+    let names = |params: Vec<Param>| params.into_iter().map(|param| param.name).collect();
+    let returns = names(params(cursor)?);
+    let name = cursor.word()?.to_string();
+    let params = names(params(cursor)?);
     loop {
         if cursor.at_mark('{') {
-            return cursor.skip_braces();
+            let body = Some(super::body::body(cursor)?);
+            return Ok(Function { name, returns, params, body });
         }
-        let (token, _) = cursor.take("the body of the function")?;
-        if token == Token::Mark(';') {
-            return Ok(());
+        match cursor.take("the body of the function")? {
+            (Token::Mark(';'), _) => return Ok(Function { name, returns, params, body: None }),
+            (Token::Word(".noinline" | ".noreturn"), _) => {}
+            (other, line) => {
+                return Err(PtxError::new(
+                    line,
+                    format!("{other:?} before a function's body is not implemented"),
+                ));
+            }
         }
     }
 }

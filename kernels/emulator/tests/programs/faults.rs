@@ -182,5 +182,5 @@ fn what_is_not_implemented_or_not_allowed_is_refused_with_its_line() {
     refused("add.s32 %r99, %r2, %r3;", "%r99");
     refused("ld.global.v3.u32 {%r1, %r2, %r3}, [%rd1];", "not implemented");
     refused("st.param.u32 [out], %r1;", "Param");
-    refused("call (%r1), f, (%r2);", "not an operand");
+    refused("call (%r1), f, (%r2);", "has no instructions in this module");
 }

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
+mod calls;
 mod dialects;
 mod faults;
+mod instructions;
 mod semantics;
 mod tensor;
 

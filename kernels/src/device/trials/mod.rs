@@ -67,6 +67,11 @@ pub static TRIALS: &[&Trial] = &[
     &merge::trials::PLAIN,
 ];
 
+/// The ops that have no kernels, because what they make is made once, on the CPU, and only read by a device.
+pub fn only_on_cpu() -> impl Iterator<Item = &'static str> {
+    catalogue::OPS.iter().map(|op| op.name()).filter(|name| find(name).is_none())
+}
+
 /// The trial of the op called `name`, if it has kernels.
 pub fn find(name: &str) -> Option<&'static Trial> {
     TRIALS.iter().copied().find(|trial| trial.op == name)

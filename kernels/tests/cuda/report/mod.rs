@@ -3,6 +3,7 @@
 //! nothing gets worse unseen.
 
 pub mod disassembly;
+mod triton;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -153,6 +154,7 @@ fn is_written() {
         .flat_map(|architecture| SOURCES.iter().map(move |source| (architecture, source)))
         .collect();
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<u32, BTreeMap<String, String>>::new()));
+    let ours = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -164,7 +166,10 @@ fn is_written() {
                     let loops = disassembly::main_loops(&image.cubin, &format!("{}-{target}", source.name));
                     for kernel in resources {
                         let main = loops.as_ref().and_then(|loops| loops.get(&kernel.entry));
-                        let line = row(architecture, &kernel, threads_of(&image.ptx, &kernel.entry), main);
+                        let threads = threads_of(&image.ptx, &kernel.entry);
+                        let line = row(architecture, &kernel, threads, main);
+                        let one = triton::Numbers::of(&kernel, threads, main);
+                        ours.lock().unwrap().insert((kernel.entry.clone(), target.clone()), one);
                         let mut rows = rows.lock().unwrap();
                         rows.entry(architecture.sm).or_default().insert(kernel.entry, line);
                     }
@@ -174,6 +179,8 @@ fn is_written() {
     });
     let mut text = HEAD.to_owned();
     text += &traffic();
+    text +=
+        &triton::section(&ours.into_inner().unwrap(), &std::fs::read_to_string(path()).unwrap_or_default());
     for (sm, rows) in rows.into_inner().unwrap() {
         let _ = write!(text, "\n## sm_{sm}\n\n{TITLES}");
         rows.values().for_each(|row| text += row);
@@ -234,9 +241,12 @@ that forgets nothing would. Passes are those over the banks of shared memory. Th
 among all instructions of PTX that were issued, moves between registers aside.
 
 Wanted are 1.05 for elementwise kernels and norms, 1.15 for products, 1.2 for attention, and no conflict. What is *asked* misses that
-in attention (its rows are fetched again for every 64 columns: shared memory holds no more of them, so they come from the
-first-level cache), in `attention_prepare` (three words a row, each in a sector of its own) and in `rope_vectors` (heads share their
-cosines, again through the cache). Beyond L1 nothing misses it.
+in the backward pass of attention and in the forward pass of heads beyond 64. There a block fetches its own rows again for every 64
+columns, and columns twice where scores and outputs need them. These are real requests to the second-level cache, for `cp.async.cg`
+passes the first by; *beyond L1* counts them as if it did not. To hold what is asked for twice, the backward pass of a head of 64
+would take two tiles of rows, two of columns and the weights between the products: 80 KiB, and so one block of four warps on a
+multiprocessor of sm_86, sm_89 or sm_120, where it now has two or three. For every byte it asks for, a block does about 20 operations
+(an FMA being two); 32 where rows stay.
 
 | kernel | shape | ideal, bytes | asked | beyond L1 | conflicts of passes | local, bytes | FFMA, % |
 |---|---|---|---|---|---|---|---|

@@ -2,7 +2,7 @@
 
 use crate::support::{World, asks, notes, object, orchestrator, run};
 use miner_core::{Effect, Miner, Task};
-use spec::{Digest, Operation, Window};
+use spec::{Digest, Operation};
 use wire::PayloadKind::{Activation, Gradient};
 use wire::{Chain, Key, Machine, Manifest, Merge, Message, Signed, Slot, StageRecord, Verb};
 
@@ -17,7 +17,7 @@ fn an_epoch_from_the_hello_to_the_last_draw() {
     world.transcript.title("merge");
     merge(&mut world);
     world.transcript.title("the window of step 1 is drawn");
-    world.say(Message::Draw(Window { epoch: 0, step: 1 }));
+    world.say(Message::Draw { epoch: 0, steps: vec![1], more: false });
     world.say(Message::Finish { reason: "the run is complete".into() });
     insta::with_settings!({ snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!("conversation", world.transcript.text());

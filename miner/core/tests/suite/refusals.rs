@@ -2,7 +2,7 @@
 
 use crate::support::{PayloadHeadEdit, World, manifest, notes, orchestrator, run};
 use miner_core::{Effect, Event};
-use spec::{Digest, Window};
+use spec::{Digest, Outcome};
 use wire::PayloadKind::{Activation, Gradient};
 use wire::{Chain, Grant, Key, Merge, Message, ObjectRef, Receipt, Refusal, Signed, Verb, Welcome};
 
@@ -226,12 +226,41 @@ fn a_refused_grant_and_silence_end_the_miner() {
 }
 
 #[test]
+fn who_meets_infinity_signs_it_and_does_nothing_more_of_the_epoch() {
+    for outcome in [Outcome::NonFinite, Outcome::Unusable] {
+        let mut world = World::opened(run());
+        world.assign(0, 0, 0);
+        world.assign(1, 0, 1);
+        world.deliver(Activation, 0, 0, 0);
+        world.outcome = outcome;
+        world.deliver(Gradient, 0, 0, 0);
+        world.outcome = Outcome::Ok;
+        world.deliver(Activation, 1, 0, 1);
+        world.deliver(Gradient, 1, 0, 1);
+        let outcomes: Vec<Outcome> = world.receipts().iter().map(|receipt| receipt.body.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Ok, outcome], "and nothing after it");
+        assert_eq!(world.exit(), None);
+        // What it stands on is shown, though the window has not come to its end.
+        let effects = world.say(Message::Draw { epoch: 0, steps: vec![0], more: true });
+        let revealed = |effect: &Effect| match effect {
+            Effect::Send(Message::Revealed { inputs, .. }) => Some(inputs.len()),
+            _ => None,
+        };
+        assert_eq!(effects.iter().find_map(revealed), Some(2), "activation and gradient: {effects:?}");
+        let manifest = Signed::new(manifest(&world.run), &orchestrator());
+        let effects = world.say(Message::Adopt(manifest));
+        assert!(effects.contains(&Effect::Send(Message::Ready { epoch: 0 })), "{effects:?}");
+        assert!(world.table.len() <= 1, "nothing of the epoch is left: {:?}", world.table);
+    }
+}
+
+#[test]
 fn orders_that_are_not_due_are_ignored() {
     let mut world = World::opened(run());
     let members = vec![world.me()];
     let early = world.say(Message::Merge(Merge { epoch: 0, members, commitment: Digest::default() }));
     assert!(notes(&early).contains("is not due here"), "{early:?}");
-    let draw = world.say(Message::Draw(Window { epoch: 0, step: 1 }));
+    let draw = world.say(Message::Draw { epoch: 0, steps: vec![1], more: false });
     assert!(notes(&draw).contains("which no receipt binds"), "{draw:?}");
     let strange = world.say(Message::Ready { epoch: 0 });
     assert!(notes(&strange).contains("not for a miner"), "{strange:?}");

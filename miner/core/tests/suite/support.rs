@@ -1,6 +1,6 @@
 //! A world around the miner's core: it holds the body of three stages.
 
-use miner_core::{Config, Done, Effect, Event, Miner, Task};
+use miner_core::{Config, Done, Effect, Event, Miner, StateAfter, Task};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Run};
 use std::collections::BTreeSet;
 use wire::{
@@ -22,6 +22,8 @@ pub struct World {
     pub table: BTreeSet<Digest>,
     /// Whether every task fails from now on.
     pub engine_fails: bool,
+    /// How every operation ends from now on.
+    pub outcome: Outcome,
     /// Whether the store answers nothing.
     pub store_fails: bool,
     /// Whether pieces open against what was committed to.
@@ -80,6 +82,7 @@ impl World {
             transcript,
             table,
             engine_fails: false,
+            outcome: Outcome::Ok,
             store_fails: false,
             pieces_open: true,
             keys,
@@ -158,6 +161,7 @@ impl World {
             output: None,
             root: None,
             state: None,
+            file: None,
             weights: None,
             momentum: None,
             loss_q32: None,
@@ -171,19 +175,23 @@ impl World {
             }
             Task::Keep { .. } => {}
             Task::Adopt { weights, .. } => assert!(self.table.contains(weights)),
-            Task::Perform { operation, inputs, keep_state, keep_weights, .. } => {
+            Task::Perform { operation, inputs, state, keep_weights, .. } => {
                 assert!(inputs.iter().all(|input| self.table.contains(input)), "computes on what it holds");
                 let tag = format!("{operation:?} on {inputs:?}");
                 let gives =
                     !matches!(operation, Operation::Step { .. } | Operation::Encode | Operation::Apply);
+                done.outcome = self.outcome;
+                let gives = gives && self.outcome == Outcome::Ok;
                 done.output = gives.then(|| object(&tag));
                 done.root = (*operation == Operation::Encode).then(|| object(&tag).digest);
-                done.state = keep_state.then(|| object(&format!("state after {tag}")));
+                let after = object(&format!("state after {tag}"));
+                done.state = (*state != StateAfter::Untold).then_some(after.digest);
+                done.file = (*state == StateAfter::File).then_some(after);
                 done.weights = keep_weights.then(|| object(&format!("weights after {tag}")));
                 done.momentum = keep_weights.then(|| object("momentum"));
             }
         }
-        let made = [done.output, done.state, done.weights, done.momentum].into_iter().flatten();
+        let made = [done.output, done.file, done.weights, done.momentum].into_iter().flatten();
         self.table.extend(made.map(|object| object.digest));
         done
     }

@@ -83,6 +83,33 @@ fn several_epochs_follow_one_another_with_audits_beside_them() {
     assert_eq!(world.ending(), Some(Ending::Stopped));
 }
 
+#[test]
+fn routes_are_mixed_by_what_nobody_knew() {
+    let mut wide = run();
+    wide.miners_per_stage = 3;
+    let mut seen = std::collections::BTreeSet::new();
+    for secret in 0..12 {
+        let mut world = World::new(wide.clone());
+        (world.config.mixes_routes, world.config.secret) = (true, [secret; 32]);
+        world.core = Orchestrator::new(world.config.clone()).unwrap();
+        world.start();
+        world.everyone_joins();
+        let ids = world.ids();
+        let assigned = |effect: &Effect| match effect {
+            Effect::Send { message: Message::Assign(assignment), .. } => Some(
+                [0, 1].map(|stage| ids.iter().position(|id| *id == assignment.route[stage].miner).unwrap()),
+            ),
+            _ => None,
+        };
+        let routes: std::collections::BTreeSet<[usize; 2]> =
+            world.effects.iter().filter_map(assigned).collect();
+        let tails: std::collections::BTreeSet<usize> = routes.iter().map(|route| route[1]).collect();
+        assert_eq!((routes.len(), tails.len()), (3, 3), "everybody is in one lane: {routes:?}");
+        seen.insert(routes);
+    }
+    assert_eq!(seen.len(), 3, "every turn of the tails comes about: {seen:?}");
+}
+
 fn journal_replays_equal(world: &World) {
     let mut again = Orchestrator::new(world.config.clone()).unwrap();
     let effects: Vec<_> =

@@ -1,6 +1,6 @@
 //! What is not let in, not granted, ignored, or answered by closing the connection.
 
-use crate::support::{World, config, new_weights, object, payload, run, state};
+use crate::support::{World, config, drawn, new_weights, object, payload, run, state, state_before};
 use orchestrator_core::{ConfigError, Effect, Ending, Orchestrator, Report};
 use spec::{Admission, Digest, Member, NodeId, Operation, Outcome, Window};
 use wire::merge::inputs_digest;
@@ -183,12 +183,38 @@ fn who_claims_a_payload_that_was_not_signed_is_turned_away_whoever_comes_first()
 }
 
 #[test]
-fn nan_ends_the_run_in_words() {
+fn nan_that_nobody_is_to_blame_for_takes_everybody_back_once_and_then_ends_the_run_in_words() {
     let mut world = World::opened(run());
-    let member = world.assignments()[0].member(0).unwrap();
-    world.works(0, Operation::Forward(member), |receipt| receipt.outcome = Outcome::NonFinite);
+    let ids = world.ids();
+    for time in 0..2 {
+        let member = world.assignments()[4 * time].member(0).unwrap();
+        let begun = world.effects.len();
+        world.works(0, Operation::Forward(member), |receipt| {
+            receipt.outcome = Outcome::NonFinite;
+            receipt.state = Some(state_before(0, 0).digest);
+        });
+        assert_eq!(
+            world.effects[begun..].iter().flat_map(drawn).collect::<Vec<_>>(),
+            [(ids[0], Window { epoch: 0, step: 0 })]
+        );
+        world.say(
+            ids[0],
+            Message::Revealed {
+                window: Window { epoch: 0, step: 0 },
+                state: state_before(0, 0),
+                inputs: vec![],
+            },
+        );
+        assert_eq!(world.ending(), None, "it is found out first");
+        world.verdict(0, Finding::Equal { operations: 1 });
+        for &id in &ids {
+            world.say(id, Message::Ready { epoch: 0 });
+        }
+    }
     let Some(Ending::Failed { why }) = world.ending() else { panic!("it goes on") };
-    assert!(why.contains("met NaN or infinity in its forward") && why.contains("lower inner.lr"), "{why}");
+    for part in ["met NaN or infinity in its forward", "nobody lied", "lower inner.lr"] {
+        assert!(why.contains(part), "{why}");
+    }
 }
 
 #[test]

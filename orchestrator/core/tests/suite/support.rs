@@ -80,7 +80,8 @@ impl Puppet {
             previous: self.chain.last,
             stage: u16::try_from(self.stage).unwrap(),
             operation,
-            state: None,
+            // The first of an epoch binds the state that it began with; no test here goes on to another.
+            state: (self.chain.next == 0).then(|| state_before(self.stage, 0).digest),
             input_receipt: None,
             input: None,
             output: None,
@@ -286,7 +287,7 @@ impl World {
 
     /// Every drawn window is revealed.
     pub fn reveal(&mut self) {
-        let drawn: Vec<(NodeId, Window)> = self.effects.iter().filter_map(drawn).collect();
+        let drawn: Vec<(NodeId, Window)> = self.effects.iter().flat_map(drawn).collect();
         for (miner, window) in drawn {
             let stage = self.ids().iter().position(|id| *id == miner).unwrap();
             let revealed = self.revealed(stage, window);
@@ -301,14 +302,14 @@ impl World {
         let from = if stage == 0 { (1, "backward") } else { (stage - 1, "forward") };
         let input = |member| ObjectRef { digest: payload(from.0, from.1, member), bytes: 100 };
         let inputs = members.iter().map(input).collect();
-        Message::Revealed { window, state: state(stage, window.step - 1), inputs }
+        Message::Revealed { window, state: state_before(stage, window.step), inputs }
     }
 
     /// The validator's verdict on a stage's drawn window.
     pub fn verdict(&mut self, stage: usize, finding: Finding) -> Vec<Effect> {
         let miner = self.puppets[stage].key.id();
         let of = |(node, window): (NodeId, Window)| (node == miner).then_some(window);
-        let window = self.effects.iter().filter_map(drawn).find_map(of).unwrap();
+        let window = self.effects.iter().flat_map(drawn).find_map(of).unwrap();
         let verdict = Verdict { run: self.config.run.id(), miner, window, finding };
         let verdict = Signed::new(verdict, &self.validator);
         self.say(self.validator.id(), Message::Verdict(verdict))
@@ -339,10 +340,13 @@ impl World {
     }
 }
 
-fn drawn(effect: &Effect) -> Option<(NodeId, Window)> {
+/// The windows that an effect draws, and from whom.
+pub fn drawn(effect: &Effect) -> Vec<(NodeId, Window)> {
     match effect {
-        Effect::Send { to, message: Message::Draw(window) } => Some((*to, *window)),
-        _ => None,
+        Effect::Send { to, message: Message::Draw { epoch, steps, .. } } => {
+            steps.iter().map(|&step| (*to, Window { epoch: *epoch, step })).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -357,6 +361,11 @@ pub fn payload(stage: usize, what: &str, member: &Member) -> Digest {
 
 pub fn state(stage: usize, step: u32) -> ObjectRef {
     object(&format!("state {step} of {stage}"))
+}
+
+/// The state that a window beginning with this step starts from.
+pub fn state_before(stage: usize, step: u32) -> ObjectRef {
+    step.checked_sub(1).map_or_else(|| object(&format!("first state of {stage}")), |step| state(stage, step))
 }
 
 pub fn new_weights(stage: usize) -> ObjectRef {

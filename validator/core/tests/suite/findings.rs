@@ -11,6 +11,13 @@ fn an_honest_window_is_equal() {
 }
 
 #[test]
+fn a_window_is_judged_as_far_as_it_goes() {
+    let mut begun = order(|_, _| {});
+    begun.receipts.truncate(3);
+    assert_eq!(World::joined().finding(begun), Finding::Equal { operations: 3 });
+}
+
+#[test]
 fn the_first_difference_is_named() {
     type Edit = fn(usize, Replayed) -> Option<Replayed>;
     let edits: [(u64, &str, Edit); 4] = [
@@ -109,15 +116,22 @@ fn orders_that_are_spoilt_after_signing_are_inconsistent() {
     let mut other_state = honest();
     other_state.state = object("another state");
     inconsistent(&mut World::joined(), other_state, "not the one that receipt 4 binds");
-    let mut short = honest();
-    short.receipts.pop();
-    inconsistent(&mut World::joined(), short, "not one whole step of 2 members");
+    let mut none = honest();
+    none.receipts.clear();
+    inconsistent(&mut World::joined(), none, "there is no receipt");
+    let mut small = honest();
+    small.receipts.drain(2..4);
+    inconsistent(&mut World::joined(), small, "came where 7 was due");
     let mut gap = honest();
     gap.receipts.remove(0);
     inconsistent(&mut World::joined(), gap, "receipt 6 came where 5 was due");
     let mut other_window = honest();
     other_window.window.step = 0;
-    inconsistent(&mut World::joined(), other_window, "no receipt binds the state before step 0");
+    inconsistent(
+        &mut World::joined(),
+        other_window,
+        "the receipt that binds the state is not the window's first",
+    );
     let mut past = honest();
     past.stage = 7;
     inconsistent(&mut World::joined(), past, "past the tail");

@@ -89,6 +89,7 @@ pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
         miner: miner().id(),
         stage: 1,
         window: Window { epoch: 0, step: 1 },
+        weights: object("weights").digest,
         state,
         start,
         receipts,

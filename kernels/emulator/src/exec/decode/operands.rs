@@ -182,7 +182,9 @@ impl Decoder<'_> {
             }
             Operand::Symbol(name, inner) => {
                 let symbol = self.symbol(name)?;
-                if space == Space::Generic {
+                // What a call passes is a parameter by its name and local memory by its place.
+                let passed = space == Space::Param && symbol.space == Space::Local;
+                if space == Space::Generic || passed {
                     space = symbol.space;
                 }
                 if space != symbol.space {

@@ -40,8 +40,9 @@ impl Decoder<'_> {
         source: &Operand,
     ) -> Result<(), PtxError> {
         let shape = self.shape(words)?;
-        if matches!(shape.space, Space::Const | Space::Param) {
-            return Err(self.error(format!("a store to {:?} memory", shape.space)));
+        let address = self.address(address, shape.space)?;
+        if matches!(address.space, Space::Const | Space::Param) {
+            return Err(self.error(format!("a store to {:?} memory", address.space)));
         }
         let parts = self.parts(source, shape.count)?;
         let slot = self.common_slot(&parts, shape.ty)?;
@@ -52,7 +53,6 @@ impl Decoder<'_> {
         let bytes = shape.ty.bytes();
         let run = store_fn(bytes, slot, shape.count)
             .ok_or_else(|| self.error(format!("a store of {:?} from {slot:?} registers", shape.ty)))?;
-        let address = self.address(address, shape.space)?;
         self.push(Op::Store(Box::new(Transfer { address, bytes: (bytes * shape.count) as u32, run, regs })));
         Ok(())
     }
