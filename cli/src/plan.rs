@@ -4,7 +4,6 @@ use crate::config;
 use crate::failure::{Failure, Result};
 use engine::data::TokenShard;
 use engine::memory::{DRIVER_BYTES, StageMemory};
-
 use engine::train::Trainer;
 use plan::{Host, Node, Resource};
 use spec::{Data, Digest, Epoch, Inner, Model, Run, Tokenizer};

@@ -10,8 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use store::S3;
-use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 #[derive(clap::Args)]
 pub struct OrchestratorArguments {
@@ -111,17 +110,30 @@ impl Life {
             }
         };
         let closed = async {
-            if !self.until_stdin_closes {
+            if !self.until_stdin_closes || stdin_closed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let (mut input, mut byte) = (tokio::io::stdin(), [0; 64]);
-            while matches!(input.read(&mut byte).await, Ok(n) if n > 0) {}
         };
         tokio::select! {
             () = interrupted => {}
             () = closed => {}
         }
     }
+}
+
+/// Told once standard input closes. A thread of its own reads it: the runtime waits for its own threads when it ends, and a
+/// role that ends by itself must not wait for its parent to close a pipe.
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (closed, hears) = oneshot::channel();
+    let reading = std::thread::Builder::new().name("stdin".into()).spawn(move || {
+        // Whatever ends it, nobody holds the other end any more.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = closed.send(());
+    });
+    if let Err(error) = reading {
+        tracing::warn!(%error, "nobody watches standard input");
+    }
+    hears
 }
 
 /// An address to serve the dashboard at, or `off`.

@@ -7,6 +7,7 @@ use engine::StageState;
 use engine::contribution::{Committed, Contribution, Piece, Scales, Sum};
 use engine::data::{TokenShard, Width, shard_bytes};
 use engine::payload::{self, Expected, Kind};
+use engine::tensor::Tensor;
 use spec::{BoundaryCodec, Digest, NodeId, Run};
 use transport::Invitation;
 use transport::pack::{pack, unpack};
@@ -124,11 +125,11 @@ fn run() -> Result<Run> {
 fn tensors() -> Result<Vec<Target>> {
     let run = run()?;
     let mut all = vec![];
-    for codec in [BoundaryCodec::F32, BoundaryCodec::Bf16] {
+    for codec in [BoundaryCodec::F32, BoundaryCodec::Bf16, BoundaryCodec::Int8] {
         let expected = Expected { codec, kind: Kind::Activation, rows: 3, cols: 200 };
-        let mut block = b"IPB1".to_vec();
-        block.extend([codec as u8, 0, 0, 0, 3, 0, 0, 0, 200, 0, 0, 0]);
-        block.resize(expected.encoded_len(), 0);
+        let values = (0..600).map(|i| (i as f32 * 0.1).sin()).collect();
+        let block = payload::encode(&expected, &Tensor::new(&[3, 200], values))?;
+        let block = block.context("a payload of sines is not finite")?;
         all.push(target(format!("payload {codec:?}"), [block], move |bytes| {
             payload::decode(&expected, bytes, &engine::Device::Cpu).is_ok()
         }));

@@ -149,16 +149,8 @@ impl Crew {
 
     /// Waits until any of the processes has said this.
     pub fn wait_for_word(&self, word: &str) {
-        self.wait_for_word_of("", word);
-    }
-
-    /// Waits until a process whose log's name ends so has said this.
-    fn wait_for_word_of(&self, log: &str, word: &str) {
         let began = Instant::now();
-        let said = |path: PathBuf| {
-            path.to_string_lossy().ends_with(log)
-                && std::fs::read_to_string(path).is_ok_and(|text| text.contains(word))
-        };
+        let said = |path: PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains(word));
         while !self.folder.join("logs").read_dir().unwrap().any(|entry| said(entry.unwrap().path())) {
             assert!(began.elapsed() < DEADLINE, "nobody says `{word}`; {}", self.logs());
             std::thread::sleep(Duration::from_millis(10));
@@ -167,10 +159,7 @@ impl Crew {
 
     /// Waits until a process ends by itself: its exit code, and the last line that it said.
     pub fn wait_for_exit(&mut self, name: &str) -> (i32, String) {
-        self.wait_for_word_of(&format!("{name}.log"), "iota: ");
         let mut child = self.processes.remove(name).unwrap();
-        // Its last thread waits for this input to close.
-        drop(child.stdin.take());
         let began = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
