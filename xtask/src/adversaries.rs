@@ -125,7 +125,8 @@ fn up(
 ) -> Result<Outcome> {
     let runs = place.join(adversary.unwrap_or("honest"));
     let mut command = Command::new(program);
-    command.arg("up").arg("--runs").arg(&runs).args(["--miners-per-stage", "2", "--reveal-within", "10"]);
+    command.arg("up").arg("--runs").arg(&runs);
+    command.args(["--preset", "tiny", "--dashboard", "off", "--miners-per-stage", "2", "--reveal-within", "10"]);
     command.args(["--steps", &arguments.steps.to_string(), "--epochs", &arguments.epochs.to_string()]);
     command.arg("--text").arg(text);
     if let Some(adversary) = adversary {
