@@ -126,7 +126,16 @@ fn up(
     let runs = place.join(adversary.unwrap_or("honest"));
     let mut command = Command::new(program);
     command.arg("up").arg("--runs").arg(&runs);
-    command.args(["--preset", "tiny", "--dashboard", "off", "--miners-per-stage", "2", "--reveal-within", "10"]);
+    command.args([
+        "--preset",
+        "tiny",
+        "--dashboard",
+        "off",
+        "--miners-per-stage",
+        "2",
+        "--reveal-within",
+        "10",
+    ]);
     command.args(["--steps", &arguments.steps.to_string(), "--epochs", &arguments.epochs.to_string()]);
     command.arg("--text").arg(text);
     if let Some(adversary) = adversary {
