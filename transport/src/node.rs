@@ -200,35 +200,31 @@ impl<E: Send + 'static> Node<E> {
     /// Sends a message to the orchestrator. A failure is told as `Disconnected`, by whoever listens.
     pub async fn send(&self, message: Message) {
         let connection = self.connection();
-        if let Err(error) = connection.send(Frame::new(connection.peer(), message)).await {
-            tracing::debug!(%error, "message not sent");
-        }
+        let frame = Frame::new(connection.peer(), message);
+        deliver(connection, frame).await;
     }
 
     /// Sends a message with an object of the table as its body to another node. An object that is not in the
     /// table is a bug of the caller, told as a failed object.
     pub async fn send_object(&self, to: NodeId, message: Message, block: &Digest) {
-        let Some(body) = self.objects.get(block) else {
-            self.tell(missing(block)).await;
-            return;
-        };
-        if let Err(error) = self.connection().send(Frame { to, message, body }).await {
-            tracing::debug!(%error, "object not sent");
+        if let Some(frame) = self.with_object(to, message, block).await {
+            deliver(self.connection(), frame).await;
         }
     }
 
     /// As [`send_object`](Self::send_object), in the background: it may overtake, and be overtaken by, what is sent besides.
     pub async fn post_object(&self, to: NodeId, message: Message, block: &Digest) {
-        let Some(body) = self.objects.get(block) else {
+        if let Some(frame) = self.with_object(to, message, block).await {
+            tokio::spawn(deliver(self.connection(), frame));
+        }
+    }
+
+    async fn with_object(&self, to: NodeId, message: Message, block: &Digest) -> Option<Frame> {
+        let body = self.objects.get(block);
+        if body.is_none() {
             self.tell(missing(block)).await;
-            return;
-        };
-        let connection = self.connection();
-        tokio::spawn(async move {
-            if let Err(error) = connection.send(Frame { to, message, body }).await {
-                tracing::debug!(%error, "object not sent");
-            }
-        });
+        }
+        body.map(|body| Frame { to, message, body })
     }
 
     /// Fetches an object in the background.
@@ -305,6 +301,13 @@ impl<E: Send + 'static> Node<E> {
 /// Who watches a node should know what it waits for.
 fn say(error: &store::Error, pause: Duration) {
     tracing::warn!("{error}: this node does, in {} ms", pause.as_millis());
+}
+
+/// A connection that fails is told by whoever listens to it.
+async fn deliver(connection: Connection, frame: Frame) {
+    if let Err(error) = connection.send(frame).await {
+        tracing::debug!(%error, "frame not sent");
+    }
 }
 
 fn failed(digest: Digest, error: &store::Error) -> Arrival {
