@@ -40,6 +40,10 @@ pub struct OrchestratorArguments {
     /// Seconds until a miner must have revealed what an audit drew from it
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     reveal_within: u64,
+    /// Once half of the lanes are through an epoch, the others have so much more of that time (at least 5 s) before they
+    /// merge with the steps that they took; 0 waits for every lane to the end
+    #[arg(long, value_name = "PERCENT", default_value_t = 50)]
+    lane_patience: u16,
     /// Make other routes of the miners in every epoch, so that losses tell them apart
     #[arg(long)]
     mix_routes: bool,
@@ -158,6 +162,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             seat_grace: Duration::from_secs(arguments.seat_grace),
             dashboard: arguments.dashboard.unwrap_or_default(),
             reveal_within: Duration::from_secs(arguments.reveal_within),
+            lane_patience_percent: arguments.lane_patience,
             mixes_routes: arguments.mix_routes,
         };
         // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.

@@ -74,6 +74,7 @@ impl Lead {
             timeouts: Timeouts {
                 seat_grace_ms: settings.seat_grace_ms,
                 reveal_ms: settings.reveal_ms,
+                lane_patience_percent: settings.lane_patience_percent,
                 ..Timeouts::default()
             },
         })?)
@@ -88,6 +89,9 @@ pub(crate) struct Settings {
     pub mixes_routes: bool,
     pub seat_grace_ms: u64,
     pub reveal_ms: u64,
+    /// Runs begun before there was such a thing wait however long a lane takes.
+    #[serde(default)]
+    pub lane_patience_percent: u16,
 }
 
 impl Settings {

@@ -55,6 +55,8 @@ pub struct Options {
     pub dashboard: Place,
     /// Until a miner that is there must have revealed a drawn window.
     pub reveal_within: Duration,
+    /// Once half of the lanes are through an epoch, the others have so many percent of that time more; 0 waits for all.
+    pub lane_patience_percent: u16,
     /// Whether the miners of a route are others in every epoch.
     pub mixes_routes: bool,
 }
@@ -125,6 +127,7 @@ pub async fn run(
         mixes_routes: options.mixes_routes,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),
+        lane_patience_percent: options.lane_patience_percent,
     };
     let mut core = lead.core(settings.of_run(&folder, !entries.is_empty())?)?;
 

@@ -191,6 +191,8 @@ impl Crew {
         let mut child = iota()
             .args(["orchestrator", "--run", &self.folder.to_string_lossy(), "--json", "--listen", listen])
             .arg("--until-stdin-closes")
+            // Held against one process, in which no lane is slow, however busy this machine is.
+            .args(["--lane-patience", "0"])
             .args(&self.led_with.0)
             .envs(self.led_with.1.iter().cloned())
             .stdin(Stdio::piped())

@@ -7,7 +7,7 @@ use crate::merge::MergeJob;
 use crate::payload::Arrived;
 use crate::seat::Seat;
 use serde::Serialize;
-use spec::{Digest, Member, NodeId, Operation, Outcome, Window};
+use spec::{Digest, Member, NodeId, Operation, Outcome, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::limits::STEPS_MORE_MAX;
 use wire::{Assignment, ObjectRef, PayloadHead, PayloadKind, Slot};
@@ -149,9 +149,11 @@ impl Epoch {
         self.past.contains(&id)
     }
 
-    /// Whether every inner step that was handed out is taken, and no fewer than the run's.
-    pub fn is_finished(&self, steps: u32) -> bool {
-        self.sizes.is_empty() && self.stepped == self.step && self.stepped >= steps
+    /// Whether every inner step that was handed out is taken, and the last one's receipt binds the state: the epoch
+    /// of a miner that is too slow for the others ends with a window.
+    pub fn is_finished(&self, run: &Run) -> bool {
+        let bound = self.stepped.checked_sub(1).is_some_and(|last| run.digests_after(last));
+        self.sizes.is_empty() && self.stepped == self.step && bound
     }
 
     /// Takes in a payload of a known assignment; `false` if there is or was one already.

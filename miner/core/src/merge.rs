@@ -141,7 +141,7 @@ impl Miner {
         let (Some(seat), Some(epoch)) = (&self.state.seat, &self.state.epoch) else {
             return self.note("the orchestrator asked for a merge while no epoch is open, ignored".into());
         };
-        let finished = epoch.is_finished(seat.run.epoch.steps);
+        let finished = epoch.is_finished(&seat.run);
         let known = self.state.merging.as_ref().is_some_and(|merging| merging.epoch == merge.epoch);
         if merge.epoch != epoch.number || !finished || known {
             return self.note(format!("the merge of epoch {} is not due here, ignored", merge.epoch));

@@ -77,10 +77,13 @@ impl Orchestrator {
         let miners: Vec<(NodeId, u16)> = there.map(|seat| (seat.miner, seat.stage)).collect();
         for (miner, stage) in miners {
             let Some(progress) = epoch.miners.get(&miner) else { continue };
-            let drawn = self.drawn_steps(miner);
+            let mut windows = windows_of(&self.config.run, &progress.receipts);
+            windows.retain(|window| window.whole);
+            let whole: Vec<u32> = windows.iter().map(|window| window.step).collect();
+            let drawn = self.drawn_steps(miner, &whole);
             let mut steps = Vec::new();
-            for window in windows_of(&self.config.run, &progress.receipts) {
-                if window.whole && drawn.contains(&window.step) {
+            for window in windows {
+                if drawn.contains(&window.step) {
                     let at = (miner, window.step);
                     pending.insert(at, window.pending(&progress.receipts, stage, self.now_ms));
                     steps.push(window.step);

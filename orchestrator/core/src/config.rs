@@ -26,7 +26,7 @@ pub struct Config {
     pub timeouts: Timeouts,
 }
 
-/// Bounds of every wait, in milliseconds.
+/// Bounds of every wait, in milliseconds where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the start until every seat is taken and ready.
@@ -41,6 +41,9 @@ pub struct Timeouts {
     pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
+    /// Once half of an epoch's lanes are through, the others have so many percent of the time it took more (see
+    /// [`pace`](crate::pace)); with 0 they are waited for however slow they are.
+    pub lane_patience_percent: u16,
 }
 
 impl Default for Timeouts {
@@ -52,6 +55,7 @@ impl Default for Timeouts {
             seat_grace_ms: 60_000,
             reveal_ms: 60_000,
             stall_ms: 120_000,
+            lane_patience_percent: 50,
         }
     }
 }

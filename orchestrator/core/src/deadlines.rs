@@ -26,6 +26,7 @@ impl Orchestrator {
             return;
         }
         self.go_on_without_the_late();
+        self.end_slow_lanes();
         self.forgive_the_absent();
         let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
         let gone = self
@@ -70,7 +71,7 @@ impl Orchestrator {
     }
 
     pub(crate) fn set_alarm(&mut self) {
-        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms } =
+        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, .. } =
             self.config.timeouts;
         let all = [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms];
         let shortest_ms = all.into_iter().fold(u64::MAX, u64::min);
@@ -109,6 +110,7 @@ impl Orchestrator {
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
             .chain(vacant)
+            .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()
     }
@@ -162,7 +164,7 @@ impl Orchestrator {
         let merging: BTreeSet<NodeId> = epoch.merges.iter().flat_map(|merge| merge.owing()).collect();
         let owing = epoch.miners.iter().filter(|(miner, progress)| match self.state.phase {
             Phase::Merging => merging.contains(miner),
-            _ => progress.steps < steps && Some(progress.receipts.len()) == least,
+            _ => progress.steps < epoch.limit_of(progress.lane) && Some(progress.receipts.len()) == least,
         });
         owing
             .map(|(&miner, progress)| {

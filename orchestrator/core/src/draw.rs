@@ -41,11 +41,13 @@ impl Orchestrator {
     }
 
     /// The first steps of the epoch's windows that are drawn from a miner, in order: more from one whose routes lose more.
-    pub(crate) fn drawn_steps(&self, miner: NodeId) -> Vec<u32> {
+    /// Only windows that begin at one of `whole` are there to be drawn.
+    pub(crate) fn drawn_steps(&self, miner: NodeId, whole: &[u32]) -> Vec<u32> {
         let mut hasher = self.commitment(AUDIT_DOMAIN);
         hasher.update(miner.as_bytes());
         let mut stream = hasher.finalize_xof();
         let mut candidates = self.config.run.audit_candidates();
+        candidates.retain(|step| whole.contains(step));
         let times = if self.state.accounts.stands_out(miner) { OUTLIER_DRAWS } else { 1 };
         let mut drawn: Vec<u32> = (0..candidates.len().min(times * self.config.run.audit_draws()))
             .map(|_| {

@@ -3,6 +3,7 @@
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
+use crate::pace::Pace;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId};
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(crate) struct Epoch {
     pub routes: Vec<Vec<NodeId>>,
     /// Steps handed out, by lane.
     pub handed_out: Vec<u32>,
+    pub pace: Pace,
     /// Whether a lost miner's place was given to another.
     pub amended: bool,
     /// Microbatches that some stage has not folded.
@@ -174,6 +176,7 @@ impl Orchestrator {
             number,
             opened_with: manifest,
             handed_out: vec![0; routes.len()],
+            pace: Pace::new(self.now_ms, routes.len(), self.config.run.epoch.steps),
             routes,
             amended: false,
             live: BTreeMap::new(),
@@ -191,18 +194,24 @@ impl Orchestrator {
 
     /// Reports inner steps that every miner has taken; after the last of them the stages merge.
     pub(crate) fn report_steps(&mut self) {
+        self.watch_pace();
         let steps = self.config.run.epoch.steps;
         let Some(epoch) = &mut self.state.epoch else { return };
-        // A miner that stands in for a lost one may take a step more.
-        let taken = epoch.miners.values().map(|progress| progress.steps).min().unwrap_or(0).min(steps);
+        // A miner that stands in for a lost one may take a step more, one of a lane that was too slow takes fewer.
+        let taken = epoch.miners.values().map(|progress| match progress.steps {
+            taken if taken >= epoch.limit_of(progress.lane) => steps,
+            taken => taken,
+        });
+        let taken = taken.min().unwrap_or(0);
         let (number, reported) = (epoch.number, epoch.stepped);
-        let ended = epoch.handed_out.iter().all(|&handed_out| handed_out == steps)
+        let limits = epoch.pace.limits.clone();
+        let ended = epoch.handed_out == limits
             && epoch.miners.values().all(|progress| progress.steps == progress.handed_out());
-        epoch.stepped = taken;
-        let members = u64::from(self.config.run.inner.members) * epoch.routes.len() as u64;
-        let tokens = self.config.run.microbatch_tokens() * members;
+        epoch.stepped = taken.max(reported);
+        let step_tokens = self.config.run.microbatch_tokens() * u64::from(self.config.run.inner.members);
         for step in reported..taken {
-            self.report(Report::Stepped { epoch: number, step, tokens });
+            let lanes = limits.iter().filter(|&&limit| step < limit).count() as u64;
+            self.report(Report::Stepped { epoch: number, step, tokens: step_tokens * lanes });
         }
         if ended && self.state.phase == Phase::Working {
             self.order_merge();

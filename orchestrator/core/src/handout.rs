@@ -45,10 +45,9 @@ impl Orchestrator {
         if self.state.inquiry.is_some() {
             return;
         }
-        let steps = self.config.run.epoch.steps;
         let groups = self.state.epoch.as_ref().map(Epoch::groups).unwrap_or_default();
         for group in groups {
-            while self.state.epoch.as_ref().is_some_and(|epoch| epoch.has_room(&group, steps)) {
+            while self.state.epoch.as_ref().is_some_and(|epoch| epoch.has_room(&group)) {
                 self.hand_out_round(&group, &[]);
             }
         }
@@ -57,7 +56,7 @@ impl Orchestrator {
     /// Hands out the next step of each of these lanes. `moved` come first: shares of a lost miner, in their order, for
     /// which the routes name another miner by now.
     pub(crate) fn hand_out_round(&mut self, group: &[usize], moved: &[Share]) {
-        let (members, last) = (self.config.run.inner.members, self.config.run.epoch.steps);
+        let members = self.config.run.inner.members;
         let Some(epoch) = &mut self.state.epoch else { return };
         let lanes = epoch.routes.len() as u64;
         let settled = epoch.settled(group);
@@ -68,7 +67,7 @@ impl Orchestrator {
             }
         }
         let mut assigned = Vec::new();
-        for (lane, step) in epoch.round(group, last) {
+        for (lane, step) in epoch.round(group) {
             for position in 0..members {
                 // Microbatches go round the lanes, so that none is left out and none is given twice.
                 let turn = u64::from(step) * u64::from(members) + u64::from(position);
@@ -120,12 +119,17 @@ impl Epoch {
         groups.into_values().collect()
     }
 
+    /// Whether all steps of a lane are handed out.
+    fn is_handed_out(&self, lane: usize) -> bool {
+        self.handed_out[lane] >= self.limit_of(lane)
+    }
+
     /// Whether something is left to hand out, and every miner of these lanes has room ahead.
-    fn has_room(&self, group: &[usize], last: u32) -> bool {
+    fn has_room(&self, group: &[usize]) -> bool {
         let has_room = |progress: &crate::epoch::Progress| {
             progress.handed_out() < progress.steps.saturating_add(STEPS_AHEAD)
         };
-        group.iter().any(|&lane| self.handed_out[lane] < last)
+        group.iter().any(|&lane| !self.is_handed_out(lane))
             && group
                 .iter()
                 .flat_map(|&lane| &self.routes[lane])
@@ -135,16 +139,16 @@ impl Epoch {
 
     /// Steps of the lanes to hand out next, in order: one of each. When a miner's own lane ends, the rest of the lanes in
     /// which it stands in for another goes along.
-    fn round(&mut self, group: &[usize], last: u32) -> Vec<(usize, u32)> {
+    fn round(&mut self, group: &[usize]) -> Vec<(usize, u32)> {
         let mut round = Vec::new();
-        for &lane in group.iter().filter(|&&lane| self.handed_out[lane] < last) {
+        for &lane in group.iter().filter(|&&lane| !self.is_handed_out(lane)) {
             round.push((lane, self.handed_out[lane]));
         }
         for &(lane, _) in &round {
             self.handed_out[lane] += 1;
         }
         let behind = |epoch: &Self| {
-            group.iter().copied().find(|&lane| epoch.handed_out[lane] < last && epoch.host_ends(lane, last))
+            group.iter().copied().find(|&lane| !epoch.is_handed_out(lane) && epoch.host_ends(lane))
         };
         while let Some(lane) = behind(self) {
             round.push((lane, self.handed_out[lane]));
@@ -154,9 +158,9 @@ impl Epoch {
     }
 
     /// Whether some miner of the lane is of another one, all of whose steps are handed out.
-    fn host_ends(&self, lane: usize, last: u32) -> bool {
+    fn host_ends(&self, lane: usize) -> bool {
         let mut hosts = self.routes[lane].iter().filter_map(|miner| self.miners.get(miner));
-        hosts.any(|host| host.lane != lane && self.handed_out[host.lane] == last)
+        hosts.any(|host| host.lane != lane && self.is_handed_out(host.lane))
     }
 
     fn is_of(&self, miner: NodeId, lane: usize) -> bool {

@@ -16,6 +16,9 @@ impl Orchestrator {
         }
         self.state.alarm.rang();
         self.progressed();
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.pace.held_up(self.now_ms);
+        }
         for node in self.state.seats.connected() {
             let why = "the orchestrator was started again".into();
             self.state.seats.mark(node, Some(Lost { since_ms: self.now_ms, why, with_all: true }));
@@ -37,6 +40,9 @@ impl Orchestrator {
                 self.send(node, Message::Adopt(due));
             }
             return self.draw_again(node);
+        }
+        if let Some(epoch) = &mut self.state.epoch {
+            epoch.pace.held_up(self.now_ms);
         }
         if matches!(self.state.phase, Phase::Working | Phase::Merging) {
             self.send(node, Message::Open(due));

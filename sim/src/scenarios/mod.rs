@@ -29,7 +29,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 20] = [
+    pub const ALL: [&'static Self; 21] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -50,6 +50,7 @@ impl Scenario {
         &CHURN,
         &TURMOIL,
         &FLAKY,
+        &SLOW,
     ];
 
     /// The scenario with this name.
@@ -389,6 +390,26 @@ static FLAKY: Scenario = Scenario {
     escapes: 1,
     twist: |setup, chance| mishaps(setup, chance, 6, 2),
     expect: complete,
+};
+
+static SLOW: Scenario = Scenario {
+    name: "slow",
+    about: "one miner is hundreds of times slower than the others: its lane merges with the steps that it took, and nobody waits longer",
+    run: |run| run.epoch.steps = run.epoch.steps.max(8),
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.slower = 400,
+    expect: |report| {
+        complete(report)?;
+        let ended = report.notes.iter().filter(|note| note.contains("is far behind the others")).count();
+        let expected = if report.options.miners > 1 { report.options.epochs as usize } else { 0 };
+        if ended != expected || report.rewinds > 0 {
+            return Err(format!(
+                "the slow lane was ended {ended} times in {expected} epochs, {} began again: {:?}",
+                report.rewinds, report.notes
+            ));
+        }
+        Ok(())
+    },
 };
 
 /// One miner in `killed_one_in` is killed and started again, the connection of one in `cut_one_in` breaks (0 for none).

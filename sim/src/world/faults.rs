@@ -28,6 +28,8 @@ pub struct Fate {
     pub harms: bool,
     /// The validator says of every window that it is equal.
     pub lazy: bool,
+    /// Its engine takes so many times longer more.
+    pub slower: u64,
     /// Whoever takes a changed payload meets infinity.
     pub poisons: bool,
 }

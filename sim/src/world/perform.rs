@@ -200,6 +200,7 @@ impl World {
     /// When an engine that is given so many operations now is done with them.
     fn busy_us(&mut self, node: usize, operations: u64) -> u64 {
         let took_us: u64 = (0..operations.max(1)).map(|_| self.tempo.within(FORWARD_US)).sum();
+        let took_us = took_us * (1 + self.nodes[node].fate.slower);
         let free_at_us = &mut self.nodes[node].free_at_us;
         *free_at_us = self.clock.now_us().max(*free_at_us) + took_us;
         *free_at_us

@@ -60,6 +60,7 @@ pub fn config(run: Run) -> Config {
             seat_grace_ms: 1_000,
             reveal_ms: 4_000,
             stall_ms: 5_000,
+            lane_patience_percent: 0,
         },
     }
 }
