@@ -31,6 +31,10 @@ pub struct OrchestratorArguments {
     /// Validators that must be there before work begins
     #[arg(long, default_value_t = 1)]
     validators: u16,
+    /// Miners of each stage that must be there before work begins, where not all that run.toml names are waited for; who
+    /// comes later takes a free seat and works from the next epoch on
+    #[arg(long, value_name = "MINERS", default_value_t = 0, hide_default_value = true)]
+    start_with: u16,
     /// Seconds until a lost node must be back that nobody stands in for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seat_grace: u64,
@@ -159,6 +163,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             advertise: arguments.advertise,
             store: store.clone(),
             validators: arguments.validators,
+            lanes_at_start: arguments.start_with,
             seat_grace: Duration::from_secs(arguments.seat_grace),
             dashboard: arguments.dashboard.unwrap_or_default(),
             reveal_within: Duration::from_secs(arguments.reveal_within),

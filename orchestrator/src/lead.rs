@@ -70,6 +70,7 @@ impl Lead {
             token: self.token.clone(),
             secret: self.secret,
             validators: settings.validators,
+            lanes_at_start: settings.lanes_at_start,
             mixes_routes: settings.mixes_routes,
             timeouts: Timeouts {
                 seat_grace_ms: settings.seat_grace_ms,
@@ -86,6 +87,9 @@ impl Lead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub validators: u16,
+    /// 0 in runs begun before there was such a thing: all.
+    #[serde(default)]
+    pub lanes_at_start: u16,
     pub mixes_routes: bool,
     pub seat_grace_ms: u64,
     pub reveal_ms: u64,

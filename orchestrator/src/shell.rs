@@ -49,6 +49,8 @@ pub struct Options {
     pub store: S3Config,
     /// Validators that must be there before work begins.
     pub validators: u16,
+    /// Miners of each stage that must be there before work begins; 0 for as many as run.toml says.
+    pub lanes_at_start: u16,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace: Duration,
     /// Where to serve the dashboard.
@@ -124,6 +126,7 @@ pub async fn run(
     let (journal, entries) = Journal::open(&journal_path)?;
     let settings = Settings {
         validators: options.validators,
+        lanes_at_start: options.lanes_at_start,
         mixes_routes: options.mixes_routes,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),

@@ -167,6 +167,13 @@ fn a_slow_lane_merges_with_what_it_did() {
 }
 
 #[test]
+fn a_swarm_grows_while_it_works() {
+    for miners in [1, 3] {
+        passes("growing", 0..8, &Options { miners, ..SHORT });
+    }
+}
+
+#[test]
 fn a_wrong_token_is_turned_away() {
     passes("bad_token", 0..10, &SHORT);
 }
@@ -200,7 +207,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

@@ -19,6 +19,9 @@ pub struct Config {
     pub secret: [u8; 32],
     /// Validators that must be there before the start; no more are let in.
     pub validators: u16,
+    /// Miners of each stage that must be there before the start, at most `run.miners_per_stage`; 0 for all of these. Who comes
+    /// later takes a free seat and works from the next epoch on.
+    pub lanes_at_start: u16,
     /// Whether the miners of a route are others in every epoch. Where they never are, attribution cannot tell the miners of
     /// one route apart.
     pub mixes_routes: bool,
@@ -110,6 +113,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Miners of each stage without which work does not begin.
+    pub(crate) fn lanes_needed(&self) -> usize {
+        usize::from(if self.lanes_at_start == 0 { self.run.miners_per_stage } else { self.lanes_at_start })
+    }
+
     /// Checks that the parts belong together and that this version can run them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.run.check()?;
@@ -129,6 +137,12 @@ impl Config {
         let audited = self.run.audit.windows > 0;
         let receipts = u64::from(self.run.epoch.digest_every) * (2 * u64::from(self.run.inner.members) + 1);
         let counts = [
+            (
+                self.lanes_at_start <= self.run.miners_per_stage,
+                "miners of a stage to start with",
+                self.lanes_at_start,
+                "at most miners_per_stage of run.toml",
+            ),
             (
                 self.validators > 0 || !audited,
                 "validators",

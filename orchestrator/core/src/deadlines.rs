@@ -138,8 +138,9 @@ impl Orchestrator {
         for stage in 0..self.config.run.model.stage_count() {
             let name = self.stage_name(u16::try_from(stage).unwrap_or(u16::MAX));
             let miners: Vec<NodeId> = seats.miners_of(stage).collect();
-            if miners.len() < seats.lanes() {
-                missing.push(format!("{name} has {} of {} miners", miners.len(), seats.lanes()));
+            let needed = self.config.lanes_needed();
+            if miners.len() < needed {
+                missing.push(format!("{name} has {} of {needed} miners", miners.len()));
             }
             let due = Some(self.state.manifest.body.epoch);
             let unready =

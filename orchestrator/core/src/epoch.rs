@@ -150,8 +150,10 @@ impl Orchestrator {
     /// and the validators are there.
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
+        let needed = self.config.lanes_needed();
+        let mut stages = 0..self.config.run.model.stage_count();
+        let full = stages.all(|stage| seats.miners_of(stage).count() >= needed);
         // Once the run has begun, only a conviction frees a seat, and the others go on.
-        let full = seats.miners().count() == seats.lanes() * self.config.run.model.stage_count();
         let taken = full || !matches!(self.state.phase, Phase::Gathering { .. });
         let ready = seats.miners().all(|seat| seat.away || seat.lost.is_none() && seat.ready == Some(due));
         let validators = seats.validators_present().count();

@@ -4,6 +4,7 @@ mod setup;
 
 pub use setup::{NodeSetup, Setup, small_run};
 
+use crate::Options;
 use crate::report::Report;
 use crate::world::chance::Chance;
 use crate::world::faults::{ELSEWHERE_US, Mishap, Perturbation, What};
@@ -29,7 +30,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 21] = [
+    pub const ALL: [&'static Self; 22] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -51,6 +52,7 @@ impl Scenario {
         &TURMOIL,
         &FLAKY,
         &SLOW,
+        &GROWING,
     ];
 
     /// The scenario with this name.
@@ -409,6 +411,30 @@ static SLOW: Scenario = Scenario {
             ));
         }
         Ok(())
+    },
+};
+
+static GROWING: Scenario = Scenario {
+    name: "growing",
+    about: "work begins with one miner a stage, the others come one by one: each takes a free seat and works from the next epoch on",
+    run: |run| run.epoch.count = run.epoch.count.max(4),
+    escapes: 1,
+    twist: |setup, chance| {
+        setup.start_with_one_lane();
+        let stages = setup.run.model.stage_count();
+        let miners = stages * usize::from(setup.run.miners_per_stage);
+        for node in stages + 1..=miners {
+            setup.nodes[node].fate.comes_after_us = Some(chance.within(300_000..1_500_000));
+        }
+    },
+    expect: |report| {
+        complete(report)?;
+        let Options { miners, steps, members, epochs, .. } = report.options;
+        let alone = epochs.max(4) as usize * steps as usize * usize::from(members);
+        match report.losses.len() {
+            found if (found > alone) == (miners > 1) => Ok(()),
+            found => Err(format!("{found} microbatches were worked on, one lane alone does {alone}")),
+        }
     },
 };
 

@@ -76,6 +76,7 @@ impl Setup {
             token: token.clone(),
             secret: chance.bytes(),
             validators: 1,
+            lanes_at_start: 0,
             mixes_routes: true,
             timeouts: Timeouts::default(),
         };
@@ -102,6 +103,13 @@ impl Setup {
         let mut setup = Self { run, store, nodes, orchestrator, token };
         (scenario.twist)(&mut setup, &mut chance);
         Ok(setup)
+    }
+
+    /// Lets the orchestrator begin once every stage has one miner.
+    pub fn start_with_one_lane(&mut self) {
+        if let Recipe::Orchestrator(config) = &mut self.nodes[0].recipe {
+            config.lanes_at_start = 1;
+        }
     }
 
     /// Draws one of the miners.

@@ -52,6 +52,7 @@ pub fn config(run: Run) -> Config {
         token: b"token".to_vec(),
         secret: [3; 32],
         validators: 1,
+        lanes_at_start: 0,
         mixes_routes: false,
         timeouts: Timeouts {
             join_ms: 10_000,
