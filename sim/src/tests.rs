@@ -174,6 +174,19 @@ fn a_swarm_grows_while_it_works() {
 }
 
 #[test]
+fn a_stage_without_anybody_gets_a_miner_of_another() {
+    let options = Options { miners: 2, ..SHORT };
+    let reports: Vec<_> = (0..20).map(|seed| run("deserted", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    let moves =
+        |report: &&crate::report::Report| report.notes.iter().any(|note| note.contains("moves there"));
+    let moved = reports.iter().filter(moves).count();
+    assert!(moved > 3, "{moved}");
+}
+
+#[test]
 fn a_wrong_token_is_turned_away() {
     passes("bad_token", 0..10, &SHORT);
 }
@@ -207,7 +220,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

@@ -149,7 +149,7 @@ impl Miner {
             Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
             Message::Grant(grant) => self.take_grant(grant),
             Message::Open(manifest) => self.open(manifest),
-            Message::Adopt(manifest) => self.adopt(manifest),
+            Message::Adopt { stage, manifest } => self.adopt(stage, manifest),
             Message::Returned(node) => self.send_again(Some(node)),
             Message::Assign(assignment) => self.take_assignment(assignment),
             Message::Amend(assignment) => self.take_amendment(assignment),

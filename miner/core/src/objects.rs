@@ -15,6 +15,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    pub fn holds(&self, digest: Digest) -> bool {
+        self.uses.contains_key(&digest)
+    }
+
     pub fn hold(&mut self, digest: Digest) {
         *self.uses.entry(digest).or_default() += 1;
     }

@@ -113,7 +113,8 @@ impl Miner {
 
     /// Stands where the epoch of this manifest begins, whatever was done of it, before it or after it: who leads takes
     /// everybody back where work that others stand on was convicted.
-    pub(crate) fn adopt(&mut self, manifest: Signed<Manifest>) {
+    /// It may be another stage than before, where nobody else holds that any more.
+    pub(crate) fn adopt(&mut self, stage: u16, manifest: Signed<Manifest>) {
         let Some(seat) = &mut self.state.seat else {
             return self
                 .note("the orchestrator told a manifest to adopt before it gave a seat, ignored".into());
@@ -126,12 +127,22 @@ impl Miner {
             return self
                 .note(format!("a manifest of epoch {epoch} to adopt is of another stage cut, ignored"));
         }
+        let Some(shape) = seat.run.model.stage(usize::from(stage)) else {
+            return self.leave(format!("the orchestrator gives this miner stage {stage}, past the tail"));
+        };
         let back = epoch < seat.manifest.body.epoch;
         seat.manifest = manifest;
         // What was on its way for another manifest is not waited for; the token shard serves all.
-        let tokens = seat.run.data.train;
-        seat.missing.retain(|missing| *missing == tokens);
-        let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();
+        let tokens = ObjectRef::train(&seat.run.data);
+        seat.missing.retain(|missing| *missing == tokens.digest);
+        let moves = seat.stage != stage;
+        if moves {
+            (seat.stage, seat.kind, seat.weights) = (stage, shape.kind, None);
+        }
+        let reads = seat.kind.embeds() || seat.kind.judges();
+        let unread = moves && reads && seat.missing.is_empty() && !self.state.table.holds(tokens.digest);
+        let wanted = seat.record().into_iter().flat_map(objects).chain(unread.then_some(tokens));
+        let wanted: Vec<ObjectRef> = wanted.collect();
         let held = seat.weights == seat.record().map(|record| record.weights.digest);
         let begun = back || self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         self.abandon(epoch);

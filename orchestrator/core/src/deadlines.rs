@@ -27,6 +27,7 @@ impl Orchestrator {
         }
         self.go_on_without_the_late();
         self.end_slow_lanes();
+        self.refill_stages();
         self.forgive_the_absent();
         let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
         let gone = self
@@ -110,6 +111,7 @@ impl Orchestrator {
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
             .chain(vacant)
+            .chain(self.refill_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()

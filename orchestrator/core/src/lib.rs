@@ -22,6 +22,7 @@ mod handout;
 mod inquiry;
 mod machine;
 mod merge;
+mod moves;
 mod pace;
 mod planted;
 mod receipts;

@@ -36,8 +36,9 @@ impl Orchestrator {
         let due = self.state.manifest.clone();
         let takes_part = self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node));
         if !takes_part {
-            if self.state.seats.seat(node).is_some_and(|seat| seat.ready != Some(due.body.epoch)) {
-                self.send(node, Message::Adopt(due));
+            let behind = self.state.seats.seat(node).filter(|seat| seat.ready != Some(due.body.epoch));
+            if let Some(stage) = behind.map(|seat| seat.stage) {
+                self.send(node, Message::Adopt { stage, manifest: due });
             }
             return self.draw_again(node);
         }
@@ -184,9 +185,10 @@ impl Orchestrator {
         let manifest = self.state.manifest.clone();
         let due = Some(manifest.body.epoch);
         let behind = |seat: &&crate::seats::Seat| seat.lost.is_none() && seat.ready != due;
-        let behind: Vec<NodeId> = self.state.seats.miners().filter(behind).map(|seat| seat.miner).collect();
-        for miner in behind {
-            self.send(miner, Message::Adopt(manifest.clone()));
+        let behind: Vec<(NodeId, u16)> =
+            self.state.seats.miners().filter(behind).map(|seat| (seat.miner, seat.stage)).collect();
+        for (miner, stage) in behind {
+            self.send(miner, Message::Adopt { stage, manifest: manifest.clone() });
         }
     }
 
@@ -230,7 +232,7 @@ impl Orchestrator {
 
     /// What a drawn window binds went with its miner's process: nobody can judge it any more. `true` if that happened
     /// once too often, and the miner is convicted.
-    fn forgive_windows(&mut self, node: NodeId, is_lapse: bool) -> bool {
+    pub(crate) fn forgive_windows(&mut self, node: NodeId, is_lapse: bool) -> bool {
         let windows = self.drawn_windows(node);
         if windows.is_empty() {
             return false;

@@ -39,12 +39,14 @@ pub(crate) struct Seats {
     stages: Vec<Vec<Option<NodeId>>>,
     miners: BTreeMap<NodeId, Seat>,
     validators: BTreeMap<NodeId, Option<Lost>>,
+    /// Ends of the chains of miners whose seat went to another: whoever comes again goes on from there.
+    former: BTreeMap<NodeId, Chain>,
 }
 
 impl Seats {
     pub fn new(stages: usize, lanes: u16) -> Self {
         let stages = vec![vec![None; usize::from(lanes)]; stages];
-        Self { stages, miners: BTreeMap::new(), validators: BTreeMap::new() }
+        Self { stages, miners: BTreeMap::new(), validators: BTreeMap::new(), former: BTreeMap::new() }
     }
 
     pub fn knows(&self, node: NodeId) -> bool {
@@ -128,7 +130,7 @@ impl Seats {
         let (stage, lane) = self.free()?;
         self.stages[stage][lane] = Some(miner);
         let (stage, lane) = (u16::try_from(stage).ok()?, u16::try_from(lane).ok()?);
-        let chain = Chain::default();
+        let chain = self.former.remove(&miner).unwrap_or_default();
         self.miners.insert(miner, Seat { miner, stage, lane, lost: None, away: false, ready: None, chain });
         Some(stage)
     }
@@ -166,6 +168,26 @@ impl Seats {
         self.validators.remove(&node);
         if let Some(seat) = self.miners.remove(&node) {
             self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
+        }
+    }
+
+    /// A lost miner is waited for no longer.
+    pub fn evict(&mut self, miner: NodeId) {
+        if let Some(seat) = self.miners.get(&miner) {
+            self.former.insert(miner, seat.chain);
+            self.vacate(miner);
+        }
+    }
+
+    /// A miner takes a free lane of another stage; it stays where it is if there is none.
+    pub fn reseat(&mut self, miner: NodeId, stage: u16) {
+        let Some(seat) = self.miners.get_mut(&miner) else { return };
+        let free =
+            self.stages.get(usize::from(stage)).and_then(|lanes| lanes.iter().position(Option::is_none));
+        if let Some(lane) = free {
+            self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
+            self.stages[usize::from(stage)][lane] = Some(miner);
+            (seat.stage, seat.lane, seat.ready) = (stage, u16::try_from(lane).unwrap_or(u16::MAX), None);
         }
     }
 

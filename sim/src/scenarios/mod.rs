@@ -30,7 +30,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 22] = [
+    pub const ALL: [&'static Self; 23] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -53,6 +53,7 @@ impl Scenario {
         &FLAKY,
         &SLOW,
         &GROWING,
+        &DESERTED,
     ];
 
     /// The scenario with this name.
@@ -435,6 +436,26 @@ static GROWING: Scenario = Scenario {
             found if (found > alone) == (miners > 1) => Ok(()),
             found => Err(format!("{found} microbatches were worked on, one lane alone does {alone}")),
         }
+    },
+};
+
+static DESERTED: Scenario = Scenario {
+    name: "deserted",
+    about: "half of the miners stop for good, each at some moment: a stage that has nobody left gets a miner of another",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        let mut left: Vec<usize> =
+            (1..=setup.run.model.stage_count() * usize::from(setup.run.miners_per_stage)).collect();
+        for _ in 0..left.len() / 2 {
+            let node = left.swap_remove(chance.within(0..left.len() as u64) as usize);
+            let at = some_event(setup, chance, SEATED_EVENTS);
+            setup.nodes[node].fate.mishaps.push_back(killed(at, None));
+        }
+    },
+    expect: |report| match report.options.miners {
+        1 => (MINER_LOST.expect)(report),
+        _ => complete(report),
     },
 };
 

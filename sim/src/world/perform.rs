@@ -241,7 +241,7 @@ impl World {
                 let back = machine.snapshots.keys().any(|begun| epoch < *begun);
                 match (&mut machine.learner, kept) {
                     (learner, Some(kept)) => *learner = Some(kept.clone()),
-                    (Some(learner), None) if !back => learner.take_over(bytes)?,
+                    (Some(learner), None) if !back && learner.stage() == stage => learner.take_over(bytes)?,
                     (learner, _) => *learner = Some(Learner::adopt(stage, bytes)?),
                 }
                 if let (Some(momentum), Some(learner)) = (momentum, &mut machine.learner) {

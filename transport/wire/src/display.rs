@@ -81,7 +81,9 @@ impl fmt::Display for Message {
             Self::Part(head) => head.fmt(f),
             Self::Keep(object) => write!(f, "keep {object} in the store"),
             Self::Kept(object) => write!(f, "kept {object} in the store"),
-            Self::Adopt(manifest) => write!(f, "adopt the manifest of epoch {}", manifest.body.epoch),
+            Self::Adopt { stage, manifest } => {
+                write!(f, "adopt stage {stage} of the manifest of epoch {}", manifest.body.epoch)
+            }
             Self::Returned(node) => write!(f, "{} is back", node.short()),
             Self::Disclose { epoch, shard } => {
                 write!(f, "disclose the pieces of shard {shard} of epoch {epoch}")

@@ -96,7 +96,12 @@ pub enum Message {
     /// Miner to orchestrator: they are there.
     Kept(ObjectRef),
     /// Orchestrator to miner: stand where this manifest's epoch begins, and say that you are ready.
-    Adopt(Signed<Manifest>),
+    Adopt {
+        /// The stage to hold: another one than before where nobody else holds it.
+        stage: u16,
+        /// The manifest.
+        manifest: Signed<Manifest>,
+    },
     /// Orchestrator to miner: this one is back; send it again what it may have missed.
     Returned(NodeId),
     /// Orchestrator to the miners of a route: a miner of it was lost, this is who does its share now.
@@ -156,7 +161,7 @@ impl Message {
             Self::Part(_) => 20,
             Self::Keep(_) => 21,
             Self::Kept(_) => 22,
-            Self::Adopt(_) => 23,
+            Self::Adopt { .. } => 23,
             Self::Returned(_) => 24,
             Self::Amend(_) => 25,
             Self::Disclose { .. } => 26,

@@ -248,7 +248,7 @@ fn who_meets_infinity_signs_it_and_does_nothing_more_of_the_epoch() {
         };
         assert_eq!(effects.iter().find_map(revealed), Some(2), "activation and gradient: {effects:?}");
         let manifest = Signed::new(manifest(&world.run), &orchestrator());
-        let effects = world.say(Message::Adopt(manifest));
+        let effects = world.say(Message::Adopt { stage: 1, manifest });
         assert!(effects.contains(&Effect::Send(Message::Ready { epoch: 0 })), "{effects:?}");
         assert!(world.table.len() <= 1, "nothing of the epoch is left: {:?}", world.table);
     }

@@ -44,8 +44,8 @@ fn the_owner_takes_everybody_back_to_an_earlier_epoch() {
     assert!(effects.contains(&Effect::Report(undone)), "{effects:?}");
     let first = world.config.manifest.clone();
     assert_eq!(world.core.manifest(), &first);
-    for miner in world.ids() {
-        let told = Effect::Send { to: miner, message: Message::Adopt(first.clone()) };
+    for (stage, miner) in (0..).zip(world.ids()) {
+        let told = Effect::Send { to: miner, message: Message::Adopt { stage, manifest: first.clone() } };
         assert!(effects.contains(&told), "{effects:?}");
     }
     // From there it goes on.
@@ -69,7 +69,7 @@ fn a_run_that_was_stopped_goes_on_from_the_newest_stable_epoch() {
     world.hello_again(world.validator.id(), Role::Validator);
     for miner in world.ids() {
         let effects = world.hello_again(miner, Role::Miner);
-        let adopts = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Adopt(manifest), .. } if manifest.body.epoch == 1);
+        let adopts = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Adopt { manifest, .. }, .. } if manifest.body.epoch == 1);
         assert!(effects.iter().any(adopts), "{effects:?}");
     }
     let mut opened = Vec::new();

@@ -211,7 +211,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Part", part(Part::Sum { shard: 3 })),
         ("Keep", Message::Keep(object(0x61))),
         ("Kept", Message::Kept(object(0x61))),
-        ("Adopt", Message::Adopt(manifest())),
+        ("Adopt", Message::Adopt { stage: 2, manifest: manifest() }),
         ("Returned", Message::Returned(key(2).id())),
         ("Amend", Message::Amend(assignment)),
         ("Disclose", Message::Disclose { epoch: 9, shard: 6 }),
