@@ -12,6 +12,8 @@ use spec::Run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const GIB: f64 = (1u64 << 30) as f64;
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A run's folder or its run.toml: say what memory its stages take, and whether the CUDA devices have it
@@ -68,13 +70,15 @@ fn matmul_gflops() -> f64 {
 
 /// Total and available, where the system says it in the way of Linux.
 fn memory() -> Option<String> {
+    let gib = |key| Some(meminfo(key)? as f64 / GIB);
+    Some(format!("{:.1} GiB, {:.1} GiB available", gib("MemTotal:")?, gib("MemAvailable:")?))
+}
+
+/// A number of the system's, in bytes.
+fn meminfo(key: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = |key: &str| -> Option<f64> {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    let gib = |kib: f64| kib / (1 << 20) as f64;
-    Some(format!("{:.1} GiB, {:.1} GiB available", gib(kib("MemTotal:")?), gib(kib("MemAvailable:")?)))
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1 << 10)
 }
 
 /// Of the folder in which the command runs.
@@ -129,7 +133,13 @@ fn device(ordinal: usize) -> usize {
         Ok(deviations) => {
             let broken = verdict(&name, trials::TRIALS.len(), &deviations);
             let left: Vec<&str> = trials::only_on_cpu().collect();
-            line(&name, &format!("reads what the CPU makes of {}, which has no kernel", left.join(", ")));
+            line(
+                &name,
+                &format!(
+                    "reads {}, made once by the CPU in f64 and judged with the CPU's ops above: a constant of the model needs no kernel",
+                    left.join(", ")
+                ),
+            );
             broken
         }
         Err(error) => {
@@ -158,7 +168,7 @@ fn read_run(path: &Path) -> Result<Run> {
 
 /// What each stage takes, as the engine's account of imagined steps has it.
 fn stages(run: &Run) -> Result<()> {
-    const GIB: f64 = (1u64 << 30) as f64;
+    let available = meminfo("MemAvailable:");
     let devices = (0..CudaDevice::count().unwrap_or(0)).filter_map(|n| Some((n, CudaDevice::open(n).ok()?)));
     let devices: Vec<_> = devices.collect();
     for index in 0..run.model.stage_count() {
@@ -168,12 +178,18 @@ fn stages(run: &Run) -> Result<()> {
         line(
             &name,
             &format!(
-                "{} parameters: a card of {least:.1} GiB at least (state {:.1}, work {:.1}, driver {:.1}), {:.1} GiB of the host",
+                "{} parameters: a card of {least:.1} GiB at least (state {:.1}, work {:.1}, driver {:.1}), and of the host {:.1} GiB for the \
+                 weights of the last merge, residual and outer momentum{}",
                 memory.parameters,
                 memory.state_bytes as f64 / GIB,
                 (memory.reserved_bytes - memory.state_bytes) as f64 / GIB,
                 DRIVER_BYTES as f64 / GIB,
                 memory.host_bytes as f64 / GIB,
+                match available {
+                    Some(bytes) if bytes < memory.host_bytes =>
+                        format!(", which it has not: {:.1} GiB are available", bytes as f64 / GIB),
+                    _ => String::new(),
+                },
             ),
         );
         let stage = Stage::new(&run.model, index);

@@ -63,7 +63,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!(
         "cards of {} TFLOP/s achieved, {} GiB, {} Mbit/s; {} microbatches a step of {} sequences; int8 boundaries;\n\
-         memory is the engine's own account of a step that computes activations again, with {:.0} GiB for the driver\n",
+         memory is the engine's own account of a step that computes activations again, with {:.0} GiB for the driver;\n\
+         the weights of the last merge, the residual and the outer momentum are the host's\n",
         arguments.tflops,
         arguments.memory,
         arguments.mbit,
@@ -72,9 +73,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         DRIVER_BYTES as f64 / f64::from(1u32 << 30),
     );
     println!(
-        "| model | parameters | stages | largest stage | fits | tokens/s a lane | step | bubble | compute : link of the slowest | limit |"
+        "| model | parameters | stages | largest stage | of its host | fits | tokens/s a lane | step | bubble | compute : link of the slowest | limit |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     if let Some(path) = &arguments.config {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::input(format!("--config {}: cannot be read ({e})", path.display())))?;
@@ -83,8 +84,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?;
         return row(&run.name.clone(), &run, arguments);
     }
+    let mut too_large = vec![];
     for size in &SIZES {
         let fewest = fewest_stages(size, arguments);
+        if fewest == 0 {
+            too_large.push(why_none_fits(size, arguments)?);
+        }
         let mut counts = vec![size.stages, fewest];
         counts.retain(|&count| count > 0);
         counts.dedup();
@@ -92,7 +97,45 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             row(size.name, &sized(size, count, arguments)?, arguments)?;
         }
     }
+    for why in too_large {
+        println!("\n{why}");
+    }
     Ok(())
+}
+
+/// What of a size that no cut makes small enough is too large, and for which cards it would not be.
+fn why_none_fits(size: &Size, arguments: &Arguments) -> Result<String> {
+    let blocks = size.shape[5];
+    let run = sized(size, blocks, arguments)?;
+    let largest = distinct(&run)
+        .filter_map(|index| Some((index, StageMemory::least(&run, index)?)))
+        .max_by_key(|(_, memory)| memory.card_bytes());
+    let Some((index, memory)) = largest else {
+        return Err(Failure::input("a model without stages cannot be priced"));
+    };
+    let beside = match run.model.stage(index).map(|stage| stage.kind) {
+        Some(kind) if kind.embeds() => " and the embedding",
+        Some(kind) if kind.judges() => " and the classifier",
+        _ => "",
+    };
+    Ok(format!(
+        "{}: no cut fits cards of {} GiB. Even of {blocks} stages, one block each, stage {index} (its block{beside}, {:.2}G parameters) takes \
+         {:.1} GiB of a card (weights, moments, gradients and the version it can go back to {:.1}, work {:.1}, driver {:.1}) and {:.1} GiB \
+         of the host; `--memory {}` would do, or a narrower model.",
+        size.name,
+        arguments.memory,
+        memory.parameters as f64 / 1e9,
+        gib(memory.card_bytes()),
+        gib(memory.state_bytes),
+        gib(memory.reserved_bytes.saturating_sub(memory.state_bytes)),
+        gib(DRIVER_BYTES),
+        gib(memory.host_bytes),
+        gib(memory.card_bytes()).ceil(),
+    ))
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 30)
 }
 
 /// A size in so many stages.
@@ -137,15 +180,15 @@ fn distinct(run: &Run) -> impl Iterator<Item = usize> + '_ {
     (0..run.model.stage_count()).filter(move |&index| (0..index).all(|before| shape(before) != shape(index)))
 }
 
-/// What every stage takes of a card, activations computed again.
-fn stages_bytes(run: &Run) -> Vec<u64> {
+/// What every stage takes of a card and of its host, activations computed again.
+fn stages_bytes(run: &Run) -> Vec<(u64, u64)> {
     let shape = |index| run.model.stage(index).map(|stage| (stage.kind, stage.blocks));
-    let firsts = distinct(run).map(|index| {
-        let bytes = StageMemory::least(run, index).map_or(0, |memory| memory.card_bytes());
-        (shape(index), bytes)
+    let firsts = distinct(run).filter_map(|index| {
+        let memory = StageMemory::least(run, index)?;
+        Some((shape(index), (memory.card_bytes(), memory.host_bytes)))
     });
     let firsts: Vec<_> = firsts.collect();
-    let of = |index| firsts.iter().find(|(of, _)| *of == shape(index)).map_or(0, |(_, bytes)| *bytes);
+    let of = |index| firsts.iter().find(|(of, _)| *of == shape(index)).map_or((0, 0), |(_, bytes)| *bytes);
     (0..run.model.stage_count()).map(of).collect()
 }
 
@@ -160,22 +203,25 @@ fn row(name: &str, run: &Run, arguments: &Arguments) -> Result<()> {
         bandwidth_bytes_per_s: 1e6 / 8.0 * arguments.mbit,
     };
     let memory = stages_bytes(run);
-    let forecast = plan::forecast(run, &memory, &vec![node; run.model.stage_count()])
+    let (of_cards, of_hosts): (Vec<u64>, Vec<u64>) = memory.into_iter().unzip();
+    let forecast = plan::forecast(run, &of_cards, &vec![node; run.model.stage_count()])
         .ok_or_else(|| Failure::input("a model without stages cannot be priced"))?;
-    let (stage, bytes) = memory.into_iter().enumerate().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
+    let (stage, bytes) = of_cards.into_iter().enumerate().max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
+    let host = of_hosts.into_iter().max().unwrap_or(0);
     let slowest =
         forecast.stages.iter().max_by(|a, b| a.compute_s.max(a.link_s).total_cmp(&b.compute_s.max(b.link_s)));
     let (compute, link) = slowest.map_or((0.0, 0.0), |stage| (stage.compute_s, stage.link_s));
     let tokens = run.microbatch_tokens() as f64 * f64::from(run.inner.members);
     println!(
-        "| {name} | {:.2}G | {} | stage {stage}: {bytes} B ({:.1} GiB) | {} | {:.0} | {:.1} s | {:.0} % | {compute:.2} s : {link:.2} s | {} |",
+        "| {name} | {:.2}G | {} | stage {stage}: {bytes} B ({:.1} GiB) | {:.1} GiB | {} | {:.0} | {:.1} s | {:.0} % | {compute:.2} s : {link:.2} s | {} |",
         run.model.parameters() as f64 / 1e9,
         run.model.stage_count(),
-        bytes as f64 / f64::from(1u32 << 30),
+        gib(bytes),
+        gib(host),
         if bytes <= node.memory_bytes { "yes" } else { "no" },
         tokens / forecast.step_s,
         forecast.step_s,
-        100.0 * forecast.bubble,
+        100.0 * forecast.bubble.max(0.0) + 0.0,
         match forecast.limit {
             Resource::Memory => format!("memory of stage {}", forecast.limiting_stage),
             Resource::Compute => format!("compute of stage {}", forecast.limiting_stage),

@@ -248,7 +248,9 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
 pub fn validate(arguments: ValidatorArguments) -> Result<()> {
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
-    let options = validator::Options { invitation, key, device: arguments.device.open()? };
+    let device = arguments.device.open()?;
+    let falls_back = arguments.device.falls_back_from(&device);
+    let options = validator::Options { invitation, key, device, falls_back };
     let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         validator::ValidatorError::Join(_) => input(error),

@@ -1,8 +1,9 @@
 //! Clock, connection and engine around the core.
 
-use crate::replay::{Window, replay};
+use crate::replay::{Window, Workplace};
 use crate::sums;
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use transport::Invitation;
@@ -19,6 +20,8 @@ pub struct Options {
     pub key: Key,
     /// Where the engine computes.
     pub device: engine::Device,
+    /// Whether the CPU takes its place once it fails.
+    pub falls_back: bool,
 }
 
 /// A validator that could not start, or had to end.
@@ -42,12 +45,14 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, ValidatorError> {
-    let Options { invitation, key, device } = options;
+    let Options { invitation, key, device, falls_back } = options;
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
     let core = Validator::new(Config::new(key, invitation.orchestrator, invitation.token, software));
     let (node, events) = (guest.node.clone(), guest.events.clone());
-    let mut shell = ValidatorShell { node, events, device, tell: Box::new(tell), exit: Ok(String::new()) };
+    let workplace = Arc::new(Workplace::new(device, falls_back));
+    let tell = Arc::new(Mutex::new(tell));
+    let mut shell = ValidatorShell { node, events, workplace, tell, exit: Ok(String::new()) };
     guest.drive(core, &mut shell, "the validator ended").await;
     shell.exit.map_err(ValidatorError::Ended)
 }
@@ -65,11 +70,18 @@ fn translate(arrival: Arrival) -> Option<Event> {
     })
 }
 
+/// Hears notes for the owner, from replays too.
+type Tell = Arc<Mutex<dyn FnMut(&str) + Send>>;
+
+fn say(tell: &Tell, text: &str) {
+    (*tell.lock().unwrap_or_else(PoisonError::into_inner))(text);
+}
+
 struct ValidatorShell {
     node: Node<Event>,
     events: mpsc::Sender<Event>,
-    device: engine::Device,
-    tell: Box<dyn FnMut(&str) + Send>,
+    workplace: Arc<Workplace>,
+    tell: Tell,
     exit: Result<String, String>,
 }
 
@@ -83,12 +95,14 @@ impl Shell<Validator> for ValidatorShell {
             Effect::Fetch { object, request } => self.node.fetch(object, request),
             Effect::Replay { run, stage, epoch, state, weights, operations } => {
                 let (objects, events) = (self.node.objects().clone(), self.events.clone());
-                let device = self.device.clone();
+                let (workplace, tell) = (self.workplace.clone(), self.tell.clone());
                 let window = Window { run, stage, epoch, state, weights, operations };
                 tokio::spawn(async move {
                     // Off the runtime's threads, which other tasks need.
-                    let replayed =
-                        tokio::task::spawn_blocking(move || replay(&window, &objects, &device)).await;
+                    let replayed = tokio::task::spawn_blocking(move || {
+                        workplace.replay(&window, &objects, |note| say(&tell, note))
+                    })
+                    .await;
                     let event = replayed.unwrap_or_else(|panic| {
                         let why = format!("the replay panicked, which is a bug: {panic}");
                         Event::StoreFailed { digest: state, missing: false, why }
@@ -112,7 +126,7 @@ impl Shell<Validator> for ValidatorShell {
             Effect::Forget(digest) => self.node.objects().forget(&digest),
             Effect::CallAgain { after_ms } => self.node.call_again(Duration::from_millis(after_ms)),
             Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
-            Effect::Note(text) => (self.tell)(&text),
+            Effect::Note(text) => say(&self.tell, &text),
             Effect::Exit(exit) => {
                 self.exit = exit;
                 return Ok(Next::Stop);

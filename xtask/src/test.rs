@@ -75,6 +75,8 @@ fn run_tests(library_path: &OsStr, tools: &[(&str, Option<PathBuf>)]) -> Result<
     let mut log = std::fs::File::create(&log_path)?;
     let mut child = cargo(&["test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .env("LD_LIBRARY_PATH", library_path)
+        // Whatever test opens a device finds the kernels that another compiled.
+        .env("IOTA_KERNEL_CACHE", target_dir()?.join("tmp/shared-modules"))
         .envs(tools.iter().filter_map(|(name, tool)| Some((name, tool.as_ref()?))))
         .stdout(Stdio::piped())
         .spawn()?;

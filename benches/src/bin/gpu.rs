@@ -95,20 +95,27 @@ const SMALL_CARD_BYTES: u64 = 16_000_000_000;
 
 /// What thirds of a model take of a small card, and their speed on this one.
 fn stages(device: &CudaDevice, peaks: &Peaks, emulated: bool) -> Result<(), SyntheticError> {
+    // What is imagined costs nothing, so it is the full size also where a miniature is timed.
     let size = if emulated { MINIATURE } else { LARGE };
     let cut = [size.blocks / 3; 3];
-    let run = SyntheticStage::run(&size, &cut, MEMBERS)?;
+    let run = SyntheticStage::run(&LARGE, &[LARGE.blocks / 3; 3], MEMBERS)?;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     println!(
-        "\n| third of {} | parameters | of a card of 16 GB, driver included | tokens/s here | MFU |",
-        size.name
+        "\n| third of {} | parameters | of a card of 16 GB, driver included | of its host | tokens/s here{} | MFU |",
+        LARGE.name,
+        if emulated { ", of a miniature" } else { "" }
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     for (index, name) in ["head", "body", "tail"].into_iter().enumerate() {
         let Some(stage) = Stage::new(&run.model, index) else { continue };
         let fits = match StageMemory::fitting(&run, &stage, &CudaDevice::imagined(SMALL_CARD_BYTES)) {
-            Ok(memory) => format!("{:.2} GB; {}", gb(memory.card_bytes()), memory.keeping),
-            Err(error) => error.to_string(),
+            Ok(memory) => format!(
+                "{:.2} GB; {} | {:.2} GB",
+                gb(memory.card_bytes()),
+                memory.keeping,
+                gb(memory.host_bytes)
+            ),
+            Err(error) => format!("{error} |"),
         };
         let speed = match timed(&size, &cut, index, device, peaks) {
             Ok((tokens, mfu)) => format!("{tokens:.0} | {:.1} %", 100.0 * mfu),
@@ -119,7 +126,8 @@ fn stages(device: &CudaDevice, peaks: &Peaks, emulated: bool) -> Result<(), Synt
         println!("| {name} | {} | {fits} | {speed} |", stage.layout().values());
     }
     println!(
-        "\nMFU: FLOPs of forward and backward, what is computed again not counted, over the f32 peak above."
+        "\nMFU: FLOPs of forward and backward, what is computed again not counted, over the f32 peak above. Of the host: the weights\n\
+         of the last merge, the residual and the outer momentum."
     );
     Ok(())
 }
@@ -217,6 +225,11 @@ fn cases(small: bool) -> Vec<(&'static str, Case)> {
         ("embedding.backward", vec![("rows", tokens), ("dim", dim), ("vocab", vocab)]),
         ("adamw.step", vec![("rows", parameters), ("step", 3)]),
         ("reduce.sum_squares", vec![("count", parameters)]),
+        ("codec.int8", vec![("count", tokens * dim), ("bits", 8)]),
+        ("codec.decode_int8", vec![("count", tokens * dim), ("bits", 8)]),
+        ("merge.contribute", vec![("count", parameters), ("bits", 8)]),
+        ("merge.accumulate", vec![("count", parameters), ("bits", 8)]),
+        ("merge.nesterov", vec![("count", parameters), ("bits", 8)]),
     ]
     .map(|(name, dims)| (name, Case::new("gpu", &dims)))
     .into()

@@ -19,9 +19,9 @@ fn device_present() -> bool {
     found.map_err(|error| println!("not run: {error}")).is_ok()
 }
 
-/// Where compiled kernels are kept between trials.
+/// Where compiled kernels are kept between trials, those of other crates too.
 fn kernel_cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared-modules")
 }
 
 fn iota(arguments: &[&str]) -> Command {

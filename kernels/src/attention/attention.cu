@@ -1,8 +1,8 @@
 // Attention, made of the products of tiles.cuh.
 
 // One block of keys of the running softmax: scores become weights, the outputs are brought to the new maximum.
-template <int R, int D, bool RESIDES>
-__device__ __forceinline__ void soften(const Lane& lane, const Tiles<R, D, RESIDES>& tiles, float (&scores)[R][8],
+template <int R, int D>
+__device__ __forceinline__ void soften(const Lane& lane, const Tiles<R, D>& tiles, float (&scores)[R][8],
                                        float (&m)[R], float (&l)[R], float (&outputs)[R][D / 8], const float c2,
                                        const unsigned int row, const unsigned int column) {
     #pragma unroll
@@ -44,7 +44,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
                                         float* __restrict__ l_out, const unsigned int seq, const unsigned int heads,
                                         const unsigned int kv_heads, const unsigned int head_dim, const float c2,
                                         const bool in_fours) {
-    using T = Tiles<R, D, true>;
+    using T = Tiles<R, D>;
     __shared__ __align__(16) T tiles;
     const Lane lane;
     const Place at(seq, heads, T::ROWS, true);
@@ -58,7 +58,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
     const unsigned int slices = (head_dim + SLICE - 1u) / SLICE, stages = slices + T::PIECES;
     const auto fetch = [&](const unsigned int buffer, const unsigned int column, const unsigned int stage) {
         if (column < end && stage < slices) {
-            tiles.fetch_scores(buffer, true, queries, at.row, keys, column, stage, seq, head_dim, in_fours);
+            tiles.fetch_scores(buffer, queries, at.row, keys, column, stage, seq, head_dim, in_fours);
         } else if (column < end) {
             tiles.fetch_outputs(buffer, values, column + (stage - slices) * T::DEPTH, seq, head_dim, in_fours);
         }
@@ -73,7 +73,7 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
     }
     clear(outputs);
     unsigned int buffer = 0u;
-    for (unsigned int slice = 0u; T::RESIDENT && slice < slices; ++slice) {
+    for (unsigned int slice = 0u; RESIDENT && slice < slices; ++slice) {
         tiles.fetch_rows(tiles.resident(slice), queries, at.row, slice, seq, head_dim, in_fours);
     }
     fetch(0u, 0u, 0u);
@@ -89,12 +89,14 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
             const bool last = stage + 1u == stages;
             fetch(buffer ^ 1u, last ? first + COLUMNS : first, last ? 0u : stage + 1u);
             if (stage < slices) {
-                tiles.multiply_scores(buffer, true, stage, lane, scores);
+                tiles.multiply_scores(buffer, stage, lane, scores);
                 if (stage + 1u < slices) continue;
                 soften(lane, tiles, scores, m, l, outputs, c2, at.row, first);
-                tiles.put_weights(lane, scores);
+                tiles.put_weights(lane, scores, 0);
+                if (!RESIDENT) tiles.put_weights(lane, scores, 1);
             } else {
                 const unsigned int depth = (stage - slices) * T::DEPTH;
+                if (RESIDENT && depth == HALF) tiles.put_weights(lane, scores, 1);
                 tiles.multiply_outputs(masked, buffer, lane, depth, outputs, [&](const int i, const unsigned int j) {
                     return first + depth + j <= at.row + tiles.row_of(lane, i);
                 });
@@ -113,8 +115,8 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
             l_out[stat] = l[i];
         }
     }
-    tiles.store(lane, outputs, o, at.batch, seq, heads, at.head, head_dim, at.row, in_fours,
-                [&](const int i) { return inverse[i]; });
+    store_rows(outputs, o, at.batch, seq, heads, at.head, head_dim, at.row + tiles.row_of(lane, 0), lane.c * 4u, in_fours,
+               [&](const int i) { return inverse[i]; });
 }
 
 // What the backward pass needs of each row but its vectors: D = R128(dO * O), and 1 / l. A warp takes a row of one head, a
@@ -155,192 +157,6 @@ attention_prepare(const float* __restrict__ o, const float* __restrict__ dout, c
     inverse[stat] = __frcp_rn(l[stat]);
 }
 
-__device__ __forceinline__ float weight_of(const float score, const float c2, const float m, const float inverse) {
-    return __fmul_rn(contract_exp2p(__fsub_rn(__fmul_rn(score, c2), m)), inverse);
-}
-
-template <int R, int D>
-__device__ __forceinline__ void backward_queries(const float* __restrict__ q, const float* __restrict__ k,
-                                                 const float* __restrict__ v, const float* __restrict__ dout,
-                                                 const float* __restrict__ m_in, const float* __restrict__ big_d,
-                                                 const float* __restrict__ inverse_in, float* __restrict__ dq,
-                                                 const unsigned int seq, const unsigned int heads,
-                                                 const unsigned int kv_heads, const unsigned int head_dim,
-                                                 const float scale, const float c2, const bool in_fours) {
-    using T = Tiles<R, D, false>;
-    __shared__ __align__(16) T tiles;
-    const Lane lane;
-    const Place at(seq, heads, T::ROWS, true);
-    const unsigned int kv_head = at.head / (heads / kv_heads);
-    const unsigned int end = min(at.row + T::ROWS, seq);
-
-    // Stages of a block of keys: the slices of s, those of dp, the pieces of dq.
-    const unsigned int slices = (head_dim + SLICE - 1u) / SLICE, stages = 2u * slices + T::PIECES;
-    const auto fetch = [&](const unsigned int buffer, const unsigned int column, const unsigned int stage) {
-        if (column < end && stage < 2u * slices) {
-            const bool of_s = stage < slices;
-            const Operand rows(of_s ? q : dout, at.batch, seq, heads, at.head, head_dim);
-            const Operand columns(of_s ? k : v, at.batch, seq, kv_heads, kv_head, head_dim);
-            tiles.fetch_scores(buffer, false, rows, at.row, columns, column, of_s ? stage : stage - slices, seq, head_dim,
-                               in_fours);
-        } else if (column < end) {
-            const Operand columns(k, at.batch, seq, kv_heads, kv_head, head_dim);
-            tiles.fetch_outputs(buffer, columns, column + (stage - 2u * slices) * T::DEPTH, seq, head_dim, in_fours);
-        }
-        copies_end();
-    };
-
-    float m[R], inverse[R], d[R], scores[R][8], outputs[R][D / 8];
-    #pragma unroll
-    for (int i = 0; i < R; ++i) {
-        const unsigned int query = min(at.row + tiles.row_of(lane, i), seq - 1u);
-        const size_t stat = (static_cast<size_t>(at.batch) * heads + at.head) * seq + query;
-        m[i] = m_in[stat];
-        inverse[i] = inverse_in[stat];
-        d[i] = big_d[stat];
-    }
-    clear(outputs);
-    unsigned int buffer = 0u;
-    fetch(0u, 0u, 0u);
-    #pragma unroll 1
-    for (unsigned int first = 0u; first < end; first += COLUMNS) {
-        const bool masked = first + COLUMNS - 1u > at.row;
-        clear(scores);
-        #pragma unroll 1
-        for (unsigned int stage = 0u; stage < stages; ++stage, buffer ^= 1u) {
-            copies_wait();
-            __syncthreads();
-            const bool last = stage + 1u == stages;
-            fetch(buffer ^ 1u, last ? first + COLUMNS : first, last ? 0u : stage + 1u);
-            if (stage < 2u * slices) {
-                tiles.multiply_scores(buffer, false, 0u, lane, scores);
-                if (stage + 1u == slices) {
-                    #pragma unroll
-                    for (int i = 0; i < R; ++i) {
-                        #pragma unroll
-                        for (int j = 0; j < 8; ++j) scores[i][j] = weight_of(scores[i][j], c2, m[i], inverse[i]);
-                    }
-                    tiles.put_weights(lane, scores);
-                    clear(scores);
-                } else if (stage + 1u == 2u * slices) {
-                    tiles.differentiate(lane, scores, [&](const int i, const int) { return d[i]; });
-                    tiles.put_weights(lane, scores);
-                }
-            } else {
-                const unsigned int depth = (stage - 2u * slices) * T::DEPTH;
-                tiles.multiply_outputs(masked, buffer, lane, depth, outputs, [&](const int i, const unsigned int j) {
-                    return first + depth + j <= at.row + tiles.row_of(lane, i);
-                });
-            }
-        }
-    }
-    tiles.store(lane, outputs, dq, at.batch, seq, heads, at.head, head_dim, at.row, in_fours,
-                [&](const int) { return scale; });
-}
-
-// Rows are keys here, columns are queries: of all query heads that read the key head, ascending.
-template <int R, int D>
-__device__ __forceinline__ void backward_keys(const float* __restrict__ q, const float* __restrict__ k,
-                                              const float* __restrict__ v, const float* __restrict__ dout,
-                                              const float* __restrict__ m_in, const float* __restrict__ big_d,
-                                              const float* __restrict__ inverse_in, float* __restrict__ dk,
-                                              float* __restrict__ dv, const unsigned int seq,
-                                              const unsigned int heads, const unsigned int kv_heads,
-                                              const unsigned int head_dim, const float scale, const float c2,
-                                              const bool in_fours) {
-    using T = Tiles<R, D, true>;
-    __shared__ __align__(16) T tiles;
-    const Lane lane;
-    const Place at(seq, kv_heads, T::ROWS, false);
-    const unsigned int group = heads / kv_heads;
-    const unsigned int begin = at.row / COLUMNS * COLUMNS;
-
-    // Stages of a block of queries: the slices of s, the pieces of dv, the slices of dp, the pieces of dk.
-    const unsigned int slices = (head_dim + SLICE - 1u) / SLICE, half = slices + T::PIECES, stages = 2u * half;
-    const auto fetch = [&](const unsigned int buffer, const unsigned int member, const unsigned int column,
-                           const unsigned int stage) {
-        if (member < group) {
-            const bool early = stage < half;
-            const unsigned int within = early ? stage : stage - half, head = at.head * group + member;
-            if (within < slices) {
-                const Operand columns(early ? q : dout, at.batch, seq, heads, head, head_dim);
-                const Operand rows(early ? k : v, at.batch, seq, kv_heads, at.head, head_dim);
-                tiles.fetch_scores(buffer, early, rows, at.row, columns, column, within, seq, head_dim, in_fours);
-            } else {
-                const Operand columns(early ? dout : q, at.batch, seq, heads, head, head_dim);
-                tiles.fetch_outputs(buffer, columns, column + (within - slices) * T::DEPTH, seq, head_dim, in_fours);
-            }
-        }
-        copies_end();
-    };
-
-    float scores[R][8], of_values[R][D / 8], of_keys[R][D / 8];
-    clear(of_values);
-    clear(of_keys);
-    unsigned int buffer = 0u, member = 0u, first = begin;
-    for (unsigned int slice = 0u; T::RESIDENT && slice < slices; ++slice) {
-        const Operand rows(k, at.batch, seq, kv_heads, at.head, head_dim);
-        tiles.fetch_rows(tiles.resident(slice), rows, at.row, slice, seq, head_dim, in_fours);
-    }
-    fetch(0u, 0u, begin, 0u);
-    while (member < group) {
-        const size_t stats = (static_cast<size_t>(at.batch) * heads + at.head * group + member) * seq;
-        const auto stat = [&](const int j) { return stats + min(first + column_of(lane, j), seq - 1u); };
-        // The first block holds queries before the keys, the last one queries that do not exist.
-        const bool masked = first < at.row + T::ROWS - 1u || first + COLUMNS > seq;
-        const bool member_ends = first + COLUMNS >= seq;
-        const unsigned int next_member = member_ends ? member + 1u : member;
-        const unsigned int next_first = member_ends ? begin : first + COLUMNS;
-        clear(scores);
-        #pragma unroll 1
-        for (unsigned int stage = 0u; stage < stages; ++stage, buffer ^= 1u) {
-            copies_wait();
-            __syncthreads();
-            const bool last = stage + 1u == stages;
-            fetch(buffer ^ 1u, last ? next_member : member, last ? next_first : first, last ? 0u : stage + 1u);
-            const bool early = stage < half;
-            const unsigned int within = early ? stage : stage - half;
-            if (within < slices) {
-                tiles.multiply_scores(buffer, early, within, lane, scores);
-                if (within + 1u < slices) continue;
-                if (early) {
-                    #pragma unroll
-                    for (int j = 0; j < 8; ++j) {
-                        const float m = m_in[stat(j)], inverse = inverse_in[stat(j)];
-                        #pragma unroll
-                        for (int i = 0; i < R; ++i) scores[i][j] = weight_of(scores[i][j], c2, m, inverse);
-                    }
-                    tiles.put_weights(lane, scores);
-                    clear(scores);
-                } else {
-                    float d[8];
-                    #pragma unroll
-                    for (int j = 0; j < 8; ++j) d[j] = big_d[stat(j)];
-                    tiles.differentiate(lane, scores, [&](const int, const int j) { return d[j]; });
-                    tiles.put_weights(lane, scores);
-                }
-                continue;
-            }
-            const unsigned int depth = (within - slices) * T::DEPTH;
-            const auto visible = [&](const int i, const unsigned int j) {
-                const unsigned int query = first + depth + j;
-                return query >= at.row + tiles.row_of(lane, i) && query < seq;
-            };
-            if (early) {
-                tiles.multiply_outputs(masked, buffer, lane, depth, of_values, visible);
-            } else {
-                tiles.multiply_outputs(masked, buffer, lane, depth, of_keys, visible);
-            }
-        }
-        member = next_member;
-        first = next_first;
-    }
-    tiles.store(lane, of_values, dv, at.batch, seq, kv_heads, at.head, head_dim, at.row, in_fours,
-                [&](const int) { return 1.0f; });
-    tiles.store(lane, of_keys, dk, at.batch, seq, kv_heads, at.head, head_dim, at.row, in_fours,
-                [&](const int) { return scale; });
-}
-
 #define FORWARD(NAME, R, D, BLOCKS)                                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                \
     NAME(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v,                  \
@@ -348,28 +164,6 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
          const unsigned int heads, const unsigned int kv_heads, const unsigned int head_dim, const float c2,     \
          const unsigned int in_fours) {                                                                          \
         forward<R, D>(q, k, v, o, m, l, seq, heads, kv_heads, head_dim, c2, in_fours != 0u);                     \
-    }
-
-#define BACKWARD_QUERIES(NAME, R, D, BLOCKS)                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                \
-    NAME(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v,                  \
-         const float* __restrict__ dout, const float* __restrict__ m, const float* __restrict__ big_d,           \
-         const float* __restrict__ inverse, float* __restrict__ dq, const unsigned int seq,                      \
-         const unsigned int heads, const unsigned int kv_heads, const unsigned int head_dim, const float scale,  \
-         const float c2, const unsigned int in_fours) {                                                          \
-        backward_queries<R, D>(q, k, v, dout, m, big_d, inverse, dq, seq, heads, kv_heads, head_dim, scale, c2,  \
-                               in_fours != 0u);                                                                  \
-    }
-
-#define BACKWARD_KEYS(NAME, R, D, BLOCKS)                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                \
-    NAME(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v,                  \
-         const float* __restrict__ dout, const float* __restrict__ m, const float* __restrict__ big_d,           \
-         const float* __restrict__ inverse, float* __restrict__ dk, float* __restrict__ dv,                      \
-         const unsigned int seq, const unsigned int heads, const unsigned int kv_heads,                          \
-         const unsigned int head_dim, const float scale, const float c2, const unsigned int in_fours) {          \
-        backward_keys<R, D>(q, k, v, dout, m, big_d, inverse, dk, dv, seq, heads, kv_heads, head_dim, scale, c2, \
-                            in_fours != 0u);                                                                     \
     }
 
 // Blocks of short heads, whose resident rows leave room for fewer.
@@ -383,7 +177,53 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
 // the registers of a thread.
 FORWARD(attention_forward_64, 4, 64, SHORT_BLOCKS)
 FORWARD(attention_forward_128, 4, 128, 2)
-BACKWARD_QUERIES(attention_backward_queries_64, 4, 64, 3)
-BACKWARD_QUERIES(attention_backward_queries_128, 4, 128, 2)
-BACKWARD_KEYS(attention_backward_keys_64, 4, 64, 2)
-BACKWARD_KEYS(attention_backward_keys_128, 4, 128, 2)
+
+#define BACKWARD_INPUTS                                                                                        \
+    const float *__restrict__ q, const float *__restrict__ k, const float *__restrict__ v,                     \
+        const float *__restrict__ dout, const float *__restrict__ m, const float *__restrict__ big_d,          \
+        const float *__restrict__ inverse
+#define BACKWARD_SIZES                                                                                         \
+    const unsigned int seq, const unsigned int heads, const unsigned int kv_heads, const unsigned int head_dim, \
+        const float scale, const float c2, const unsigned int in_fours
+
+#if __CUDA_ARCH__ >= 800
+
+// A launch asks for the shared memory that the constant beside the kernel says.
+#define BACKWARD(WAY, TILES, D)                                                                                \
+    extern "C" __device__ const unsigned int attention_backward_queries_##D##_shared_bytes = sizeof(TILES<D>);  \
+    extern "C" __device__ const unsigned int attention_backward_keys_##D##_shared_bytes = sizeof(TILES<D>);     \
+    extern "C" __global__ void __launch_bounds__(PAIR_THREADS, 1)                                              \
+    attention_backward_queries_##D(BACKWARD_INPUTS, float* __restrict__ dq, BACKWARD_SIZES) {                  \
+        const Pair<true> pair(q, k, v, dout, m, inverse, big_d, seq, heads, kv_heads, head_dim, in_fours != 0u); \
+        WAY<D>(pair, dq, dq, scale, c2);                                                                       \
+    }                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(PAIR_THREADS, 1)                                              \
+    attention_backward_keys_##D(BACKWARD_INPUTS, float* __restrict__ dk, float* __restrict__ dv,               \
+                                BACKWARD_SIZES) {                                                              \
+        const Pair<false> pair(q, k, v, dout, m, inverse, big_d, seq, heads, kv_heads, head_dim,               \
+                               in_fours != 0u);                                                                \
+        WAY<D>(pair, dv, dk, scale, c2);                                                                       \
+    }
+
+BACKWARD(backward_held, Held, 64)
+BACKWARD(backward_streamed, Streamed, 128)
+
+#else
+
+#define BACKWARD(D, QUERIES_BLOCKS)                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS, QUERIES_BLOCKS)                                      \
+    attention_backward_queries_##D(BACKWARD_INPUTS, float* __restrict__ dq, BACKWARD_SIZES) {                  \
+        backward_queries<4, D>(q, k, v, dout, m, big_d, inverse, dq, seq, heads, kv_heads, head_dim, scale, c2, \
+                               in_fours != 0u);                                                                \
+    }                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                   \
+    attention_backward_keys_##D(BACKWARD_INPUTS, float* __restrict__ dk, float* __restrict__ dv,               \
+                                BACKWARD_SIZES) {                                                              \
+        backward_keys<4, D>(q, k, v, dout, m, big_d, inverse, dk, dv, seq, heads, kv_heads, head_dim, scale,   \
+                            c2, in_fours != 0u);                                                               \
+    }
+
+BACKWARD(64, 3)
+BACKWARD(128, 2)
+
+#endif

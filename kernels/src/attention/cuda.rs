@@ -12,6 +12,9 @@ pub const SOURCE: Source = Source {
         shared::REDUCE,
         shared::EXP,
         include_str!("tiles.cuh"),
+        include_str!("backward_again.cuh"),
+        include_str!("pair.cuh"),
+        include_str!("backward.cuh"),
         include_str!("attention.cu"),
     ],
 };
@@ -64,7 +67,6 @@ pub enum Rung {
 
 /// Rows of a block: queries, or keys in the gradient of keys and values.
 const ROWS: usize = 64;
-const THREADS: u32 = 128;
 /// Rows of a block of the preparation, one for each warp.
 const PREPARE_ROWS: usize = 8;
 const THREADS_OF_WARP: u32 = 32;
@@ -246,5 +248,5 @@ impl Sizes {
 /// A block for each tile of rows of each head of each sequence.
 fn tiles(op: &'static str, shape: &Shape, heads: usize) -> Result<Grid, DeviceError> {
     let blocks = shape.seq.div_ceil(ROWS) * heads * shape.batch;
-    Ok(Grid { x: count32(op, "tiles", blocks)?, y: 1, threads: THREADS })
+    Ok(Grid { x: count32(op, "tiles", blocks)?, y: 1, threads: Grid::DECLARED })
 }

@@ -1,7 +1,8 @@
 // Causal attention with grouped queries: forward, and backward by query (dq) and by key (dk, dv).
 //
-// All three kernels are made of the same two products. A block of four warps owns ROWS rows (queries, or keys for dk and
-// dv) and walks over blocks of 64 columns (keys, or queries):
+// All three kernels are made of the same two products. A block of four warps (of a pair of four in the backward pass from
+// sm_80 on: pair.cuh) owns ROWS rows (queries, or keys for dk and dv) and walks over blocks of 64 columns (keys, or
+// queries):
 //
 //   scores    [ROWS, 64]  =  rows x columns, one chain over the head's elements, ascending
 //   outputs   [ROWS, D]  +=  weights [ROWS, 64] x the columns' own rows, one chain over the columns, ascending
@@ -11,15 +12,16 @@
 // shuffles. The outputs' columns 32q + 4c .. +3 are the lane's as well. What a row needs never leaves its warp but
 // through shared memory that is the warp's alone.
 //
-// Operands come through two buffers in stages: 16 elements of the head for the scores, 2048 / D columns for the outputs;
+// Operands come through two buffers in stages: 16 elements of the head for the scores, whole rows for the outputs;
 // while one is multiplied, the next is on its way (cp.async; before sm_80 it is fetched at once). All shared memory is
-// read in float4, and no eight lanes that are served together meet in a bank. With RESIDENT the rows of one operand of
-// the scores come once and stay: without, they come again for every 64 columns.
+// read in float4, and no eight lanes that are served together meet in a bank. From sm_80 on rows come once and stay; before,
+// they come again for every 64 columns.
 //
 // Chains never skip or add a term: beyond the head's end stand +0 (rows) and -0 (columns), whose products leave an
 // accumulator as it is, -0 included; invisible pairs are left out by a select.
 
 #define COLUMNS 64
+#define HALF 32u
 #define WARPS 4
 #define THREADS 128
 // Elements of the head in one stage of the scores.
@@ -84,13 +86,23 @@ struct Piece {
     unsigned int at;
 };
 
+// A stage of scores: four elements of a column from `column` on, sixteen of each from slice `slice`.
+__device__ __forceinline__ Piece column_piece(float* to, const Operand& columns, const unsigned int column,
+                                              const unsigned int slice, const unsigned int seq,
+                                              const unsigned int index) {
+    // Eight threads that are served together store columns four apart, which are neighbours.
+    const unsigned int j = index / 4u, chunk = index % 4u;
+    const unsigned int i = j / 8u * 8u + j % 2u * 4u + j / 2u % 4u;
+    return Piece{to + slot(column_place(i), chunk), columns.row(min(column + i, seq - 1u)), slice * SLICE + chunk * 4u};
+}
+
 // The block fetches COUNT pieces, `piece(index)` each; from the head's end on they are `pad`.
-template <unsigned int COUNT, typename PieceOf>
+template <unsigned int COUNT, unsigned int SHARERS = THREADS, typename PieceOf>
 __device__ __forceinline__ void fetch(PieceOf piece, const unsigned int head_dim, const float pad,
                                       const bool in_fours) {
     if (in_fours) {
         #pragma unroll
-        for (unsigned int first = 0u; first < COUNT; first += THREADS) {
+        for (unsigned int first = 0u; first < COUNT; first += SHARERS) {
             const Piece one = piece(first + threadIdx.x);
             if (one.at < head_dim) {
                 copy16(one.to, one.row + one.at);
@@ -100,40 +112,44 @@ __device__ __forceinline__ void fetch(PieceOf piece, const unsigned int head_dim
         }
     } else {
         #pragma unroll 1
-        for (unsigned int first = 0u; first < COUNT; first += THREADS) {
+        for (unsigned int first = 0u; first < COUNT; first += SHARERS) {
             const Piece one = piece(first + threadIdx.x);
             *reinterpret_cast<float4*>(one.to) = load4<false>(one.row, one.at, head_dim, pad);
         }
     }
 }
 
-template <int R, int D, bool RESIDES>
-struct Tiles {
-    // Rows, buffers and weights of short heads fill the 48 KiB that a block may have without asking. Where a
-    // multiprocessor holds 64 KiB that would leave it a single block.
+// Whether the rows of the scores stay. With two buffers and weights for half a block of columns they fill the 48 KiB that
+// a block may have without asking; where a multiprocessor holds 64 KiB that would leave it a single block.
 #if __CUDA_ARCH__ >= 800
-    static constexpr bool RESIDENT = RESIDES && D == 64;
+#define RESIDENT true
 #else
-    static constexpr bool RESIDENT = false;
+#define RESIDENT false
 #endif
+
+template <int R, int D>
+struct Tiles {
     static constexpr unsigned int ROWS = 4 * WARPS * R;
+    // Floats of a stage: sixteen elements of columns, and of rows if these do not stay; or some columns' whole rows.
+    static constexpr unsigned int STAGE = RESIDENT && D > 64 ? COLUMNS * SLICE : (ROWS + COLUMNS) * SLICE;
     // Columns in one stage of the outputs.
-    static constexpr unsigned int DEPTH = 2048 / D;
-    static constexpr unsigned int STAGE = (ROWS + COLUMNS) * SLICE > 2048 ? (ROWS + COLUMNS) * SLICE : 2048;
+    static constexpr unsigned int DEPTH = STAGE / D;
+    // Columns whose weights there is room for.
+    static constexpr unsigned int WEIGHTS = RESIDENT ? HALF : COLUMNS;
     // Stages of a block's outputs.
     static constexpr unsigned int PIECES = COLUMNS / DEPTH;
     static_assert(DEPTH % 4 == 0 && COLUMNS % DEPTH == 0 && R % 2 == 0, "stages divide evenly");
 
     // Where the columns begin in a stage that fetched its rows as well.
-    static constexpr unsigned int BEHIND_ROWS = ROWS * SLICE;
+    static constexpr unsigned int BEHIND_ROWS = RESIDENT ? 0 : ROWS * SLICE;
 
     float stage[2][STAGE];
     // Behind the weights, where they are resident: the rows, slice by slice.
-    float weights[ROWS * COLUMNS + (RESIDENT ? ROWS * D : 0u)];
+    float weights[ROWS * WEIGHTS + (RESIDENT ? ROWS * D : 0u)];
 
     // Slice `slice` of the resident rows.
     __device__ __forceinline__ float* resident(const unsigned int slice) {
-        return weights + ROWS * COLUMNS + slice * ROWS * SLICE;
+        return weights + ROWS * WEIGHTS + slice * ROWS * SLICE;
     }
 
     // Fetches slice `slice` of the rows from `row` on. Rows that do not exist are read as the last one: what they lead
@@ -148,21 +164,17 @@ struct Tiles {
         fetch<ROWS * 4u>(piece, head_dim, PAD_ROWS, in_fours);
     }
 
-    // The same of the columns from `column` on, and of the rows unless they are `here` already.
-    __device__ __forceinline__ void fetch_scores(const unsigned int buffer, const bool here, const Operand& rows,
+    // The same of the columns from `column` on, and of the rows unless they stay.
+    __device__ __forceinline__ void fetch_scores(const unsigned int buffer, const Operand& rows,
                                                  const unsigned int row, const Operand& columns,
                                                  const unsigned int column, const unsigned int slice,
                                                  const unsigned int seq, const unsigned int head_dim,
                                                  const bool in_fours) {
-        if (!(RESIDENT && here)) fetch_rows(stage[buffer], rows, row, slice, seq, head_dim, in_fours);
-        const auto column_piece = [&](const unsigned int index) {
-            // Eight threads that are served together store columns four apart, which are neighbours.
-            const unsigned int j = index / 4u, chunk = index % 4u;
-            const unsigned int i = j / 8u * 8u + j % 2u * 4u + j / 2u % 4u;
-            return Piece{stage[buffer] + BEHIND_ROWS + slot(column_place(i), chunk),
-                         columns.row(min(column + i, seq - 1u)), slice * SLICE + chunk * 4u};
+        if (!RESIDENT) fetch_rows(stage[buffer], rows, row, slice, seq, head_dim, in_fours);
+        const auto piece = [&](const unsigned int index) {
+            return column_piece(stage[buffer] + BEHIND_ROWS, columns, column, slice, seq, index);
         };
-        fetch<COLUMNS * 4u>(column_piece, head_dim, PAD_COLUMNS, in_fours);
+        fetch<COLUMNS * 4u>(piece, head_dim, PAD_COLUMNS, in_fours);
     }
 
     // Fetches DEPTH columns' own rows from `column` on.
@@ -173,21 +185,19 @@ struct Tiles {
             return Piece{stage[buffer] + index * 4u, columns.row(min(column + index / (D / 4u), seq - 1u)),
                          index % (D / 4u) * 4u};
         };
-        fetch<2048u / 4u>(piece, head_dim, 0.0f, in_fours);
+        fetch<STAGE / 4u>(piece, head_dim, 0.0f, in_fours);
     }
 
     __device__ __forceinline__ unsigned int row_of(const Lane& lane, const int i) const {
         return lane.warp * 4u * R + 4u * i + lane.r;
     }
 
-    // One slice of the scores: sixteen more terms of each chain. `slice` of the resident rows is meant if they are
-    // `here`, otherwise the rows that came with the columns.
-    __device__ __forceinline__ void multiply_scores(const unsigned int buffer, const bool here,
-                                                    const unsigned int slice, const Lane& lane,
-                                                    float (&scores)[R][8]) {
+    // One slice of the scores: sixteen more terms of each chain.
+    __device__ __forceinline__ void multiply_scores(const unsigned int buffer, const unsigned int slice,
+                                                    const Lane& lane, float (&scores)[R][8]) {
         // `slot` of the lane's first row and first column; the others lie at constant distances, but for the rows'
         // chunks, whose swap has its upper bit from i.
-        const float* a = (RESIDENT && here ? resident(slice) : stage[buffer]) + row_of(lane, 0) * SLICE;
+        const float* a = (RESIDENT ? resident(slice) : stage[buffer]) + row_of(lane, 0) * SLICE;
         const float* b = stage[buffer] + BEHIND_ROWS + lane.c * SLICE;
         #pragma unroll 1
         for (unsigned int chunk = 0u; chunk < SLICE / 4u; ++chunk) {
@@ -217,18 +227,25 @@ struct Tiles {
 
     // The place of a lane's weights `4 half .. 4 half + 3` of its row i.
     __device__ __forceinline__ float4* weights_of(const Lane& lane, const int i, const int half) {
-        return reinterpret_cast<float4*>(weights + (row_of(lane, 0) + 4u * i) * COLUMNS + 32 * half + lane.c * 4u);
+        return reinterpret_cast<float4*>(weights + (row_of(lane, 0) + 4u * i) * WEIGHTS + 32 * half % WEIGHTS +
+                                         lane.c * 4u);
     }
 
-    // Lays a block's weights where the warp's other lanes read them.
-    __device__ __forceinline__ void put_weights(const Lane& lane, const float (&scores)[R][8]) {
+    // Lays the weights of half a block where the warp's other lanes read them.
+    __device__ __forceinline__ void put_weights(const Lane& lane, const float (&scores)[R][8], const int half) {
         __syncwarp();
         #pragma unroll
         for (int i = 0; i < R; ++i) {
-            *weights_of(lane, i, 0) = make_float4(scores[i][0], scores[i][1], scores[i][2], scores[i][3]);
-            *weights_of(lane, i, 1) = make_float4(scores[i][4], scores[i][5], scores[i][6], scores[i][7]);
+            *weights_of(lane, i, half) = make_float4(scores[i][4 * half], scores[i][4 * half + 1],
+                                                     scores[i][4 * half + 2], scores[i][4 * half + 3]);
         }
         __syncwarp();
+    }
+
+    // The same of a whole block, where there is room for it.
+    __device__ __forceinline__ void put_weights(const Lane& lane, const float (&scores)[R][8]) {
+        put_weights(lane, scores, 0);
+        put_weights(lane, scores, 1);
     }
 
     // ds = p * (dp - D), from the weights p that the lane itself laid down; `d(i, j)` is D of score j of row i.
@@ -243,20 +260,20 @@ struct Tiles {
         }
     }
 
-    // DEPTH more terms of each output's chain, from weight `first` of the block on. With MASKED, `visible(i, column)` says
+    // DEPTH more terms of each output's chain, from weight `first` of the block on, which was laid down. With MASKED, `visible(i, column)` says
     // which terms there are; columns count from the stage's first.
     template <bool MASKED, typename Visible>
     __device__ __forceinline__ void multiply_outputs(const unsigned int buffer, const Lane& lane,
                                                      const unsigned int first, float (&outputs)[R][D / 8],
                                                      Visible visible) const {
         const float* of_lane = stage[buffer] + lane.c * 4u;
-        const float* of_rows = weights + row_of(lane, 0) * COLUMNS + first;
+        const float* of_rows = weights + row_of(lane, 0) * WEIGHTS + first % WEIGHTS;
         #pragma unroll 1
         for (unsigned int column = 0u; column < DEPTH; column += 4u) {
             float4 w[R];
             #pragma unroll
             for (int i = 0; i < R; ++i) {
-                w[i] = *reinterpret_cast<const float4*>(of_rows + 4 * i * COLUMNS + column);
+                w[i] = *reinterpret_cast<const float4*>(of_rows + 4 * i * WEIGHTS + column);
             }
             #pragma unroll
             for (unsigned int u = 0u; u < 4u; ++u) {
@@ -288,34 +305,33 @@ struct Tiles {
             multiply_outputs<false>(buffer, lane, first, outputs, visible);
         }
     }
+};
 
-    // Stores each row below `seq`, every element times `factor(i)`.
-    template <typename Factor>
-    __device__ __forceinline__ void store(const Lane& lane, const float (&outputs)[R][D / 8], float* base,
-                                          const unsigned int batch, const unsigned int seq,
-                                          const unsigned int heads, const unsigned int head,
-                                          const unsigned int head_dim, const unsigned int row, const bool in_fours,
-                                          Factor factor) const {
+// Stores a lane's rows `row`, row + 4 … below `seq`, each from `element` on and every element times `factor(i)`.
+template <int R, int N, typename Factor>
+__device__ __forceinline__ void store_rows(const float (&outputs)[R][N], float* base, const unsigned int batch,
+                                           const unsigned int seq, const unsigned int heads, const unsigned int head,
+                                           const unsigned int head_dim, const unsigned int row,
+                                           const unsigned int element, const bool in_fours, Factor factor) {
+    #pragma unroll
+    for (int i = 0; i < R; ++i) {
+        const unsigned int at = row + 4u * i;
+        if (at >= seq) continue;
+        float* to = base + ((static_cast<size_t>(batch) * seq + at) * heads + head) * head_dim;
+        const float4 by = splat(factor(i));
         #pragma unroll
-        for (int i = 0; i < R; ++i) {
-            const unsigned int at = row + row_of(lane, i);
-            if (at >= seq) continue;
-            float* to = base + ((static_cast<size_t>(batch) * seq + at) * heads + head) * head_dim;
-            const float4 by = splat(factor(i));
-            #pragma unroll
-            for (int q = 0; q < D / 32; ++q) {
-                const float4 value = mul4(make_float4(outputs[i][4 * q], outputs[i][4 * q + 1],
-                                                      outputs[i][4 * q + 2], outputs[i][4 * q + 3]),
-                                          by);
-                if (in_fours) {
-                    store4<true>(to, 32 * q + lane.c * 4u, head_dim, value);
-                } else {
-                    store4<false>(to, 32 * q + lane.c * 4u, head_dim, value);
-                }
+        for (int q = 0; q < N / 4; ++q) {
+            const float4 value = mul4(make_float4(outputs[i][4 * q], outputs[i][4 * q + 1], outputs[i][4 * q + 2],
+                                                  outputs[i][4 * q + 3]),
+                                      by);
+            if (in_fours) {
+                store4<true>(to, element + 32u * q, head_dim, value);
+            } else {
+                store4<false>(to, element + 32u * q, head_dim, value);
             }
         }
     }
-};
+}
 
 template <int R, int N>
 __device__ __forceinline__ void clear(float (&values)[R][N]) {
@@ -344,3 +360,8 @@ struct Place {
         row = (last_is_longest ? tiles - 1u - tile : tile) * rows;
     }
 };
+
+// The weight p of a pair in the backward pass.
+__device__ __forceinline__ float weight_of(const float score, const float c2, const float m, const float inverse) {
+    return __fmul_rn(contract_exp2p(__fsub_rn(__fmul_rn(score, c2), m)), inverse);
+}

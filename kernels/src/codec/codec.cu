@@ -42,6 +42,37 @@ __device__ __forceinline__ unsigned int load_bytes(const unsigned char* from) {
     return word;
 }
 
+// Four words of N bytes, to any address that their array may begin at: in one access where it allows that.
+template <int N>
+__device__ __forceinline__ void store_words(unsigned char* to, const unsigned int (&words)[4]) {
+    if ((reinterpret_cast<unsigned long long>(to) & (4 * N - 1)) == 0u) {
+        if (N == 4) {
+            *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+        } else {
+            *reinterpret_cast<uint2*>(to) = make_uint2(words[0] | words[1] << 16, words[2] | words[3] << 16);
+        }
+    } else {
+        #pragma unroll
+        for (int j = 0; j < 4; ++j) store_bytes<N>(to + N * j, words[j]);
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void load_words(const unsigned char* from, unsigned int (&words)[4]) {
+    if ((reinterpret_cast<unsigned long long>(from) & (4 * N - 1)) == 0u) {
+        if (N == 4) {
+            const uint4 all = *reinterpret_cast<const uint4*>(from);
+            words[0] = all.x, words[1] = all.y, words[2] = all.z, words[3] = all.w;
+        } else {
+            const uint2 all = *reinterpret_cast<const uint2*>(from);
+            words[0] = all.x & 0xffffu, words[1] = all.x >> 16, words[2] = all.y & 0xffffu, words[3] = all.y >> 16;
+        }
+    } else {
+        #pragma unroll
+        for (int j = 0; j < 4; ++j) words[j] = load_bytes<N>(from + N * j);
+    }
+}
+
 // What is encoded: x, or x + residual.
 template <bool FEEDBACK>
 __device__ __forceinline__ float4 fetch(const float* x, const float* residual, const bool in_fours,
@@ -141,11 +172,20 @@ __device__ __forceinline__ void encode_words(const float* __restrict__ x, float*
         const float4 v = fetch<FEEDBACK>(x, residual, in_fours, i, n);
         const float values[4] = {v.x, v.y, v.z, v.w};
         float back[4];
+        unsigned int words[4];
         #pragma unroll
         for (unsigned int j = 0u; j < 4u; ++j) {
-            const unsigned int word = BYTES == 2 ? bf16_of(values[j]) : __float_as_uint(values[j]);
-            back[j] = BYTES == 2 ? of_bf16(word) : values[j];
-            if (i + j < n) store_bytes<BYTES>(bytes + static_cast<size_t>(BYTES) * (i + j), word);
+            words[j] = BYTES == 2 ? bf16_of(values[j]) : __float_as_uint(values[j]);
+            back[j] = BYTES == 2 ? of_bf16(words[j]) : values[j];
+        }
+        unsigned char* const to = bytes + static_cast<size_t>(BYTES) * i;
+        if (i + 4u <= n) {
+            store_words<BYTES>(to, words);
+        } else {
+            #pragma unroll
+            for (unsigned int j = 0u; j < 3u; ++j) {
+                if (i + j < n) store_bytes<BYTES>(to + BYTES * j, words[j]);
+            }
         }
         const float4 decoded = make_float4(back[0], back[1], back[2], back[3]);
         if (FEEDBACK) {
@@ -224,12 +264,29 @@ codec_decode_int8(const unsigned char* __restrict__ bytes, float* __restrict__ y
 template <int BYTES>
 __device__ __forceinline__ void decode_words(const unsigned char* __restrict__ bytes, float* __restrict__ y,
                                              unsigned int* __restrict__ status, const unsigned int n) {
-    const unsigned int stride = gridDim.x * blockDim.x;
-    for (unsigned int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
-        const unsigned int word = load_bytes<BYTES>(bytes + static_cast<size_t>(BYTES) * i);
-        const float value = BYTES == 2 ? of_bf16(word) : __uint_as_float(word);
-        if (!is_finite(value)) atomicMin(status, i);
-        y[i] = value;
+    const bool in_fours = vectors(y);
+    for (unsigned int i = 4u * (blockIdx.x * blockDim.x + threadIdx.x); i < n; i += 4u * gridDim.x * blockDim.x) {
+        const unsigned char* const from = bytes + static_cast<size_t>(BYTES) * i;
+        const bool whole = i + 4u <= n;
+        unsigned int words[4] = {0u, 0u, 0u, 0u};
+        if (whole) {
+            load_words<BYTES>(from, words);
+        } else {
+            #pragma unroll
+            for (unsigned int j = 0u; j < 3u; ++j) {
+                if (i + j < n) words[j] = load_bytes<BYTES>(from + BYTES * j);
+            }
+        }
+        float values[4];
+        #pragma unroll
+        for (int j = 0; j < 4; ++j) values[j] = BYTES == 2 ? of_bf16(words[j]) : __uint_as_float(words[j]);
+        const float4 value = make_float4(values[0], values[1], values[2], values[3]);
+        report_non_finite(status, i, value);
+        if (in_fours && whole) {
+            store4<true>(y, i, n, value);
+        } else {
+            store4<false>(y, i, n, value);
+        }
     }
 }
 

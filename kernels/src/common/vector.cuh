@@ -56,13 +56,14 @@ __device__ __forceinline__ void store4(float* __restrict__ row, const unsigned i
     }
 }
 
-// The grid shares `n` elements: `four(i)` takes elements 4i .. 4i+3 where `in_fours` allows it, `one(i)` element i.
-// Elements are independent, so any grid gives the same bits.
-template <typename Four, typename One>
-__device__ __forceinline__ void for_each(const unsigned long long n, const bool in_fours, Four four, One one) {
+// The grid shares `n` elements: `many(i)` takes elements WIDTH i .. WIDTH i + WIDTH - 1 where `together` allows it,
+// `one(i)` element i. Elements are independent, so any grid gives the same bits. A lane takes 16 bytes of the widest
+// array at once, so that neighbours ask for neighbouring bytes and no sector is asked for twice.
+template <unsigned int WIDTH = 4, typename Many, typename One>
+__device__ __forceinline__ void for_each(const unsigned long long n, const bool together, Many many, One one) {
     const unsigned long long first = blockIdx.x * static_cast<unsigned long long>(blockDim.x) + threadIdx.x;
     const unsigned long long stride = gridDim.x * static_cast<unsigned long long>(blockDim.x);
-    const unsigned long long fours = in_fours ? n / 4u : 0u;
-    for (unsigned long long i = first; i < fours; i += stride) four(i);
-    for (unsigned long long i = 4u * fours + first; i < n; i += stride) one(i);
+    const unsigned long long groups = together ? n / WIDTH : 0u;
+    for (unsigned long long i = first; i < groups; i += stride) many(i);
+    for (unsigned long long i = WIDTH * groups + first; i < n; i += stride) one(i);
 }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use cudarc::nvrtc::{result, sys};
 
 use super::resources::{self, Resources};
-use super::{DeviceError, library};
+use super::{DeviceError, library, ptx};
 
 /// The options every kernel is compiled with. They keep the compiler from fusing, flushing or approximating anything:
 /// `kernels/ARITHMETIC.md` says why.
@@ -60,7 +60,11 @@ pub fn compile_with_resources(
     target: &str,
 ) -> Result<(Image, Vec<Resources>), DeviceError> {
     let (image, log) = translate(name, source, target, &["--ptxas-options=-v"])?;
-    Ok((image, resources::of_log(&log)))
+    let mut kernels = resources::of_log(&log);
+    for kernel in &mut kernels {
+        kernel.shared_bytes += ptx::dynamic_shared_bytes(&image.ptx, &kernel.entry);
+    }
+    Ok((image, kernels))
 }
 
 /// The image, and what the compiler said while it made it.

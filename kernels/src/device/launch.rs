@@ -40,7 +40,7 @@ pub struct Grid {
     pub x: u32,
     /// Blocks in y, at most 65535.
     pub y: u32,
-    /// Threads of a block.
+    /// Threads of a block, or [`Grid::DECLARED`].
     pub threads: u32,
 }
 
@@ -50,6 +50,9 @@ const STRIDING_THREADS: u32 = 256;
 const BLOCKS_PER_MULTIPROCESSOR: u32 = 6;
 
 impl Grid {
+    /// As many threads as the kernel declares: where that differs between architectures.
+    pub const DECLARED: u32 = 0;
+
     /// For a kernel that strides over its work: a thread for each of `items`, but no more blocks than run at once.
     pub fn striding(device: &CudaDevice, items: usize) -> Self {
         let wanted = items.div_ceil(STRIDING_THREADS as usize);
@@ -154,6 +157,10 @@ impl<'a> Launch<'a> {
                 found: ptx::list(&found),
             });
         }
+        let threads = match grid.threads {
+            Grid::DECLARED => kernel.threads.unwrap_or(Grid::DECLARED),
+            threads => threads,
+        };
         let launching = || format!("to launch {} on {grid:?}", self.entry);
         stream.context().bind_to_thread().map_err(|e| DeviceError::of(e, launching))?;
         let mut packed: Vec<*mut c_void> = self.arguments.iter_mut().map(Argument::address).collect();
@@ -163,8 +170,8 @@ impl<'a> Launch<'a> {
             result::launch_kernel(
                 kernel.function.cu_function(),
                 (grid.x, grid.y, 1),
-                (grid.threads, 1, 1),
-                0,
+                (threads, 1, 1),
+                kernel.shared_bytes,
                 stream.cu_stream(),
                 &mut packed,
             )

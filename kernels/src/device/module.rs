@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::sys::CUresult::{
     CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_SOURCE, CUDA_ERROR_NO_BINARY_FOR_GPU,
 };
@@ -101,7 +102,14 @@ pub(super) struct Module {
 pub(super) struct Kernel {
     pub(super) function: CudaFunction,
     pub(super) parameters: Arc<[Parameter]>,
+    /// Threads of a block, where the kernel declares them.
+    pub(super) threads: Option<u32>,
+    /// Shared memory that a launch asks for, bytes.
+    pub(super) shared_bytes: u32,
 }
+
+/// Shared memory that a block may ask for without further ado, bytes.
+const SHARED_BYTES: u32 = 48 << 10;
 
 impl Module {
     pub fn kernel(&self, module: &'static str, entry: &'static str) -> Result<Kernel, DeviceError> {
@@ -112,7 +120,16 @@ impl Module {
             .ok_or_else(|| DeviceError::NoSuchKernel { module, entry: entry.to_owned() })?;
         let doing = format!("to find kernel {entry}");
         let function = self.module.load_function(entry).map_err(DeviceError::driver(doing))?;
-        let kernel = Kernel { function, parameters: parameters.into() };
+        let (threads, shared_bytes) =
+            (ptx::threads(&self.ptx, entry), ptx::dynamic_shared_bytes(&self.ptx, entry));
+        if shared_bytes > SHARED_BYTES {
+            let doing = format!("to give blocks of {entry} {shared_bytes} bytes of shared memory");
+            let wanted = i32::try_from(shared_bytes).unwrap_or(i32::MAX);
+            function
+                .set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, wanted)
+                .map_err(DeviceError::driver(doing))?;
+        }
+        let kernel = Kernel { function, parameters: parameters.into(), threads, shared_bytes };
         Ok(locked(&self.kernels).entry(entry).or_insert(kernel).clone())
     }
 }

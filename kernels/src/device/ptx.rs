@@ -1,5 +1,5 @@
-//! What a kernel's PTX says about its parameters, so that a launcher that packs others is refused before it corrupts
-//! memory.
+//! What a kernel's PTX says about it: its parameters, so that a launcher that packs others is refused before it corrupts
+//! memory; the threads of its block; the shared memory that a launch must ask for.
 
 use std::fmt;
 
@@ -39,6 +39,24 @@ pub fn parameters(ptx: &str, entry: &str) -> Option<Vec<Parameter>> {
     declared.split(',').map(str::trim).filter(|one| !one.is_empty()).map(parameter).collect()
 }
 
+/// Threads of a block, where kernel `entry` declares them.
+pub fn threads(ptx: &str, entry: &str) -> Option<u32> {
+    let text = entries(ptx).find_map(|(name, rest)| (name == entry).then_some(rest))?;
+    leading_number(text.split_once('{')?.0.split_once(".maxntid")?.1)
+}
+
+/// Shared memory beyond what is declared that a block of kernel `entry` asks for, bytes: its source says so in a constant
+/// `<entry>_shared_bytes`.
+pub fn dynamic_shared_bytes(ptx: &str, entry: &str) -> u32 {
+    let name = format!(" {entry}_shared_bytes = ");
+    ptx.split_once(&name).and_then(|(_, rest)| leading_number(rest)).unwrap_or(0)
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    let text = text.trim_start();
+    text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())].parse().ok()
+}
+
 /// The names of all kernels.
 pub fn entry_names(ptx: &str) -> Vec<&str> {
     entries(ptx).map(|(name, _)| name).collect()
@@ -76,6 +94,7 @@ mod tests {
     use super::*;
 
     const PTX: &str = "
+.global .align 4 .u32 scale_shared_bytes = 98304;
 .visible .entry scale(
 	.param .u64 .ptr .align 1 scale_param_0,
 	.param .u64 scale_param_1,
@@ -100,5 +119,11 @@ mod tests {
         assert_eq!(parameters(PTX, "scale_all"), Some(vec![]));
         assert_eq!(parameters(PTX, "odd"), None);
         assert_eq!(parameters(PTX, "scal"), None);
+    }
+
+    #[test]
+    fn blocks_of_each_kernel() {
+        assert_eq!((threads(PTX, "scale"), dynamic_shared_bytes(PTX, "scale")), (Some(256), 98_304));
+        assert_eq!((threads(PTX, "clip"), dynamic_shared_bytes(PTX, "clip")), (None, 0));
     }
 }

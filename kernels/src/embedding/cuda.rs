@@ -40,7 +40,9 @@ const FORWARD_BLOCKS: u32 = 65_535;
 const FORWARD_THREADS: u32 = 256;
 const ORDER_THREADS: u32 = 256;
 const BACKWARD_THREADS: u32 = 128;
-const GRID_Y_MAX: u32 = 65_535;
+const WARP: u32 = 32;
+/// Vectors of a row that a warp of the backward pass takes, four a lane.
+const STRIP: usize = 128;
 
 /// Queues the forward pass: the rows of the tokens to `y` (tokens x dim).
 ///
@@ -101,7 +103,7 @@ pub fn backward(
     backward_on(device, BACKWARD_THREADS, args, dtable, workspace)
 }
 
-/// As [`backward`], with a chosen number of threads (32 to 128) that share a row.
+/// As [`backward`], with a chosen number of threads in a block (a multiple of 32, at most 128).
 ///
 /// # Errors
 /// As [`forward`].
@@ -134,20 +136,12 @@ pub fn backward_on(
         ("embedding_backward_any", args.dim)
     };
     let width = count32(op, "dim", width)?;
-    let columns = width.div_ceil(threads);
-    if columns > GRID_Y_MAX {
-        return Err(DeviceError::TooLarge {
-            op,
-            what: "dim",
-            found: args.dim,
-            most: (GRID_Y_MAX * threads) as usize,
-        });
-    }
+    let warps = count32(op, "strips of rows", tokens * (width as usize).div_ceil(STRIP))?;
     let (order, runs) = (order.slice(..), runs.slice(..));
     let launch = device.launch(&SOURCE, entry)?.read(args.tokens).read(&order).read(&runs).read(args.dy);
-    let launch = launch.write(dtable).u32(count32(op, "vocab", args.vocab)?).u32(width);
-    // SAFETY: a block stands at one of `count` places; places and positions are below `count`, columns below `width`, and
+    let launch = launch.write(dtable).u32(count).u32(count32(op, "vocab", args.vocab)?).u32(width);
+    // SAFETY: a warp stands at one of `count` places or does nothing; places and positions are below `count`, columns below `width`, and
     // tokens that are not below `vocab` are left out; the views have these sizes, and begin on 16 bytes where the kernel
     // reads float4.
-    unsafe { launch.run(Grid { x: count, y: columns, threads }) }
+    unsafe { launch.run(Grid { x: warps.div_ceil(threads / WARP), y: 1, threads }) }
 }

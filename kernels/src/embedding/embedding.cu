@@ -1,5 +1,5 @@
 // Embedding. The backward pass first orders the positions by (token, position), in integers; then the rows of each
-// token are added in that order by the block that stands at the token's first place.
+// token are added in that order by the warps that stand at the token's first place.
 //
 // A token outside of the vocabulary is a bug of the caller, who has checked them on the host. It must not reach foreign
 // memory all the same: its row is NaN, its gradient is dropped.
@@ -71,42 +71,64 @@ embedding_order(const unsigned int* __restrict__ tokens, unsigned int* __restric
 // Positions of one chunk of a token's gradient.
 #define GRADIENT_POSITIONS 256u
 
+// Vectors of a row that a lane adds up: what a warp looks up of its place serves that many.
+#define GRADIENT_VECTORS 4u
+
+// A warp takes a strip of the row of one token: that of the place where the token's positions begin.
 template <typename V>
 __device__ __forceinline__ void backward(const unsigned int* __restrict__ tokens,
                                          const unsigned int* __restrict__ order,
                                          const unsigned int* __restrict__ runs, const V* __restrict__ dy,
-                                         V* __restrict__ dtable, const unsigned int vocab,
-                                         const unsigned int width) {
-    const unsigned int place = blockIdx.x;
+                                         V* __restrict__ dtable, const unsigned int count,
+                                         const unsigned int vocab, const unsigned int width) {
+    const unsigned int strip = 32u * GRADIENT_VECTORS, strips = (width + strip - 1u) / strip;
+    const unsigned int warp = blockIdx.x * (blockDim.x / 32u) + threadIdx.x / 32u;
+    const unsigned int place = warp / strips, column = warp % strips * strip + threadIdx.x % 32u;
+    if (place >= count) return;
     const unsigned int run = runs[place];
-    const unsigned int column = blockIdx.y * blockDim.x + threadIdx.x;
-    if (run == 0u || column >= width) return;
+    if (run == 0u) return;
     const unsigned int token = tokens[order[place]];
     if (token >= vocab) return;
-    V* __restrict__ to = dtable + static_cast<size_t>(token) * width + column;
-    V total = *to;
+    V* __restrict__ to = dtable + static_cast<size_t>(token) * width;
+    V total[GRADIENT_VECTORS];
+    #pragma unroll
+    for (unsigned int j = 0u; j < GRADIENT_VECTORS; ++j) {
+        total[j] = column + 32u * j < width ? to[column + 32u * j] : all_of<V>(0.0f);
+    }
     for (unsigned int begin = 0u; begin < run; begin += GRADIENT_POSITIONS) {
         const unsigned int end = min(run, begin + GRADIENT_POSITIONS);
-        V sum = all_of<V>(0.0f);
-        #pragma unroll 8
+        V sum[GRADIENT_VECTORS];
+        #pragma unroll
+        for (unsigned int j = 0u; j < GRADIENT_VECTORS; ++j) sum[j] = all_of<V>(0.0f);
+        #pragma unroll 2
         for (unsigned int i = begin; i < end; ++i) {
-            sum = sum_of(sum, dy[static_cast<size_t>(order[place + i]) * width + column]);
+            const V* __restrict__ from = dy + static_cast<size_t>(order[place + i]) * width;
+            #pragma unroll
+            for (unsigned int j = 0u; j < GRADIENT_VECTORS; ++j) {
+                if (column + 32u * j < width) sum[j] = sum_of(sum[j], from[column + 32u * j]);
+            }
         }
-        total = sum_of(total, sum);
+        #pragma unroll
+        for (unsigned int j = 0u; j < GRADIENT_VECTORS; ++j) total[j] = sum_of(total[j], sum[j]);
     }
-    *to = total;
+    #pragma unroll
+    for (unsigned int j = 0u; j < GRADIENT_VECTORS; ++j) {
+        if (column + 32u * j < width) to[column + 32u * j] = total[j];
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 embedding_backward_vectors(const unsigned int* __restrict__ tokens, const unsigned int* __restrict__ order,
                            const unsigned int* __restrict__ runs, const float4* __restrict__ dy,
-                           float4* __restrict__ dtable, const unsigned int vocab, const unsigned int width) {
-    backward(tokens, order, runs, dy, dtable, vocab, width);
+                           float4* __restrict__ dtable, const unsigned int count, const unsigned int vocab,
+                           const unsigned int width) {
+    backward(tokens, order, runs, dy, dtable, count, vocab, width);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
 embedding_backward_any(const unsigned int* __restrict__ tokens, const unsigned int* __restrict__ order,
                        const unsigned int* __restrict__ runs, const float* __restrict__ dy,
-                       float* __restrict__ dtable, const unsigned int vocab, const unsigned int width) {
-    backward(tokens, order, runs, dy, dtable, vocab, width);
+                       float* __restrict__ dtable, const unsigned int count, const unsigned int vocab,
+                       const unsigned int width) {
+    backward(tokens, order, runs, dy, dtable, count, vocab, width);
 }

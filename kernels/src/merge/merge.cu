@@ -82,15 +82,13 @@ extern "C" __global__ void __launch_bounds__(256)
 merge_accumulate(long long* __restrict__ sums, const short* __restrict__ codes, const unsigned long long n,
                  const unsigned int weight) {
     const long long w = weight;
-    for_each(
+    for_each<2>(
         n, vectors(sums, codes),
         [&](const unsigned long long i) {
-            const short4 q = reinterpret_cast<const short4*>(codes)[i];
-            longlong2 low = reinterpret_cast<longlong2*>(sums)[2u * i];
-            longlong2 high = reinterpret_cast<longlong2*>(sums)[2u * i + 1u];
-            low.x += w * q.x, low.y += w * q.y, high.x += w * q.z, high.y += w * q.w;
-            reinterpret_cast<longlong2*>(sums)[2u * i] = low;
-            reinterpret_cast<longlong2*>(sums)[2u * i + 1u] = high;
+            const short2 q = reinterpret_cast<const short2*>(codes)[i];
+            longlong2 sum = reinterpret_cast<longlong2*>(sums)[i];
+            sum.x += w * q.x, sum.y += w * q.y;
+            reinterpret_cast<longlong2*>(sums)[i] = sum;
         },
         [&](const unsigned long long i) { sums[i] += w * codes[i]; });
 }
@@ -110,19 +108,16 @@ extern "C" __global__ void __launch_bounds__(256)
 merge_nesterov(const long long* __restrict__ sums, const signed char* __restrict__ exponents, float* __restrict__ p,
                float* __restrict__ buf, const unsigned long long n, const unsigned int bits, const float weight,
                const float momentum, const float minus_lr) {
-    for_each(
+    for_each<2>(
         n, vectors(sums, p, buf),
         [&](const unsigned long long i) {
-            const longlong2 low = reinterpret_cast<const longlong2*>(sums)[2u * i];
-            const longlong2 high = reinterpret_cast<const longlong2*>(sums)[2u * i + 1u];
-            const int e = exponents[4u * i / BLOCK_ELEMENTS];
-            float4 pi = reinterpret_cast<float4*>(p)[i], bi = reinterpret_cast<float4*>(buf)[i];
-            nesterov(pi.x, bi.x, mean_change(low.x, bits, e, weight), momentum, minus_lr);
-            nesterov(pi.y, bi.y, mean_change(low.y, bits, e, weight), momentum, minus_lr);
-            nesterov(pi.z, bi.z, mean_change(high.x, bits, e, weight), momentum, minus_lr);
-            nesterov(pi.w, bi.w, mean_change(high.y, bits, e, weight), momentum, minus_lr);
-            reinterpret_cast<float4*>(p)[i] = pi;
-            reinterpret_cast<float4*>(buf)[i] = bi;
+            const longlong2 sum = reinterpret_cast<const longlong2*>(sums)[i];
+            const int e = exponents[2u * i / BLOCK_ELEMENTS];
+            float2 pi = reinterpret_cast<float2*>(p)[i], bi = reinterpret_cast<float2*>(buf)[i];
+            nesterov(pi.x, bi.x, mean_change(sum.x, bits, e, weight), momentum, minus_lr);
+            nesterov(pi.y, bi.y, mean_change(sum.y, bits, e, weight), momentum, minus_lr);
+            reinterpret_cast<float2*>(p)[i] = pi;
+            reinterpret_cast<float2*>(buf)[i] = bi;
         },
         [&](const unsigned long long i) {
             float pi = p[i], bi = buf[i];
@@ -136,18 +131,15 @@ merge_nesterov(const long long* __restrict__ sums, const signed char* __restrict
 extern "C" __global__ void __launch_bounds__(256, 4)
 merge_plain(const long long* __restrict__ sums, const signed char* __restrict__ exponents, float* __restrict__ p,
             const unsigned long long n, const unsigned int bits, const float weight) {
-    for_each(
+    for_each<2>(
         n, vectors(sums, p),
         [&](const unsigned long long i) {
-            const longlong2 low = reinterpret_cast<const longlong2*>(sums)[2u * i];
-            const longlong2 high = reinterpret_cast<const longlong2*>(sums)[2u * i + 1u];
-            const int e = exponents[4u * i / BLOCK_ELEMENTS];
-            float4 pi = reinterpret_cast<float4*>(p)[i];
-            pi.x = __fsub_rn(pi.x, mean_change(low.x, bits, e, weight));
-            pi.y = __fsub_rn(pi.y, mean_change(low.y, bits, e, weight));
-            pi.z = __fsub_rn(pi.z, mean_change(high.x, bits, e, weight));
-            pi.w = __fsub_rn(pi.w, mean_change(high.y, bits, e, weight));
-            reinterpret_cast<float4*>(p)[i] = pi;
+            const longlong2 sum = reinterpret_cast<const longlong2*>(sums)[i];
+            const int e = exponents[2u * i / BLOCK_ELEMENTS];
+            float2 pi = reinterpret_cast<float2*>(p)[i];
+            pi.x = __fsub_rn(pi.x, mean_change(sum.x, bits, e, weight));
+            pi.y = __fsub_rn(pi.y, mean_change(sum.y, bits, e, weight));
+            reinterpret_cast<float2*>(p)[i] = pi;
         },
         [&](const unsigned long long i) {
             p[i] = __fsub_rn(p[i], mean_change(sums[i], bits, exponents[i / BLOCK_ELEMENTS], weight));

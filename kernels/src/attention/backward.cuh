@@ -1,0 +1,202 @@
+// Where a pair of groups gets its columns from.
+
+// Heads of at most 64 elements: nothing is fetched twice. Columns come in halves of a block, 32 at a time, into rings of
+// three. The two halves that are multiplied stay until their outputs are made, and the third is on its way meanwhile; as
+// soon as the outputs of a half are made, the next takes its place.
+#define SLOTS 3u
+
+template <int D>
+struct Held {
+    float rows[GROUPS][PAIR_ROWS * D];
+    float columns[GROUPS][SLOTS][HALF * D];
+    float weights[GROUPS][PAIR_ROWS * HALF];
+    float stats[SLOTS][STATS][HALF];
+};
+
+// Chunks swap places so that the eight columns, four apart, that a warp reads at once lie in different banks.
+template <int D>
+__device__ __forceinline__ unsigned int column_place_held(const unsigned int column, const unsigned int chunk) {
+    return column * D + (chunk ^ column / 4u % 8u) * 4u;
+}
+
+// All copies but those of the last group have arrived.
+__device__ __forceinline__ void copies_wait_but_last() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+#endif
+}
+
+template <int D, bool QUERY_ROWS>
+__device__ __forceinline__ void backward_held(const Pair<QUERY_ROWS>& pair, float* __restrict__ first_out,
+                                              float* __restrict__ second_out, const float scale, const float c2) {
+    // Elements of the outputs that are a group's.
+    constexpr int E = QUERY_ROWS ? D / 2 : D;
+    extern __shared__ __align__(16) unsigned char shared_memory[];
+    Held<D>& tiles = *reinterpret_cast<Held<D>*>(shared_memory);
+    const Lane& lane = pair.lane;
+
+    Walk ahead(pair), here(pair);
+    const auto fetch_half = [&](const unsigned int slot) {
+        if (!ahead.ended()) {
+            #pragma unroll
+            for (int of = 0; of < GROUPS; ++of) {
+                const Operand columns = pair.column_operand(of, ahead.member);
+                const auto piece = [&](const unsigned int index) {
+                    const unsigned int j = index / (D / 4), chunk = index % (D / 4);
+                    return Piece{tiles.columns[of][slot] + column_place_held<D>(j, chunk),
+                                 columns.row(min(ahead.column + j, pair.seq - 1u)), chunk * 4u};
+                };
+                fetch<HALF * D / 4, PAIR_THREADS>(piece, pair.head_dim, PAD_COLUMNS, pair.in_fours);
+            }
+            if (!QUERY_ROWS) fetch_stats(tiles.stats[slot], pair, ahead.member, ahead.column);
+            ahead.advance(HALF);
+        }
+        copies_end();
+    };
+    fetch_pair_rows<D>(tiles.rows, pair);
+    for (unsigned int slot = 0u; slot < SLOTS; ++slot) fetch_half(slot);
+
+    const RowStats of_rows(pair);
+    float scores[4][8], outputs[4][E / 8];
+    clear(outputs);
+    unsigned int slot = 0u;
+    #pragma unroll 1
+    for (; !here.ended(); here.advance(COLUMNS)) {
+        const unsigned int slots[2] = {slot, slot + 1u == SLOTS ? 0u : slot + 1u};
+        const bool masked = pair.masked(here.column);
+        copies_wait_but_last();
+        __syncthreads();
+        clear(scores);
+        const float* const of_halves[2] = {tiles.columns[pair.group][slots[0]] + 4u * lane.c * D,
+                                           tiles.columns[pair.group][slots[1]] + 4u * lane.c * D};
+        const auto column_at = [&](const int j, const unsigned int chunk) {
+            return of_halves[j / 4] + j % 4 * D + (chunk ^ lane.c) * 4u;
+        };
+        multiply_scores<D>(tiles.rows[pair.group], lane, pair.first_row, 0u, (pair.head_dim + 3u) / 4u, column_at,
+                           scores);
+        #pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            make_weights(tiles.weights, pair, of_rows, tiles.stats[slots[h]], lane.c * 4u, scores, h, c2);
+            const float* const weights = tiles.weights[QUERY_ROWS ? 1u : pair.group];
+            const float* const columns = tiles.columns[QUERY_ROWS ? 0u : 1u - pair.group][slots[h]] +
+                                         (QUERY_ROWS ? pair.group * E : 0u);
+            const auto output_at = [&](const unsigned int column) {
+                return columns + column * D + (lane.c ^ column / 4u) * 4u;
+            };
+            const unsigned int first = here.column + HALF * h;
+            if (masked) {
+                multiply_outputs<E, D, HALF, true>(weights, pair, 0u, first, output_at, outputs);
+            } else {
+                multiply_outputs<E, D, HALF, false>(weights, pair, 0u, first, output_at, outputs);
+            }
+            // All are done with the half and its weights.
+            __syncthreads();
+            fetch_half(slots[h]);
+        }
+        slot = slots[1] + 1u == SLOTS ? 0u : slots[1] + 1u;
+    }
+    store_pair<E>(pair, outputs, first_out, second_out, scale);
+}
+
+// Longer heads: their rows leave no room for columns to stay. They come in stages as in the forward pass, once for the
+// scores and once for the outputs.
+template <int D>
+struct Streamed {
+    float rows[GROUPS][PAIR_ROWS * D];
+    float stage[2][GROUPS][COLUMNS * SLICE];
+    float weights[GROUPS][PAIR_ROWS * HALF];
+    float stats[STATS][COLUMNS];
+};
+
+template <int D, bool QUERY_ROWS>
+__device__ __forceinline__ void backward_streamed(const Pair<QUERY_ROWS>& pair, float* __restrict__ first_out,
+                                                  float* __restrict__ second_out, const float scale,
+                                                  const float c2) {
+    constexpr int E = QUERY_ROWS ? D / 2 : D;
+    // Columns in a stage of the outputs: by query both groups read the same, by key each its own.
+    constexpr unsigned int DEPTH = (QUERY_ROWS ? GROUPS : 1) * COLUMNS * SLICE / D, PIECES = HALF / DEPTH;
+    extern __shared__ __align__(16) unsigned char shared_memory[];
+    Streamed<D>& tiles = *reinterpret_cast<Streamed<D>*>(shared_memory);
+    const Lane& lane = pair.lane;
+    const unsigned int slices = (pair.head_dim + SLICE - 1u) / SLICE, stages = slices + 2u * PIECES;
+
+    Walk here(pair), next(pair);
+    const auto fetch_stage = [&](const unsigned int buffer, const unsigned int member, const unsigned int column,
+                                 const unsigned int stage) {
+        if (member < here.members && stage < slices) {
+            #pragma unroll
+            for (int of = 0; of < GROUPS; ++of) {
+                const Operand columns = pair.column_operand(of, member);
+                const auto piece = [&](const unsigned int index) {
+                    return column_piece(tiles.stage[buffer][of], columns, column, stage, pair.seq, index);
+                };
+                fetch<COLUMNS * SLICE / 4, PAIR_THREADS>(piece, pair.head_dim, PAD_COLUMNS, pair.in_fours);
+            }
+            if (!QUERY_ROWS && stage == 0u) fetch_stats(tiles.stats, pair, member, column);
+        } else if (member < here.members) {
+            const unsigned int first = column + (stage - slices) * DEPTH;
+            #pragma unroll
+            for (int of = 0; of < (QUERY_ROWS ? 1 : GROUPS); ++of) {
+                const Operand columns = pair.column_operand(QUERY_ROWS ? 0 : 1 - of, member);
+                const auto piece = [&](const unsigned int index) {
+                    return Piece{tiles.stage[buffer][of] + index * 4u,
+                                 columns.row(min(first + index / (D / 4), pair.seq - 1u)), index % (D / 4) * 4u};
+                };
+                fetch<DEPTH * D / 4, PAIR_THREADS>(piece, pair.head_dim, 0.0f, pair.in_fours);
+            }
+        }
+        copies_end();
+    };
+
+    fetch_pair_rows<D>(tiles.rows, pair);
+    fetch_stage(0u, here.member, here.column, 0u);
+    const RowStats of_rows(pair);
+    float scores[4][8], outputs[4][E / 8];
+    clear(outputs);
+    unsigned int buffer = 1u;
+    // The stage has arrived, and all are done with the one before it: the next takes that one's place.
+    const auto enter = [&](const unsigned int stage) {
+        copies_wait();
+        __syncthreads();
+        const bool last = stage + 1u == stages;
+        fetch_stage(buffer, last ? next.member : here.member, last ? next.column : here.column, last ? 0u : stage + 1u);
+        buffer ^= 1u;
+    };
+    #pragma unroll 1
+    for (; !here.ended(); here = next) {
+        next.advance(COLUMNS);
+        const bool masked = pair.masked(here.column);
+        clear(scores);
+        #pragma unroll 1
+        for (unsigned int slice = 0u; slice < slices; ++slice) {
+            enter(slice);
+            const float* const of_lane = tiles.stage[buffer][pair.group] + lane.c * SLICE;
+            const auto column_at = [&](const int j, const unsigned int chunk) {
+                return of_lane + (j % 4 * 16 + j / 4 * 8) * SLICE + (chunk ^ lane.c / 2u) * 4u;
+            };
+            multiply_scores<D>(tiles.rows[pair.group], lane, pair.first_row, slice * (SLICE / 4u), SLICE / 4u,
+                               column_at, scores);
+        }
+        #pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            make_weights(tiles.weights, pair, of_rows, tiles.stats, HALF * h + lane.c * 4u, scores, h, c2);
+            const float* const weights = tiles.weights[QUERY_ROWS ? 1u : pair.group];
+            #pragma unroll 1
+            for (unsigned int piece = 0u; piece < PIECES; ++piece) {
+                enter(slices + h * PIECES + piece);
+                const float* const columns = QUERY_ROWS ? tiles.stage[buffer][0] + pair.group * E
+                                                        : tiles.stage[buffer][pair.group];
+                const auto output_at = [&](const unsigned int column) {
+                    return columns + column * D + lane.c * 4u;
+                };
+                const unsigned int within = piece * DEPTH, first = here.column + HALF * h + within;
+                if (masked) {
+                    multiply_outputs<E, D, DEPTH, true>(weights, pair, within, first, output_at, outputs);
+                } else {
+                    multiply_outputs<E, D, DEPTH, false>(weights, pair, within, first, output_at, outputs);
+                }
+            }
+        }
+    }
+    store_pair<E>(pair, outputs, first_out, second_out, scale);
+}
