@@ -13,6 +13,7 @@
 //! | [`checkpoint`] | weights and full state as files |
 //! | [`state`] | what a miner holds of one stage |
 //! | [`work`] | [`perform`]: the one function that a miner performs and a validator replays |
+//! | [`trace`] | the ops of a window one by one: their digests, and one tile of one of them checked |
 //! | [`train`] | a run in one process: all stages, step by step, checkpoints |
 //! | [`generate`] | text, token by token |
 //! | [`evaluate`] | logits and loss of a whole model |
@@ -40,6 +41,7 @@ pub mod synthetic;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod train;
 pub mod work;
 

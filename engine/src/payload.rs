@@ -16,6 +16,7 @@
 
 use crate::ops::Status;
 use crate::tensor::{Slice, Tensor};
+use crate::trace::{Kind as Op, record};
 use kernels::codec::{self, Format};
 use kernels::device::{Arriving, Buffer, CudaDevice, Device, DeviceError, Leaving};
 use spec::{BoundaryCodec, Run};
@@ -106,7 +107,7 @@ impl Expected {
         bytes
     }
 
-    fn header(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn header(&self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
         header[..4].copy_from_slice(&MAGIC);
         header[4] = self.codec as u8;
@@ -130,6 +131,8 @@ pub fn encode(expected: &Expected, tensor: &Tensor) -> Result<Option<Vec<u8>>, D
 
 /// A payload on its way out of a device, which may compute on meanwhile.
 pub(crate) struct Outgoing {
+    expected: Expected,
+    reads: Option<record::Reads>,
     bytes: Vec<u8>,
     source: Encoded,
 }
@@ -145,6 +148,7 @@ enum Encoded {
 pub(crate) fn send(expected: &Expected, tensor: &Tensor) -> Result<Outgoing, DeviceError> {
     let (rows, cols) = (expected.rows as usize, expected.cols as usize);
     assert_eq!(tensor.shape(), [rows, cols], "payload::encode: tensor's shape against the payload's");
+    let reads = record::reads(&[tensor.values()]);
     let format = format(expected.codec);
     let mut bytes = vec![0; expected.encoded_len()];
     let (header, body) = bytes.split_at_mut(HEADER_LEN);
@@ -162,7 +166,7 @@ pub(crate) fn send(expected: &Expected, tensor: &Tensor) -> Result<Outgoing, Dev
             Encoded::Device { body: device.bring(encoded)?, status }
         }
     };
-    Ok(Outgoing { bytes, source })
+    Ok(Outgoing { expected: *expected, reads, bytes, source })
 }
 
 impl Outgoing {
@@ -175,6 +179,7 @@ impl Outgoing {
                 status.fault()?.is_none()
             }
         };
+        record::made(self.reads, Op::Encode(self.expected), &self.bytes)?;
         Ok(whole.then_some(self.bytes))
     }
 }
@@ -218,6 +223,13 @@ pub(crate) fn receive<'a>(
 impl Incoming<'_> {
     /// The tensor.
     pub fn decode(self) -> Result<Tensor, PayloadError> {
+        let expected = self.expected;
+        let tensor = self.decode_body()?;
+        record::decoded(Op::Decode(expected), expected.encoded_len() as u64, tensor.values())?;
+        Ok(tensor)
+    }
+
+    fn decode_body(self) -> Result<Tensor, PayloadError> {
         let (rows, cols) = (self.expected.rows as usize, self.expected.cols as usize);
         let format = format(self.expected.codec);
         if let Some((device, body)) = self.on_device
@@ -268,7 +280,8 @@ fn check_header(found: &[u8; HEADER_LEN], expected: &[u8; HEADER_LEN]) -> Result
     Ok(())
 }
 
-fn format(codec: BoundaryCodec) -> Format {
+/// How the kernels call a codec.
+pub(crate) fn format(codec: BoundaryCodec) -> Format {
     match codec {
         BoundaryCodec::F32 => Format::F32,
         BoundaryCodec::Bf16 => Format::Bf16,

@@ -9,7 +9,8 @@ pub(crate) use keeping::Saved;
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
 use crate::model::Stage;
 use crate::ops;
-use crate::tensor::{SliceMut, Values};
+use crate::tensor::{Slice, SliceMut, Values};
+use crate::trace::record;
 use kernels::adamw::BiasCorrection;
 use kernels::device::{Device, DeviceError};
 use spec::{Digest, Member, Outer, Run};
@@ -103,16 +104,10 @@ impl StageState {
     /// The bytes are not this stage's state; the error names tensor, expected and found.
     pub fn from_state(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let mut state = Self::fresh(run, stage(run, index)?, Vec::new())?;
-        let found = checkpoint::read_metadata(bytes)?;
-        state.steps = number(&found, "steps", 10)?;
-        state.bias.power1 = f64::from_bits(number(&found, "power1", 16)?);
-        state.bias.power2 = f64::from_bits(number(&found, "power2", 16)?);
-        state.folded_in_epoch = number(&found, "folded", 10)? as u32;
-        let anchor = found.get("anchor").map_or("nothing", String::as_str);
-        state.anchor.digest = anchor.parse().map_err(|_| wrong("anchor", "a digest", anchor))?;
-        let prefixes: Vec<_> = state.sections().iter().map(|section| section.prefix).collect();
+        state.take_metadata(&checkpoint::read_metadata(bytes)?)?;
         // Strict: metadata that these fields would not be written as is refused here.
-        let sections = checkpoint::read(state.stage.layout(), &state.metadata(), &prefixes, bytes)?;
+        let (layout, prefixes) = (state.stage.layout(), state.prefixes());
+        let sections = checkpoint::read(layout, &state.metadata(), prefixes, bytes)?;
         let mut sections = sections.into_iter();
         let mut next = || sections.next().unwrap_or_default();
         [state.weights, state.m, state.v] = [(); 3].map(|()| Values::Host(next()));
@@ -295,7 +290,7 @@ impl StageState {
                 device.write(&here, &mut weights)?;
             }
         }
-        Ok(())
+        record::tampered(self.weights.all())
     }
 
     /// AdamW steps taken since the state began.
@@ -383,21 +378,40 @@ impl StageState {
         HEADER_BYTES + sections * 4 * self.stage.layout().values()
     }
 
-    fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
+    pub(crate) fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
         checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink)
     }
 
     fn sections(&self) -> Vec<Section<'_>> {
-        let mut sections = vec![
-            Section { prefix: "weights/", values: self.weights.all() },
-            Section { prefix: "m/", values: self.m.all() },
-            Section { prefix: "v/", values: self.v.all() },
-        ];
+        let mut values = vec![self.weights.all(), self.m.all(), self.v.all()];
         if let Some(outer) = &self.outer {
-            sections.push(Section { prefix: "residual/", values: (&outer.residual).into() });
-            sections.push(Section { prefix: "momentum/", values: (&outer.momentum).into() });
+            values.extend([Slice::from(&outer.residual), Slice::from(&outer.momentum)]);
         }
-        sections
+        self.prefixes().iter().zip(values).map(|(prefix, values)| Section { prefix, values }).collect()
+    }
+
+    /// What stands before the values in [`StageState::state_bytes`].
+    pub(crate) fn head(&self) -> Vec<u8> {
+        checkpoint::head(self.stage.layout(), &self.metadata(), self.prefixes())
+    }
+
+    /// The names of the arrays in a state file.
+    fn prefixes(&self) -> &'static [&'static str] {
+        match self.run.outer {
+            Outer::None => &PREFIXES[..3],
+            Outer::Nesterov { .. } => &PREFIXES,
+        }
+    }
+
+    /// Takes over what a state file says of itself.
+    pub(crate) fn take_metadata(&mut self, found: &BTreeMap<String, String>) -> Result<(), CheckpointError> {
+        self.steps = number(found, "steps", 10)?;
+        self.bias.power1 = f64::from_bits(number(found, "power1", 16)?);
+        self.bias.power2 = f64::from_bits(number(found, "power2", 16)?);
+        self.folded_in_epoch = number(found, "folded", 10)? as u32;
+        let anchor = found.get("anchor").map_or("nothing", String::as_str);
+        self.anchor.digest = anchor.parse().map_err(|_| wrong("anchor", "a digest", anchor))?;
+        Ok(())
     }
 
     fn metadata(&self) -> Metadata {
@@ -417,6 +431,9 @@ fn stage(run: &Run, index: usize) -> Result<Stage, CheckpointError> {
     let stages = run.model.stage_count();
     Stage::new(&run.model, index).ok_or(CheckpointError::NoStage { index, stages })
 }
+
+/// Before the names of a state file's arrays, in their order; the last two with an outer optimizer.
+const PREFIXES: [&str; 5] = ["weights/", "m/", "v/", "residual/", "momentum/"];
 
 /// What both files say about themselves.
 fn identity(run: &Run, stage: &Stage) -> Metadata {

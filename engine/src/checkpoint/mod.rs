@@ -99,9 +99,7 @@ pub fn write(
     mut sink: impl FnMut(&[u8]),
 ) -> Result<(), DeviceError> {
     let prefixes: Vec<_> = sections.iter().map(|section| section.prefix).collect();
-    let header = header(layout, metadata, &prefixes);
-    sink(&(header.len() as u64).to_le_bytes());
-    sink(header.as_bytes());
+    sink(&head(layout, metadata, &prefixes));
     sections.iter().try_for_each(|section| section.values.pieces(|piece| sink(bytemuck::cast_slice(piece))))
 }
 
@@ -113,6 +111,14 @@ pub fn read_metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, Checkpoin
     let (_, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::Format(error.to_string()))?;
     Ok(header.metadata().clone().into_iter().flatten().collect())
+}
+
+/// As [`read_metadata`], of what stands before the values alone ([`head`]); whoever reads it compares it with what it would write.
+pub(crate) fn head_metadata(bytes: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(bytes.get(8..).unwrap_or_default());
+    let inside = text.strip_prefix("{\"__metadata__\":{").and_then(|rest| rest.split('}').next());
+    let pairs = inside.unwrap_or_default().split(',').filter_map(|pair| pair.split_once(':'));
+    pairs.map(|(key, value)| (key.replace('"', ""), value.replace('"', ""))).collect()
 }
 
 /// Reads the sections with `prefixes`, in that order, from a file that must be what [`write`] writes.
@@ -137,9 +143,7 @@ pub fn read(
         }
     }
     check_tensors(layout, prefixes, bytes)?;
-    let header = header(layout, metadata, prefixes);
-    let length = (header.len() as u64).to_le_bytes();
-    let body = bytes.strip_prefix(&length).and_then(|rest| rest.strip_prefix(header.as_bytes()));
+    let body = bytes.strip_prefix(&head(layout, metadata, prefixes)[..]);
     let Some(body) = body else { return Err(CheckpointError::NotCanonical) };
     let mut sections = Vec::new();
     for (prefix, section) in prefixes.iter().zip(body.chunks_exact((4 * layout.values()).max(1))) {
@@ -180,6 +184,12 @@ fn check_tensors(layout: &Layout, prefixes: &[&str], bytes: &[u8]) -> Result<(),
             found: describe(info.dtype, &info.shape),
         }),
     }
+}
+
+/// What stands before the values: the header with its length.
+pub(crate) fn head(layout: &Layout, metadata: &Metadata, prefixes: &[&str]) -> Vec<u8> {
+    let header = header(layout, metadata, prefixes);
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
 }
 
 fn header(layout: &Layout, metadata: &Metadata, prefixes: &[&str]) -> String {

@@ -182,12 +182,7 @@ impl TokenShard {
             let (row, offset) = (index as u64 / context, index as u64 % context);
             let window = match drawn {
                 Some((of, window)) if of == row => window,
-                _ => {
-                    // Wraps only beyond 2^64 sequences, where it is still a pure function.
-                    let sequence = microbatch.wrapping_mul(sequences).wrapping_add(row);
-                    let (pass, slot) = (sequence / windows, sequence % windows);
-                    Permutation::new(run.seed, epoch, pass, windows).at(slot)
-                }
+                _ => window_of(run, windows, epoch, microbatch, row),
             };
             drawn = Some((row, window));
             window * context + offset
@@ -269,6 +264,26 @@ impl TokenShard {
         let digest = Digest::of(slice);
         Ok(Self { bytes, width, count, digest })
     }
+}
+
+/// The window, of so many, that row `row` of a microbatch is.
+fn window_of(run: &Run, windows: u64, epoch: u32, microbatch: u64, row: u64) -> u64 {
+    // Wraps only beyond 2^64 sequences, where it is still a pure function.
+    let sequence = microbatch.wrapping_mul(u64::from(run.data.sequences)).wrapping_add(row);
+    let (pass, slot) = (sequence / windows, sequence % windows);
+    Permutation::new(run.seed, epoch, pass, windows).at(slot)
+}
+
+/// Where in the file of the run's training shard the inputs of row `row` of a microbatch begin, and bytes of a token; the
+/// targets begin one token later. `None` if the shard holds no window.
+pub(crate) fn place_in_shard(run: &Run, epoch: u32, microbatch: u64, row: u64) -> Option<(u64, u64)> {
+    let (context, width) = (u64::from(run.model.context), Width::of(run.data.tokenizer) as u64);
+    let windows = run.data.train_tokens.saturating_sub(1) / context;
+    if windows == 0 {
+        return None;
+    }
+    let token = window_of(run, windows, epoch, microbatch, row) * context;
+    Some((HEADER_LEN as u64 + token * width, width))
 }
 
 /// The bytes of a shard file that holds `tokens`.

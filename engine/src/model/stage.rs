@@ -3,6 +3,7 @@
 use super::{BLOCK_ROLES, Layout, Past, block, initial};
 use crate::autograd::{ParameterId, Parameters, Tape, Var};
 use crate::tensor::{Slice, Tensor};
+use crate::trace::Kind;
 use kernels::device::{Buffer, Device, DeviceError, View};
 use kernels::rope::{self, Rope, Scaling, Tables};
 use spec::{Model, StageShape};
@@ -220,6 +221,11 @@ pub fn scaling(model: &Model) -> Option<Scaling> {
 }
 
 impl Rotary {
+    /// The op that turns `x`, or turns it back.
+    pub(crate) fn kind(&self, x: &Tensor, seq: usize, back: bool) -> Kind {
+        Kind::Rope { seq, heads: x.cols() / self.head_dim, head_dim: self.head_dim, back }
+    }
+
     /// The kernel's arguments for `x`, sequences of `seq` rows of whole heads.
     pub fn args<'a>(&'a self, x: &'a Tensor, seq: usize) -> Rope<'a> {
         self.args_from(x, seq, 0)

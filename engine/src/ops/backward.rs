@@ -2,6 +2,7 @@
 
 use crate::model::Rotary;
 use crate::tensor::{Ids, Slice, SliceMut, Tensor, View};
+use crate::trace::{Kind, record};
 use kernels::attention::{self, Shape};
 use kernels::device::{Base, DeviceError};
 use kernels::{embedding as table_rows, matmul, residual, rms_norm as norm, rope as turn, swiglu as gate};
@@ -35,7 +36,8 @@ pub fn embedding_backward(
     mut dtable: SliceMut<'_>,
 ) -> Result<(), DeviceError> {
     let dim = dy.cols();
-    match dy.values() {
+    let reads = record::reads(&[dy.values(), dtable.as_slice()]);
+    let done = match dy.values() {
         Slice::Host(dy) => {
             let args = table_rows::Backward { vocab, dim, tokens: tokens.host(), dy };
             table_rows::backward(&args, dtable.host());
@@ -47,7 +49,8 @@ pub fn embedding_backward(
             let args = table_rows::cuda::Backward { vocab, dim, tokens: &tokens, dy: &dy };
             table_rows::cuda::backward(device, &args, &mut dtable.cuda(), &mut workspace.view_mut())
         }
-    }
+    };
+    record::wrote(reads, done, Kind::EmbeddingBack { vocab, dim }, &[dtable.as_slice()])
 }
 
 /// The gradient of a norm's input, added to `sum` if there is one, and that of its weight, added to `dw`.
@@ -65,6 +68,8 @@ pub fn rms_norm_backward(
     let (rows, dim) = (x.rows(), x.cols());
     let adds = sum.is_some();
     let mut dx = sum.map_or_else(|| Tensor::unwritten(&w.device(), dy.shape()), Ok)?;
+    let before = if adds { dx.values() } else { Slice::Host(&[]) };
+    let reads = record::reads(&[x.values(), w, r.values(), dy.values(), dw.as_slice(), before]);
     match w {
         Slice::Host(w) => {
             let args = norm::Backward { rows, dim, x: x.data(), w, r: r.data(), dy: dy.data() };
@@ -80,6 +85,7 @@ pub fn rms_norm_backward(
             norm::cuda::backward_onto(device, &args, &base, &mut dx, &mut dw.cuda(), &mut workspace)?;
         }
     }
+    record::wrote(reads, Ok(()), Kind::NormBack { dim, adds }, &[dx.values(), dw.as_slice()])?;
     Ok(dx)
 }
 
@@ -89,7 +95,8 @@ pub fn rms_norm_backward(
 /// As [`embedding_backward`].
 pub fn product_tn(dy: &Tensor, x: &Tensor, mut dw: SliceMut<'_>) -> Result<(), DeviceError> {
     let (m, n, k) = (dy.cols(), x.cols(), dy.rows());
-    match dy.values() {
+    let reads = record::reads(&[dy.values(), x.values(), dw.as_slice()]);
+    let done = match dy.values() {
         Slice::Host(a) => {
             matmul::tn(&matmul::Matmul { m, n, k, a, b: x.data() }, dw.host());
             Ok(())
@@ -98,7 +105,8 @@ pub fn product_tn(dy: &Tensor, x: &Tensor, mut dw: SliceMut<'_>) -> Result<(), D
             let args = matmul::cuda::Matmul { m, n, k, a: &a, b: &x.cuda() };
             matmul::cuda::tn(device, &args, &mut dw.cuda())
         }
-    }
+    };
+    record::wrote(reads, done, Kind::ProductTn { m, n, k }, &[dw.as_slice()])
 }
 
 /// `dy * w`, added to `sum` if there is one: [rows, in] from [rows, out] and [out, in].
@@ -109,6 +117,8 @@ pub fn product_nn(dy: &Tensor, w: View<'_>, sum: Option<Tensor>) -> Result<Tenso
     let (m, n, k) = (dy.rows(), w.shape[1], w.shape[0]);
     let adds = sum.is_some();
     let mut dx = sum.map_or_else(|| Tensor::unwritten(&w.data.device(), &[m, n]), Ok)?;
+    let before = if adds { dx.values() } else { Slice::Host(&[]) };
+    let reads = record::reads(&[dy.values(), w.data, before]);
     match w.data {
         Slice::Host(b) => {
             let args = matmul::Matmul { m, n, k, a: dy.data(), b };
@@ -121,6 +131,7 @@ pub fn product_nn(dy: &Tensor, w: View<'_>, sum: Option<Tensor>) -> Result<Tenso
             matmul::cuda::nn_onto(device, &args, &base, &mut dx.cuda_mut())?;
         }
     }
+    record::wrote(reads, Ok(()), Kind::ProductNn { n, k, adds }, &[dx.values()])?;
     Ok(dx)
 }
 
@@ -129,7 +140,8 @@ pub fn product_nn(dy: &Tensor, w: View<'_>, sum: Option<Tensor>) -> Result<Tenso
 /// # Errors
 /// As [`embedding_backward`].
 pub fn rope_backward(rotary: &Rotary, dy: &Tensor, seq: usize, dx: &mut Tensor) -> Result<(), DeviceError> {
-    match dy.values() {
+    let reads = record::reads(&[dy.values()]);
+    let done = match dy.values() {
         Slice::Host(_) => {
             turn::backward(&rotary.args(dy, seq), dx.data_mut());
             Ok(())
@@ -137,7 +149,8 @@ pub fn rope_backward(rotary: &Rotary, dy: &Tensor, seq: usize, dx: &mut Tensor) 
         Slice::Cuda(device, values) => {
             rotary.on_cuda(dy, seq, &values, |args| turn::cuda::backward(device, args, &mut dx.cuda_mut()))
         }
-    }
+    };
+    record::wrote(reads, done, rotary.kind(dy, seq, true), &[dx.values()])
 }
 
 /// The gradients of queries, keys and values, to `gradients`.
@@ -151,7 +164,16 @@ pub fn attention_backward(
 ) -> Result<(), DeviceError> {
     let Attended { q, k, v, o, m, l, dout } = args;
     let [dq, dk, dv] = gradients;
-    match q.values() {
+    let reads = record::reads(&[
+        q.values(),
+        k.values(),
+        v.values(),
+        o.values(),
+        m.values(),
+        l.values(),
+        dout.values(),
+    ]);
+    let done = match q.values() {
         Slice::Host(q) => {
             let (k, v, o, m, l) = (k.data(), v.data(), o.data(), m.data(), l.data());
             let args = attention::Backward { shape, q, k, v, o, m, l, dout: dout.data() };
@@ -167,7 +189,8 @@ pub fn attention_backward(
             let mut workspace = workspace.view_mut();
             attention::cuda::backward(device, &args, &mut dq, &mut dk, &mut dv, &mut workspace)
         }
-    }
+    };
+    record::wrote(reads, done, Kind::AttentionBack(shape), &[dq.values(), dk.values(), dv.values()])
 }
 
 /// The gradients of gate and up projection, to `dg` and `du`.
@@ -181,7 +204,8 @@ pub fn swiglu_backward(
     dg: &mut Tensor,
     du: &mut Tensor,
 ) -> Result<(), DeviceError> {
-    match g.values() {
+    let reads = record::reads(&[g.values(), u.values(), dh.values()]);
+    let done = match g.values() {
         Slice::Host(g) => {
             let args = gate::Backward { g, u: u.data(), dh: dh.data() };
             gate::backward(&args, dg.data_mut(), du.data_mut());
@@ -191,7 +215,8 @@ pub fn swiglu_backward(
             let args = gate::cuda::Backward { g: &g, u: &u.cuda(), dh: &dh.cuda() };
             gate::cuda::backward(device, &args, &mut dg.cuda_mut(), &mut du.cuda_mut())
         }
-    }
+    };
+    record::wrote(reads, done, Kind::SwiGluBack, &[dg.values(), du.values()])
 }
 
 /// `sum = sum + x`.
@@ -199,11 +224,13 @@ pub fn swiglu_backward(
 /// # Errors
 /// As [`embedding_backward`].
 pub fn accumulate(sum: &mut Tensor, x: &Tensor) -> Result<(), DeviceError> {
-    match x.values() {
+    let reads = record::reads(&[sum.values(), x.values()]);
+    let done = match x.values() {
         Slice::Host(x) => {
             residual::accumulate(sum.data_mut(), x);
             Ok(())
         }
         Slice::Cuda(device, x) => residual::cuda::accumulate(device, &mut sum.cuda_mut(), &x),
-    }
+    };
+    record::wrote(reads, done, Kind::Accumulate, &[sum.values()])
 }

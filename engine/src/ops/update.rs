@@ -3,6 +3,7 @@
 use super::Status;
 use crate::model::Layout;
 use crate::tensor::{Slice, SliceMut};
+use crate::trace::{Kind, record};
 use kernels::adamw::{self as step, Constants};
 use kernels::device::DeviceError;
 use kernels::reduce;
@@ -16,14 +17,16 @@ const PIECE: usize = 1 << 16;
 ///
 /// # Errors
 /// The device has no memory left, or is lost; likewise below.
-pub fn scale(gradients: SliceMut<'_>, factor: f32) -> Result<(), DeviceError> {
-    match gradients {
+pub fn scale(mut gradients: SliceMut<'_>, factor: f32) -> Result<(), DeviceError> {
+    let reads = record::reads(&[gradients.as_slice()]);
+    let done = match &mut gradients {
         SliceMut::Host(gradients) => {
             reduce::scale(gradients, factor);
             Ok(())
         }
-        SliceMut::Cuda(device, mut gradients) => reduce::cuda::scale(device, &mut gradients, factor),
-    }
+        SliceMut::Cuda(device, gradients) => reduce::cuda::scale(device, gradients, factor),
+    };
+    record::wrote(reads, done, Kind::Scale { factor }, &[gradients.as_slice()])
 }
 
 /// The norm over all tensors of `layout`.
@@ -31,14 +34,18 @@ pub fn scale(gradients: SliceMut<'_>, factor: f32) -> Result<(), DeviceError> {
 /// # Errors
 /// As [`scale`].
 pub fn norm(layout: &Layout, gradients: Slice<'_>) -> Result<f64, DeviceError> {
-    match gradients {
+    let norm = match gradients {
         Slice::Host(gradients) => {
             let of =
                 layout.entries().iter().map(|entry| reduce::sum_squares(&gradients[entry.range.clone()]));
-            Ok(reduce::global_norm(of))
+            reduce::global_norm(of)
         }
-        Slice::Cuda(..) => Ok(reduce::global_norm(squares(layout, gradients)?)),
-    }
+        // Where nothing is computed there is no norm to read.
+        Slice::Cuda(..) if record::imagines() => 0.0,
+        Slice::Cuda(..) => reduce::global_norm(squares(layout, gradients)?),
+    };
+    record::norm(layout.entries().iter().map(|entry| gradients.range(entry.range.clone())), norm)?;
+    Ok(norm)
 }
 
 /// The sums of squares of the tensors of `layout`, in its order.
@@ -88,20 +95,22 @@ pub fn first_beyond(values: Slice<'_>, bound: f32) -> Result<Option<usize>, Devi
 pub fn adamw(
     constants: Constants,
     g: Slice<'_>,
-    p: SliceMut<'_>,
+    mut p: SliceMut<'_>,
     mut m: SliceMut<'_>,
     mut v: SliceMut<'_>,
 ) -> Result<(), DeviceError> {
-    match p {
+    let reads = record::reads_and_norm(&[g, p.as_slice(), m.as_slice(), v.as_slice()]);
+    let done = match &mut p {
         SliceMut::Host(p) => {
             step::step(&step::Step { constants, g: g.host() }, p, m.host(), v.host());
             Ok(())
         }
-        SliceMut::Cuda(device, mut p) => {
+        SliceMut::Cuda(device, p) => {
             let args = step::cuda::Step { constants, g: &g.cuda(), clip: None };
-            step::cuda::step(device, &args, &mut p, &mut m.cuda(), &mut v.cuda())
+            step::cuda::step(device, &args, p, &mut m.cuda(), &mut v.cuda())
         }
-    }
+    };
+    record::wrote(reads, done, Kind::AdamW(constants), &[p.as_slice(), m.as_slice(), v.as_slice()])
 }
 
 /// Overwrites all of `to` with `from`, which is as long.
@@ -124,6 +133,7 @@ pub fn copy(from: Slice<'_>, to: SliceMut<'_>) -> Result<(), DeviceError> {
 /// # Errors
 /// As [`scale`].
 pub fn clear(values: SliceMut<'_>) -> Result<(), DeviceError> {
+    record::cleared(values.as_slice());
     match values {
         SliceMut::Host(values) => {
             values.par_chunks_mut(PIECE).for_each(|piece| piece.fill(0.0));

@@ -3,7 +3,9 @@
 //! What reads and writes them goes through [`crate::ops`], which knows both places. Whoever asks for the host's side of
 //! values that live on a device has a bug, and panics.
 
-use kernels::device::{Buffer, CudaDevice, Device, DeviceError, View as OnCuda, ViewMut as OnCudaMut};
+use kernels::device::{
+    Buffer, CudaDevice, Device, DeviceError, Placed, View as OnCuda, ViewMut as OnCudaMut,
+};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -150,6 +152,15 @@ impl<'a> Slice<'a> {
             Self::Host(_) => Device::Cpu,
             Self::Cuda(device, _) => Device::Cuda((*device).clone()),
         }
+    }
+
+    /// The addresses of their bytes.
+    pub(crate) fn place(&self) -> Range<u64> {
+        let start = match self {
+            Self::Host(values) => values.as_ptr().addr() as u64,
+            Self::Cuda(_, view) => view.address(),
+        };
+        start..start + 4 * self.len() as u64
     }
 
     /// Some of them. Panics if `range` goes beyond the end.

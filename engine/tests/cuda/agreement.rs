@@ -6,9 +6,10 @@ use crate::testing::{Pipeline, shard};
 use engine::evaluate;
 use engine::generate::{Sampling, generate};
 use engine::state::{Keeping, StageState};
+use engine::trace::{self, Said, Window};
 use engine::train::Trainer;
 use engine::{Device, DeviceError};
-use spec::{BoundaryCodec, Model, Outer, Run};
+use spec::{BoundaryCodec, Model, Operation, Outer, Run};
 use std::process::Command;
 use std::time::Instant;
 
@@ -51,6 +52,36 @@ fn every_stage_kind_yields_what_it_yields_on_the_cpu() {
             assert_eq!(digests(&here.stages), digests(&there.stages), "{cut:?} {boundary:?}: {keeping}");
         }
     }
+}
+
+/// Every output of every op of a step, one by one, as somebody who listens notes them.
+#[test]
+fn every_op_is_noted_as_it_is_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let (run, shard) = (run(&[2]), shard());
+    let state = StageState::initial(&run, 0).unwrap().state_bytes().unwrap();
+    let members = [crate::testing::member(&run, 0, 0), crate::testing::member(&run, 0, 1)];
+    let said = |operation, state| Said {
+        operation,
+        input: None,
+        output: None,
+        loss_q32: None,
+        state,
+        outcome: spec::Outcome::Ok,
+    };
+    let turn = |member| [said(Operation::Forward(member), None), said(Operation::Backward(member), None)];
+    let mut said: Vec<Said> = members.into_iter().flat_map(turn).collect();
+    let step = Operation::Step { step: 0, members: members.to_vec() };
+    said.push(Said { operation: step, state: Some(spec::Digest::default()), ..said[0].clone() });
+    let bound = (spec::Digest::of(&state), state.len() as u64);
+    let window = Window { run: &run, stage: 0, epoch: 0, state: bound, said: &said };
+    let on = |device: &Device| {
+        let keep = Default::default();
+        trace::perform(&window, &state, Some(&shard), &[], device, keep, &mut engine::perform).unwrap()
+    };
+    let (here, there) = (on(&Device::Cpu), on(&Device::Cuda(device)));
+    assert_eq!(here.program, there.program);
+    assert!(here.digests.len() > 100 && here.digests == there.digests);
 }
 
 /// Losses, gradient norms, merges and checkpoints, and a checkpoint taken over from the other side.

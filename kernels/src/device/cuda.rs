@@ -18,6 +18,9 @@ use super::staging::{HALF_BYTES, Staging};
 use super::transfer::{Arriving, Leaving, Transfers};
 use super::{Buffer, DeviceError, Launch, Placed, Source, View, ViewMut, compile, library};
 
+/// An imagined block is shorter than two to the power of this.
+const BLOCK_BITS_IMAGINED: u32 = 40;
+
 /// One CUDA device. Clones share context, stream, modules and memory.
 #[derive(Clone)]
 pub struct CudaDevice(Arc<Inner>);
@@ -327,7 +330,7 @@ impl CudaDevice {
         Ok(address)
     }
 
-    /// An address of nothing, as long as the card would have room.
+    /// An address of nothing, as long as the card would have room; blocks are as far from each other as no block is long.
     fn imagine(&self, arena: &mut Arena, bytes: usize) -> Result<u64, DeviceError> {
         if arena.usage().reserved_bytes + bytes as u64 > self.0.memory_bytes {
             arena.drain();
@@ -336,7 +339,7 @@ impl CudaDevice {
         if usage.reserved_bytes + bytes as u64 > self.0.memory_bytes {
             return Err(out_of_memory(bytes, &usage, self.0.memory_bytes));
         }
-        Ok(256 * (usage.reservations + 1))
+        Ok((usage.reservations + 1) << BLOCK_BITS_IMAGINED)
     }
 
     pub(super) fn give(&self, address: u64, bytes: usize) {
