@@ -41,6 +41,8 @@ pub struct Timeouts {
     pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
+    /// Until a second party must have checked what a validator found wrong: it does a window again, on the CPU.
+    pub confirm_ms: u64,
 }
 
 impl Default for Timeouts {
@@ -52,6 +54,7 @@ impl Default for Timeouts {
             seat_grace_ms: 60_000,
             reveal_ms: 60_000,
             stall_ms: 120_000,
+            confirm_ms: 600_000,
         }
     }
 }

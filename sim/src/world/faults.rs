@@ -28,6 +28,8 @@ pub struct Fate {
     pub harms: bool,
     /// The validator says of every window that it is equal.
     pub lazy: bool,
+    /// The validator says of every window and sum that it is wrong.
+    pub accuses: bool,
     /// Whoever takes a changed payload meets infinity.
     pub poisons: bool,
 }
@@ -35,7 +37,12 @@ pub struct Fate {
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some() || self.withholds || self.wrong_sums || self.harms || self.lazy
+        self.perturbation.is_some()
+            || self.withholds
+            || self.wrong_sums
+            || self.harms
+            || self.lazy
+            || self.accuses
     }
 }
 
