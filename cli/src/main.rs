@@ -19,6 +19,7 @@ mod peak;
 mod plan;
 mod roles;
 mod screen;
+mod second;
 mod shards;
 mod simulate;
 mod store;

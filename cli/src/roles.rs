@@ -2,12 +2,14 @@
 
 use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
+use crate::second::SecondParty;
 use crate::store::StoreArguments;
 use engine::Device;
 use orchestrator::{Ending, Notice, Place, RunFolder};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use store::S3;
 use tokio::sync::{oneshot, watch};
@@ -85,6 +87,9 @@ pub struct ValidatorArguments {
     key: PathBuf,
     #[command(flatten)]
     device: crate::device::Arguments,
+    /// Lie in this way, to see it found out
+    #[arg(long, hide = true)]
+    adversary: Option<validator::Adversary>,
     #[command(flatten)]
     life: Life,
 }
@@ -169,6 +174,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             reveal_within: Duration::from_secs(arguments.reveal_within),
             lane_patience_percent: arguments.lane_patience,
             mixes_routes: arguments.mix_routes,
+            judge: Arc::new(SecondParty { folder: folder.clone() }),
         };
         // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.
         let (kept, mut cases) = tokio::sync::mpsc::unbounded_channel();
@@ -250,7 +256,7 @@ pub fn validate(arguments: ValidatorArguments) -> Result<()> {
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let device = arguments.device.open()?;
     let falls_back = arguments.device.falls_back_from(&device);
-    let options = validator::Options { invitation, key, device, falls_back };
+    let options = validator::Options { invitation, key, device, falls_back, adversary: arguments.adversary };
     let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         validator::ValidatorError::Join(_) => input(error),

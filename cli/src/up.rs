@@ -72,16 +72,27 @@ fn parse_adversary(text: &str) -> std::result::Result<(String, Option<usize>), S
         }
         None => (text, None),
     };
-    name.parse::<miner::Adversary>()?;
+    if name != PAIR && name.parse::<validator::Adversary>().is_err() {
+        name.parse::<miner::Adversary>()?;
+    }
     Ok((name.into(), stage))
 }
 
-/// The miner that lies, and how. Where no stage is named it is one in the middle, or the tail, which reads labels.
-fn liar(arguments: &Arguments, stages: usize) -> Result<Option<(usize, &str)>> {
-    let Some((name, stage)) = &arguments.adversary else { return Ok(None) };
+/// All miners of a stage sign the same wrong sums.
+const PAIR: &str = "colluding-pair";
+
+/// The processes that lie, and how. Where no stage is named it is one in the middle, or the tail, which reads labels.
+fn liars(arguments: &Arguments, stages: usize, lanes: usize) -> Result<BTreeMap<String, &str>> {
+    let Some((name, stage)) = &arguments.adversary else { return Ok(BTreeMap::new()) };
+    if name.parse::<validator::Adversary>().is_ok() {
+        return Ok([("validator".into(), name.as_str())].into());
+    }
     let usual = if name == "label-tamperer" { stages - 1 } else { stages / 2 };
     match stage.unwrap_or(usual) {
-        stage if stage < stages => Ok(Some((stage, name))),
+        stage if stage < stages && name == PAIR => {
+            Ok((0..lanes).map(|lane| (format!("miner-{}", lane * stages + stage), "wrong-sum")).collect())
+        }
+        stage if stage < stages => Ok([(format!("miner-{stage}"), name.as_str())].into()),
         stage => Err(Failure::input(format!("--adversary: stage {stage}, but the run has {stages} stages"))),
     }
 }
@@ -93,7 +104,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let root = fresh_folder(&arguments.runs)?;
     let new = new::make(&root, &arguments.recipe)?;
     let stages = new.run.model.stage_count();
-    liar(&arguments, stages)?;
+    liars(&arguments, stages, usize::from(new.run.miners_per_stage))?;
     eprintln!(
         "run {} in {}: Llama of {} parameters in {stages} stages of {} miners, {} tokens of {}",
         new.run.id().short(),
@@ -118,8 +129,8 @@ struct Fates {
     restarts: BTreeMap<String, u32>,
     /// The one that was killed on purpose.
     recovery: Option<Recovery>,
-    /// Key of the one that was told to lie.
-    adversary: Option<String>,
+    /// Keys of those that were told to lie.
+    adversaries: Vec<String>,
 }
 
 /// Starts every process, follows the run to its end, and ends every process.
@@ -146,8 +157,9 @@ async fn live(
             tokio::time::timeout(START_DEADLINE, invitation(&mut notices, &new.folder))
                 .await
                 .map_err(|_| Failure::run("the orchestrator did not start in time: see its log"))??;
-        let liar = liar(arguments, new.run.model.stage_count())?;
-        let mut crew = Crew::new(arguments, new, liar, invitation, exits);
+        let lanes = usize::from(new.run.miners_per_stage);
+        let liars = liars(arguments, new.run.model.stage_count(), lanes)?;
+        let mut crew = Crew::new(arguments, new, liars, invitation, exits);
         let outcome = async {
             for index in 0..crew.miners() {
                 crew.start(&format!("miner-{index}"))?;
@@ -159,8 +171,11 @@ async fn live(
             follow(&mut notices, &mut exited, view, &mut crew, &new.folder).await
         }
         .await;
-        *fates =
-            Fates { restarts: crew.restarts(), recovery: crew.recovery.clone(), adversary: crew.adversary() };
+        *fates = Fates {
+            restarts: crew.restarts(),
+            recovery: crew.recovery.clone(),
+            adversaries: crew.adversaries(),
+        };
         crew.end().await;
         outcome
     }

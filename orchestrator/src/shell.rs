@@ -3,6 +3,7 @@
 use crate::dashboard::{self, Place, Shared};
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{JOURNAL, Journal, JournalError};
+use crate::judge::{self, Judge};
 use crate::lead::{Lead, LeadError, Settings};
 use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
@@ -33,7 +34,7 @@ const GRANT_VALID: Duration = Duration::from_secs(300);
 /// again and goes on.
 const LOST_AFTER: Duration = Duration::from_millis(1400);
 /// How long a store that is away is asked again. An epoch that does not come to its end ends the run a little later.
-const STORE_PATIENCE: Duration = Duration::from_secs(100);
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(100);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -61,6 +62,8 @@ pub struct Options {
     pub lane_patience_percent: u16,
     /// Whether the miners of a route are others in every epoch.
     pub mixes_routes: bool,
+    /// Who checks what a validator found wrong.
+    pub judge: Arc<dyn Judge>,
 }
 
 /// An orchestrator that could not start or had to end.
@@ -190,6 +193,7 @@ pub async fn run(
     let mut shell = OrchestratorShell {
         hub: hub.clone(),
         store: Arc::new(store),
+        judge: options.judge,
         pointer: pointer_name(&run.id()),
         folder,
         journal,
@@ -292,6 +296,7 @@ fn unix_s() -> u64 {
 struct OrchestratorShell {
     hub: Arc<Hub>,
     store: Arc<S3>,
+    judge: Arc<dyn Judge>,
     pointer: String,
     folder: RunFolder,
     journal: Journal,
@@ -323,6 +328,7 @@ impl Shell<Orchestrator> for OrchestratorShell {
             Effect::Grant { to, ask } => self.grant(to, ask),
             Effect::Put { object, bytes } => self.put(object.digest, bytes.into()),
             Effect::MovePointer { from, to } => self.move_pointer(from, to),
+            Effect::Confirm { evidence, case } => self.confirm(evidence, case),
             Effect::KeepEvidence { miner, bytes } => self.keep_evidence(miner, bytes)?,
             Effect::Credit { epoch, manifest, work, struck } => {
                 self.ledger.enter(&self.key, (self.run, epoch, manifest), work, struck)?;
@@ -391,6 +397,14 @@ impl OrchestratorShell {
         });
     }
 
+    fn confirm(&self, evidence: Digest, case: Vec<u8>) {
+        let (judge, store, events) = (self.judge.clone(), self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let event = judge::check(judge, store, evidence, case, &events).await;
+            let _ = events.send(event).await;
+        });
+    }
+
     fn keep_evidence(&self, miner: NodeId, bytes: Vec<u8>) -> Result<(), OrchestratorError> {
         self.folder.write(&format!("evidence/{miner}.case"), &bytes, false)?;
         let store = self.store.clone();
@@ -427,7 +441,10 @@ impl OrchestratorShell {
 }
 
 /// Tells the core, once, that the store is waited for.
-fn waiting(events: &mpsc::Sender<Event>, what: &str) -> impl FnMut(&store::Error, Duration) + use<> {
+pub(crate) fn waiting(
+    events: &mpsc::Sender<Event>,
+    what: &str,
+) -> impl FnMut(&store::Error, Duration) + use<> {
     let (events, mut what) = (events.clone(), Some(what.to_owned()));
     move |error, _| {
         if let Some(what) = what.take() {

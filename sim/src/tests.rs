@@ -72,6 +72,12 @@ fn a_validator_that_does_not_replay_is_found_out() {
 }
 
 #[test]
+fn a_validator_that_accuses_the_honest_is_found_out() {
+    passes("accuser", 0..20, &SHORT);
+    passes("accuser", 0..10, &Options { miners: 3, epochs: 3, ..SHORT });
+}
+
+#[test]
 fn a_conviction_survives_the_orchestrator() {
     passes("perturb_restarted", 0..30, &Options { miners: 2, epochs: 3, ..SHORT });
     passes("perturb_restarted", 0..10, &SHORT);
@@ -220,7 +226,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

@@ -1,7 +1,9 @@
 //! Clock, connection and engine around the core.
 
+use crate::adversary::{Adversary, Deceitful};
 use crate::replay::{Window, Workplace};
 use crate::sums;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +24,8 @@ pub struct Options {
     pub device: engine::Device,
     /// Whether the CPU takes its place once it fails.
     pub falls_back: bool,
+    /// How it lies, in trials.
+    pub adversary: Option<Adversary>,
 }
 
 /// A validator that could not start, or had to end.
@@ -45,16 +49,21 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, ValidatorError> {
-    let Options { invitation, key, device, falls_back } = options;
+    let Options { invitation, key, device, falls_back, adversary } = options;
     let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
-    let core = Validator::new(Config::new(key, invitation.orchestrator, invitation.token, software));
+    let core = Validator::new(Config::new(key.clone(), invitation.orchestrator, invitation.token, software));
     let (node, events) = (guest.node.clone(), guest.events.clone());
     let workplace = Arc::new(Workplace::new(device, falls_back));
     let tell = Arc::new(Mutex::new(tell));
     let mut shell = ValidatorShell { node, events, workplace, tell, exit: Ok(String::new()) };
+    let Some(adversary) = adversary else {
+        guest.drive(core, &mut shell, "the validator ended").await;
+        return shell.exit.map_err(ValidatorError::Ended);
+    };
+    let mut shell = Deceitful { honest: shell, adversary, key, asked: VecDeque::new() };
     guest.drive(core, &mut shell, "the validator ended").await;
-    shell.exit.map_err(ValidatorError::Ended)
+    shell.honest.exit.map_err(ValidatorError::Ended)
 }
 
 /// What happens to a node, as the core says it.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Each with what it is banned for, as `docs/adversaries.md` tells.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "free-rider",
     "copier",
     "sign-flipper",
@@ -22,6 +22,9 @@ const NAMES: [&str; 14] = [
     "wrong-sum",
     "equivocator",
     "withholder",
+    "colluding-pair",
+    "lazy-validator",
+    "accuser",
 ];
 
 #[derive(clap::Args)]
@@ -78,9 +81,9 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         let summary = &outcome.summary;
         let convictions: Vec<&serde_json::Value> =
             summary["convictions"].as_array().map(|all| all.iter().collect()).unwrap_or_default();
-        let liar = &summary["adversary"];
-        let caught = convictions.iter().find(|conviction| conviction[0] == *liar);
-        let slandered = convictions.iter().filter(|conviction| conviction[0] != *liar).count();
+        let liars = summary["adversaries"].as_array().context("no liar is named")?;
+        let caught = convictions.iter().find(|conviction| liars.contains(&conviction[0]));
+        let slandered = convictions.iter().filter(|conviction| !liars.contains(&conviction[0])).count();
         let why = caught.and_then(|conviction| conviction[1].as_str()).unwrap_or_default();
         let epoch =
             why.split("epoch ").nth(1).and_then(|rest| rest.split([',', ')', ':']).next()).unwrap_or("-");

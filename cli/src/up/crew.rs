@@ -6,7 +6,8 @@ use crate::failure::Result;
 use crate::new::NewRun;
 use orchestrator::{Notice, Report, RunFolder, View};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use spec::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -16,8 +17,10 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// The miners and the validator, and what became of them.
 pub struct Crew<'a> {
     arguments: &'a Arguments,
-    /// Number of the miner that lies, and how.
-    liar: Option<(usize, &'a str)>,
+    /// Processes that lie, and how.
+    liars: BTreeMap<String, &'a str>,
+    /// Their keys that were banned.
+    replaced: BTreeSet<NodeId>,
     folder: RunFolder,
     invitation: String,
     miners: usize,
@@ -59,7 +62,7 @@ impl<'a> Crew<'a> {
     pub fn new(
         arguments: &'a Arguments,
         new: &NewRun,
-        liar: Option<(usize, &'a str)>,
+        liars: BTreeMap<String, &'a str>,
         invitation: String,
         exits: mpsc::Sender<Exited>,
     ) -> Self {
@@ -67,7 +70,8 @@ impl<'a> Crew<'a> {
         let miners = new.run.model.stage_count() * lanes;
         Self {
             arguments,
-            liar,
+            liars,
+            replaced: BTreeSet::new(),
             folder: new.folder.clone(),
             invitation,
             miners,
@@ -99,9 +103,7 @@ impl<'a> Crew<'a> {
         };
         options.extend(["--device", &device]);
         options.extend(devices.fallback().into_iter().flat_map(|place| ["--fallback", place]));
-        if let Some((_, lie)) = self.liar.filter(|(liar, _)| name == format!("miner-{liar}")) {
-            options.extend(["--adversary", lie]);
-        }
+        options.extend(self.liars.get(name).into_iter().flat_map(|lie| ["--adversary", *lie]));
         let log = self.folder.path(&format!("logs/{name}.log"));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if role == "miner" { self.threads(cores) } else { cores };
@@ -137,11 +139,29 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Key of the miner that was told to lie, once it has one.
-    pub fn adversary(&self) -> Option<String> {
-        let (liar, _) = self.liar?;
-        let key = transport::identity::load(&self.folder.key_path(&format!("miner-{liar}"))).ok()?;
-        Some(key.id().to_string())
+    /// Keys of those that were told to lie and have one.
+    pub fn adversaries(&self) -> Vec<String> {
+        self.liars.keys().filter_map(|name| Some(self.key_of(name)?.to_string())).collect()
+    }
+
+    fn key_of(&self, name: &str) -> Option<NodeId> {
+        Some(transport::identity::load(&self.folder.key_path(name)).ok()?.id())
+    }
+
+    /// A liar without whom nobody could go on is banned: an honest newcomer takes its place.
+    fn replace(&mut self, banned: NodeId) -> Option<String> {
+        let name = self.liars.keys().find(|name| self.key_of(name) == Some(banned))?;
+        if (name.starts_with("miner") && self.liars.len() < 2) || !self.replaced.insert(banned) {
+            return None;
+        }
+        let newcomer = match name.strip_prefix("miner-") {
+            Some(_) => format!("miner-{}", self.miners + self.replaced.len() - 1),
+            None => "validator-2".into(),
+        };
+        Some(match self.start(&newcomer) {
+            Ok(()) => format!("{newcomer} comes in its place"),
+            Err(error) => error.to_string(),
+        })
     }
 
     /// Processes that were started more than once, and how often again.
@@ -153,6 +173,9 @@ impl<'a> Crew<'a> {
     /// Kills whom the user wants to see killed, half-way through an epoch, and follows what comes of it.
     pub fn follow(&mut self, notice: &Notice, view: &View) -> Option<String> {
         let Notice::Report { ms, report } = notice else { return None };
+        if let Report::Convicted { node, .. } = report {
+            return self.replace(*node);
+        }
         if let Some(recovery) = &mut self.recovery {
             recovery.take(*ms, report, view);
             return None;

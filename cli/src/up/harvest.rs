@@ -34,8 +34,8 @@ pub struct Summary<'a> {
     pub restarts: BTreeMap<String, u32>,
     /// What became of the process that was killed on purpose.
     pub recovery: Option<Recovery>,
-    /// Key of the miner that was told to lie.
-    pub adversary: Option<String>,
+    /// Keys of those that were told to lie.
+    pub adversaries: Vec<String>,
     /// The committed weights on held-out documents.
     pub held_out: Option<Judgement>,
     /// What they write.
@@ -215,7 +215,7 @@ pub fn conclude(
     view: &View,
     began: Instant,
     predicted: Option<f64>,
-    Fates { restarts, recovery, adversary }: Fates,
+    Fates { restarts, recovery, adversaries }: Fates,
     outcome: Result<()>,
 ) -> Result<()> {
     // A run that was broken off is told as it stood; `iota export` and `iota eval` take what was committed.
@@ -234,7 +234,7 @@ pub fn conclude(
         predicted,
         restarts,
         recovery,
-        adversary,
+        adversaries,
         held_out: harvest.as_ref().map(|harvest| harvest.held_out),
         sample: harvest.as_ref().map(|harvest| harvest.sample.clone()),
         hugging_face: harvest.map(|harvest| harvest.hugging_face),

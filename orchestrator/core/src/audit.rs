@@ -1,5 +1,6 @@
 //! Audits: draw windows, collect what the receipts bind, order replays, take in verdicts.
 
+use crate::accusations::Charge;
 use crate::consequences::conviction_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
@@ -45,6 +46,8 @@ pub(crate) enum Standing {
     Revealed { state: ObjectRef, inputs: Vec<ObjectRef> },
     /// A validator replays it.
     Ordered { validator: NodeId, state: ObjectRef, inputs: Vec<ObjectRef> },
+    /// It was found wrong, and a second party looks whether that is so.
+    Accused { evidence: Digest, state: ObjectRef, inputs: Vec<ObjectRef> },
 }
 
 impl Pending {
@@ -217,9 +220,8 @@ impl Orchestrator {
             );
         }
         self.inquiry_progressed();
-        let order = pending.order(&manifest.body, (miner, window), state, inputs);
-        self.report(Report::Audited { miner, stage, window, finding: finding.clone() });
         if let Finding::Equal { .. } = finding {
+            self.report(Report::Audited { miner, stage, window, finding });
             if undone {
                 self.forget_judged(miner, window, undone);
             } else {
@@ -231,13 +233,21 @@ impl Orchestrator {
             }
             return self.settle();
         }
-        if undone {
-            self.forget_judged(miner, window, undone);
-        }
+        let order = pending.order(&manifest.body, (miner, window), state, inputs.clone());
         let why = conviction_of(&order, &finding);
         let run = self.config.run.canonical_bytes();
-        let evidence = Evidence { run, manifest, order, verdict: verdict.clone() };
-        self.convict(miner, &why, Some(wire::to_bytes(&evidence)));
+        let case = wire::to_bytes(&Evidence { run, manifest, order, verdict: verdict.clone() });
+        let charge = Charge::Window { miner, stage, window, finding, why };
+        let evidence = self.accuse(from, case, charge);
+        let Window { epoch, step } = window;
+        let pending = if undone {
+            self.state.consequences.undone.get_mut(&(miner, epoch, step)).map(|(_, pending)| pending)
+        } else {
+            self.pending(miner, window)
+        };
+        if let Some(pending) = pending {
+            pending.standing = Standing::Accused { evidence, state, inputs };
+        }
     }
 
     /// The window that a verdict speaks of, with the manifest of its epoch, and whether it was undone since: a
@@ -304,7 +314,7 @@ impl Orchestrator {
                 Standing::Ordered { validator, state, inputs } => {
                     *validator == node && (*state == object || inputs.contains(&object))
                 }
-                Standing::Drawn | Standing::Revealed { .. } => false,
+                Standing::Drawn | Standing::Revealed { .. } | Standing::Accused { .. } => false,
             })
     }
 

@@ -116,8 +116,8 @@ impl Orchestrator {
         self.state.inquiry = None;
         for (number, audited) in self.state.audits.split_off(&epoch) {
             for ((miner, step), pending) in audited.pending {
-                // What a validator has in hand may still convict; what is with its miner is forgotten there.
-                if let Standing::Ordered { .. } = pending.standing {
+                // What a validator or a second party has in hand may still convict; what is with its miner is forgotten there.
+                if let Standing::Ordered { .. } | Standing::Accused { .. } = pending.standing {
                     let at = (miner, number, step);
                     self.state.consequences.undone.insert(at, (audited.manifest.clone(), pending));
                 }

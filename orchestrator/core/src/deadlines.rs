@@ -54,7 +54,18 @@ impl Orchestrator {
         }
         self.convict_withholders(&|since_ms| late(since_ms, timeouts.reveal_ms));
         self.convict_concealers(&|since_ms| late(since_ms, timeouts.reveal_ms));
-        let stalled = self.is_moving() && late(self.state.progress_ms, timeouts.stall_ms);
+        // Who is accused of what holds the epoch up: a check has a deadline of its own.
+        let checks = self.state.accusations.owing(&|since_ms| late(since_ms, timeouts.confirm_ms));
+        if !checks.is_empty() {
+            return self.fail(format!(
+                "nothing came for {} s: {}; look what this machine is doing, then start the run again",
+                seconds(timeouts.confirm_ms),
+                list(checks)
+            ));
+        }
+        let stalled = self.is_moving()
+            && self.state.accusations.is_empty()
+            && late(self.state.progress_ms, timeouts.stall_ms);
         let owing = if stalled && self.state.inquiry.is_some() {
             self.owing_audits(&|_| true)
         } else if stalled {
@@ -72,9 +83,10 @@ impl Orchestrator {
     }
 
     pub(crate) fn set_alarm(&mut self) {
-        let Timeouts { join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, .. } =
-            self.config.timeouts;
-        let all = [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms];
+        let Timeouts {
+            join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, confirm_ms, ..
+        } = self.config.timeouts;
+        let all = [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, confirm_ms];
         let shortest_ms = all.into_iter().fold(u64::MAX, u64::min);
         // No deadline that began just now can be earlier than this, so the rest need not be looked at.
         let began_now_ms = self.now_ms.saturating_add(shortest_ms);
@@ -98,9 +110,13 @@ impl Orchestrator {
             self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
         let windows = self.windows_end_ms().into_iter().map(|(_, at_ms, _)| at_ms);
         let lost = patience.chain(grace).chain(windows);
-        let moving = self.is_moving().then_some(self.state.progress_ms);
-        let audits =
-            self.state.audits.values().flat_map(|epoch| &epoch.pending).map(|(&(miner, _), pending)| {
+        let accusations = &self.state.accusations;
+        let moving = (self.is_moving() && accusations.is_empty()).then_some(self.state.progress_ms);
+        let checks = accusations.since_ms().map(|since_ms| since_ms.saturating_add(timeouts.confirm_ms));
+        let waiting = self.state.audits.values().flat_map(|epoch| &epoch.pending);
+        let audits = waiting
+            .filter(|(_, pending)| !matches!(pending.standing, Standing::Accused { .. }))
+            .map(|(&(miner, _), pending)| {
                 let owes = pending.standing == Standing::Drawn && !seats.is_lost(miner);
                 let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
                 // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
@@ -110,6 +126,7 @@ impl Orchestrator {
         let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
+            .chain(checks)
             .chain(vacant)
             .chain(self.refill_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
@@ -189,7 +206,9 @@ impl Orchestrator {
                 audited.pending.iter().filter(|(_, pending)| late(pending.since_ms))
             {
                 let name = self.name(miner);
-                owing.push(match pending.standing {
+                owing.push(match &pending.standing {
+                    // Has a deadline of its own.
+                    Standing::Accused { .. } => continue,
                     Standing::Drawn => {
                         format!("{name} owes what its receipts bind of epoch {epoch} step {step}")
                     }
@@ -199,7 +218,7 @@ impl Orchestrator {
                     Standing::Ordered { validator, .. } => {
                         format!(
                             "{} owes a verdict on epoch {epoch} step {step} of {name}",
-                            self.name(validator)
+                            self.name(*validator)
                         )
                     }
                 });

@@ -1,7 +1,7 @@
 //! Events and effects in one line, for logs and golden conversations.
 
 use crate::effect::{Effect, Ending, Report};
-use crate::event::Event;
+use crate::event::{Confirmation, Event};
 use std::fmt;
 
 impl fmt::Display for Event {
@@ -19,9 +19,22 @@ impl fmt::Display for Event {
             Self::Woke => write!(f, "woke"),
             Self::Stop => write!(f, "owner asks for the end"),
             Self::StoreWaits { what, why } => write!(f, "store does not {what} yet: {why}"),
+            Self::Confirmed { evidence, confirmation } => {
+                write!(f, "case {} checked: {confirmation}", evidence.short())
+            }
             Self::Arrived { from, hello, unix_s } => {
                 write!(f, "{} says at {unix_s} s: hello as {} ({})", from.short(), hello.role, hello.software)
             }
+        }
+    }
+}
+
+impl fmt::Display for Confirmation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proven => write!(f, "proven"),
+            Self::NotProven { why } => write!(f, "not proven: {why}"),
+            Self::Unable { why } => write!(f, "not to be told: {why}"),
         }
     }
 }
@@ -35,6 +48,9 @@ impl fmt::Display for Effect {
             Self::MovePointer { from, to } => {
                 let from = from.map_or("nothing".into(), |from| from.short());
                 write!(f, "move pointer from {from} to {}", to.short())
+            }
+            Self::Confirm { evidence, case } => {
+                write!(f, "check case {} of {} bytes", evidence.short(), case.len())
             }
             Self::KeepEvidence { miner, bytes } => {
                 write!(f, "keep {} bytes of evidence against {}", bytes.len(), miner.short())

@@ -4,11 +4,12 @@
 //! Who signed another sum lied. Where an honest owner is left the merge goes on with its copy; else the epoch begins
 //! again without the liars.
 
+use crate::accusations::Charge;
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
 use serde::Serialize;
-use spec::{Digest, NodeId, Operation};
+use spec::{NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed, SumVerdict};
 
@@ -29,6 +30,18 @@ pub(crate) struct Dispute {
     useless: BTreeSet<NodeId>,
     /// Which validator adds up whose pieces.
     ordered: Option<(NodeId, NodeId)>,
+    /// Whether a validator found something wrong, and a second party looks whether that is so.
+    accused: bool,
+}
+
+/// What a validator found wrong with a shard.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Charged {
+    /// Whose pieces were added up.
+    owner: NodeId,
+    /// What was added up, with these pieces.
+    order: MergeOrder,
+    verdict: Signed<SumVerdict>,
 }
 
 impl Dispute {
@@ -63,6 +76,7 @@ impl Orchestrator {
             disclosed: BTreeSet::new(),
             useless: BTreeSet::new(),
             ordered: None,
+            accused: false,
         };
         if let Some(merge) = self.stage_merge(stage) {
             merge.disputes.insert(shard, dispute);
@@ -128,7 +142,7 @@ impl Orchestrator {
         for stage in (0..stages).filter_map(|stage| u16::try_from(stage).ok()) {
             let Some(merge) = self.stage_merge(stage) else { continue };
             let mut orders = Vec::new();
-            for dispute in merge.disputes.values_mut().filter(|dispute| dispute.ordered.is_none()) {
+            for dispute in merge.disputes.values_mut().filter(|d| d.ordered.is_none() && !d.accused) {
                 let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
                 if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
                     dispute.ordered = owner.map(|owner| (validator, owner));
@@ -168,28 +182,63 @@ impl Orchestrator {
         let (Some(dispute), Some((_, owner))) = (dispute, ordered) else {
             return self.note(from, "sum", "added up a shard that it was not asked for; ignored");
         };
-        let Some(truth) = sum else {
+        let Some(order) = dispute.order_with(owner) else { return };
+        dispute.ordered = None;
+        let liar = order.claims.iter().find(|claim| claim.body.output != sum).map(|claim| claim.signer);
+        // Where no piece is wrong and nobody lied, there is nothing to check.
+        let accused = if sum.is_none() { Some(owner) } else { liar };
+        if let Some(accused) = accused {
+            dispute.accused = true;
+            let run = self.config.run.canonical_bytes();
+            let evidence = MergeEvidence { run, accused, order: order.clone(), verdict: verdict.clone() };
+            let charged = Charged { owner, order, verdict: verdict.clone() };
+            self.accuse(from, wire::to_bytes(&evidence), Charge::Sum(charged));
+        } else if let Some(merge) = self.stage_merge(stage) {
+            merge.disputes.remove(&shard);
+            self.report(Report::AddedUp { epoch, stage, shard, liars: Vec::new() });
+        }
+        self.progressed();
+    }
+
+    /// The dispute that a charge is about, unless the epoch began again since.
+    fn dispute_of(&mut self, charged: &Charged) -> Option<&mut Dispute> {
+        let MergeOrder { stage, epoch, shard, .. } = charged.order;
+        let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        let dispute = self.stage_merge(stage).filter(|_| open)?.disputes.get_mut(&shard)?;
+        Some(dispute).filter(|dispute| dispute.accused && dispute.order.roots == charged.order.roots)
+    }
+
+    /// What a validator found wrong with a shard is not so: another adds it up.
+    pub(crate) fn sum_is_open_again(&mut self, charged: &Charged) {
+        if let Some(dispute) = self.dispute_of(charged) {
+            dispute.accused = false;
+        }
+    }
+
+    /// What a validator found wrong with a shard is so.
+    pub(crate) fn sum_is_proven(&mut self, charged: Charged) {
+        let open = self.dispute_of(&charged);
+        let is_open = open.is_some();
+        let Charged { owner, order, verdict } = charged;
+        let MergeOrder { stage, epoch, shard, .. } = order;
+        let Some(truth) = verdict.body.sum else {
             // Somebody else's pieces may open.
+            let Some(dispute) = open else { return };
+            dispute.accused = false;
             dispute.useless.insert(owner);
-            dispute.ordered = None;
             if dispute.owners.iter().all(|owner| dispute.useless.contains(owner)) {
                 return self.withheld_pieces(stage, shard);
             }
             return self.order_sums();
         };
-        let Some(order) = dispute.order_with(owner) else { return };
-        let Some(merge) = self.stage_merge(stage) else { return };
-        merge.disputes.remove(&shard);
-        let claims: Vec<(NodeId, Digest)> = merge.claims(shard).collect();
-        let liars: Vec<NodeId> =
-            claims.iter().filter(|(_, claim)| *claim != truth).map(|(owner, _)| *owner).collect();
-        self.report(Report::AddedUp { epoch, stage, shard, liars: liars.clone() });
-        self.progressed();
-        if liars.is_empty() {
-            return;
+        if is_open && let Some(merge) = self.stage_merge(stage) {
+            merge.disputes.remove(&shard);
         }
-        let saved = liars.len() < claims.len();
-        if saved {
+        let lied = order.claims.iter().filter(|claim| claim.body.output != Some(truth));
+        let liars: Vec<NodeId> = lied.map(|claim| claim.signer).collect();
+        self.report(Report::AddedUp { epoch, stage, shard, liars: liars.clone() });
+        let saved = liars.len() < order.claims.len();
+        if saved && is_open {
             self.call(stage, &Call::Settled { shard, sum: truth });
         }
         for &accused in &liars {
@@ -200,7 +249,7 @@ impl Orchestrator {
             );
             self.convict(accused, &why, Some(wire::to_bytes(&evidence)));
         }
-        if !saved && self.state.phase == Phase::Merging {
+        if !saved && is_open && self.state.phase == Phase::Merging {
             self.rewind("the owners of a shard lied about its sum");
         }
     }

@@ -38,6 +38,13 @@ pub enum Effect {
         /// Digest of the manifest's object that it is to name.
         to: Digest,
     },
+    /// Have a validator's word against somebody checked by a second party; answered by `Confirmed`.
+    Confirm {
+        /// BLAKE3 of the case.
+        evidence: Digest,
+        /// Canonical bytes of [`wire::Evidence`] or [`wire::MergeEvidence`].
+        case: Vec<u8>,
+    },
     /// Write evidence into the run's folder and the store.
     KeepEvidence {
         /// Whom it convicts.

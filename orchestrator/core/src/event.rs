@@ -68,4 +68,28 @@ pub enum Event {
         /// When, in seconds since 1970: invitations may expire.
         unix_s: u64,
     },
+    /// A second party has checked a case; the answer to [`crate::Effect::Confirm`].
+    Confirmed {
+        /// BLAKE3 of the case.
+        evidence: Digest,
+        /// What it found.
+        confirmation: Confirmation,
+    },
+}
+
+/// What a second party says of an accusation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confirmation {
+    /// It finds the same: the accused lied.
+    Proven,
+    /// It does not: the accuser lied.
+    NotProven {
+        /// What it finds instead, in one sentence.
+        why: String,
+    },
+    /// It cannot tell, for a reason on its own side.
+    Unable {
+        /// In one sentence.
+        why: String,
+    },
 }

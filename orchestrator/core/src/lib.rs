@@ -6,6 +6,7 @@
 //! `docs/protocol.md`.
 
 mod account;
+mod accusations;
 mod audit;
 mod commit;
 mod config;
@@ -33,5 +34,5 @@ mod seats;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};
-pub use event::Event;
+pub use event::{Confirmation, Event};
 pub use machine::Orchestrator;

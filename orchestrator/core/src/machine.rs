@@ -1,6 +1,7 @@
 //! The orchestrator's state and who takes in which event.
 
 use crate::account::Accounts;
+use crate::accusations::Accusations;
 use crate::audit::AuditedEpoch;
 use crate::commit::Publishing;
 use crate::config::{Config, ConfigError};
@@ -66,6 +67,7 @@ pub(crate) struct State {
     pub audits: BTreeMap<u32, AuditedEpoch>,
     pub consequences: Consequences,
     pub trials: Trials,
+    pub accusations: Accusations,
     pub inquiry: Option<Inquiry>,
     pub divergences: Divergences,
     /// The newest epochs that can be gone back to, by number.
@@ -96,6 +98,7 @@ impl Orchestrator {
             audits: BTreeMap::new(),
             consequences: Consequences::default(),
             trials: Trials::default(),
+            accusations: Accusations::default(),
             inquiry: None,
             divergences: Divergences::default(),
             past: BTreeMap::new(),
@@ -202,6 +205,7 @@ impl Orchestrator {
             }
             Event::Woke => self.check_deadlines(),
             Event::Stop => self.finish("the run's owner stopped it".into(), Ending::Stopped),
+            Event::Confirmed { evidence, confirmation } => self.confirmed(evidence, confirmation),
             Event::Arrived { from, hello, unix_s } => self.admit(from, &hello, unix_s),
         }
     }

@@ -29,6 +29,7 @@ impl Orchestrator {
             self.state.phase = Phase::Gathering { since_ms: self.now_ms };
         }
         self.publish_again();
+        self.accuse_again();
     }
 
     /// A miner has its seat again, with what it had when its connection went: whatever it may have missed.

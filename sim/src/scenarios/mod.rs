@@ -30,7 +30,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 23] = [
+    pub const ALL: [&'static Self; 24] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -39,6 +39,7 @@ impl Scenario {
         &DIVERGING,
         &WORSE,
         &LAZY_VALIDATOR,
+        &ACCUSER,
         &MIXED,
         &REPLACED,
         &WITHHOLD,
@@ -179,12 +180,28 @@ static LAZY_VALIDATOR: Scenario = Scenario {
         }
         setup.add_validator(chance.bytes(), 60_000_000);
     },
-    expect: |report| {
-        if report.convicted != report.cheats {
-            return Err(format!("expected {:?} to be caught, found {:?}", report.cheats, report.convicted));
+    expect: CHEATS_ALONE_AND_COMPLETE,
+};
+
+const CHEATS_ALONE_AND_COMPLETE: fn(&Report) -> Result<(), String> = |report| {
+    if report.convicted != report.cheats {
+        return Err(format!("expected {:?} to be caught, found {:?}", report.cheats, report.convicted));
+    }
+    complete(report)
+};
+
+static ACCUSER: Scenario = Scenario {
+    name: "accuser",
+    about: "the validator says of every window and sum that it is wrong: a second check does not find that, another takes its place and the run completes",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        if let Some(validator) = setup.first_validator() {
+            validator.fate.accuses = true;
         }
-        complete(report)
+        setup.add_validator(chance.bytes(), 60_000_000);
     },
+    expect: CHEATS_ALONE_AND_COMPLETE,
 };
 
 static MIXED: Scenario = Scenario {

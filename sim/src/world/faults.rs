@@ -30,6 +30,8 @@ pub struct Fate {
     pub lazy: bool,
     /// Its engine takes so many times longer more.
     pub slower: u64,
+    /// The validator says of every window and sum that it is wrong.
+    pub accuses: bool,
     /// Whoever takes a changed payload meets infinity.
     pub poisons: bool,
 }
@@ -37,7 +39,12 @@ pub struct Fate {
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some() || self.withholds || self.wrong_sums || self.harms || self.lazy
+        self.perturbation.is_some()
+            || self.withholds
+            || self.wrong_sums
+            || self.harms
+            || self.lazy
+            || self.accuses
     }
 }
 

@@ -1,5 +1,6 @@
 //! The simulated world: cores on virtual machines, a network, a store.
 
+mod again;
 pub mod chance;
 pub mod clock;
 pub mod codes;

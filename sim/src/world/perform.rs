@@ -1,5 +1,6 @@
 //! What the shells do: the effects of the three cores, in this world.
 
+use super::again::{add_up, confirm, replay, slander};
 use super::learner::{Learner, Made, POISON, WORSE, WORSE_Q32};
 use super::{Coming, World, codes};
 use crate::report::Reissue;
@@ -11,6 +12,8 @@ use wire::{Finding, Grant, Message, ObjectRef, Presigned, Signed};
 
 /// How long an operation of an engine takes, in microseconds.
 const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
+/// How long a second party takes, in microseconds.
+const CONFIRM_US: std::ops::Range<u64> = 10_000..20_000_000;
 
 impl World {
     pub(super) fn perform_orchestrator(&mut self, effect: orchestrator_core::Effect) {
@@ -45,6 +48,7 @@ impl World {
                 self.store.objects.put(bytes);
                 self.report.evidence.push(miner);
             }
+            Effect::Confirm { evidence, case } => self.confirm(evidence, &case),
             // The checkers see it in the trace.
             Effect::Credit { .. } => {}
             Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
@@ -107,6 +111,10 @@ impl World {
                     self.say(node, Message::Verdict(Signed::new(body, key)));
                 }
             }
+            Effect::Send(message) if self.nodes[node].fate.accuses => {
+                let said = self.nodes[node].recipe.key().map(|key| slander(&message, key));
+                self.say(node, said.unwrap_or(message));
+            }
             Effect::Send(message) => self.say(node, message),
             Effect::Fetch { object, .. } => {
                 let digest = object.digest;
@@ -115,13 +123,14 @@ impl World {
             }
             Effect::Replay { epoch, state, weights, operations, .. } => {
                 self.nodes[node].asked.push_back(operations.len() as u32);
-                let (results, stopped) = self.replay(node, epoch, (state, weights), &operations);
+                let table = &self.nodes[node].table;
+                let (results, stopped) = replay(&self.run, table, epoch, (state, weights), &operations);
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
             }
             Effect::AddUp { blocks, roots, pieces, .. } => {
-                let sum = self.add_up(node, &blocks, &roots, &pieces);
+                let sum = add_up(&self.nodes[node].table, &blocks, &roots, &pieces);
                 let at_us = self.busy_us(node, pieces.len() as u64);
                 self.own_at(at_us, node, Event::Validator(Happened::AddedUp { sum }), Vec::new());
             }
@@ -133,21 +142,12 @@ impl World {
         }
     }
 
-    /// What pieces of a shard add up to, if all open.
-    fn add_up(
-        &self,
-        node: usize,
-        blocks: &std::ops::Range<u64>,
-        roots: &[(NodeId, Digest)],
-        pieces: &[Digest],
-    ) -> Option<Digest> {
-        let table = &self.nodes[node].table;
-        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| table.get(*piece)).collect::<Option<_>>()?;
-        let opens = |(bytes, root): (&&[u8], &(NodeId, Digest))| {
-            codes::piece(bytes).is_ok_and(|piece| (piece.who, piece.root) == *root && piece.blocks == *blocks)
-        };
-        let all = pieces.iter().zip(roots).all(opens);
-        Some(Digest::of(&codes::sum(&pieces).ok().filter(|_| all)?))
+    /// A second party fetches what a case is about, and does it again.
+    fn confirm(&mut self, evidence: Digest, case: &[u8]) {
+        let confirmation = confirm(&self.run, &self.store.objects, case);
+        let took_us = self.tempo.within(CONFIRM_US);
+        let event = orchestrator_core::Event::Confirmed { evidence, confirmation };
+        self.own_at(self.clock.now_us() + took_us, 0, Event::Orchestrator(event), Vec::new());
     }
 
     fn send_object(
@@ -328,43 +328,6 @@ impl World {
         Ok(done)
     }
 
-    /// Does again what receipts say, up to the first operation that cannot be done.
-    fn replay(
-        &self,
-        node: usize,
-        epoch: u32,
-        (state, weights): (Digest, Option<Digest>),
-        operations: &[validator_core::Replay],
-    ) -> (Vec<validator_core::Replayed>, Option<String>) {
-        let table = &self.nodes[node].table;
-        let mut results = Vec::new();
-        let start = table.get(state).ok_or_else(|| missing(state)).and_then(Learner::from_state);
-        let mut learner = match start {
-            Ok(learner) => learner,
-            Err(why) => return (results, Some(why)),
-        };
-        if weights.is_some_and(|weights| weights != Digest::of(&learner.shard())) {
-            return (results, Some("the epoch began with other weights".into()));
-        }
-        for replay in operations {
-            let inputs = replay.input.map(|input| table.get(input).ok_or_else(|| missing(input)));
-            let made = match inputs.transpose() {
-                Err(absent) => Err(absent),
-                Ok(input) => learner.perform(&self.run, epoch, &replay.operation, input.as_slice()),
-            };
-            match made {
-                Ok(Made { output, loss_q32, outcome, .. }) => results.push(validator_core::Replayed {
-                    output: output.map(|bytes| Digest::of(&bytes)),
-                    state: replay.digest_state.then(|| Digest::of(&learner.state())),
-                    loss_q32,
-                    outcome,
-                }),
-                Err(why) => return (results, Some(why)),
-            }
-        }
-        (results, None)
-    }
-
     fn drop_losses(&mut self, epoch: u32) {
         let before = self.losses_at_open.get(&epoch).copied().unwrap_or_default();
         self.report.losses.truncate(before);
@@ -425,6 +388,6 @@ fn harm(operation: &Operation, made: &mut Made) {
     }
 }
 
-fn missing(digest: Digest) -> String {
+pub(super) fn missing(digest: Digest) -> String {
     format!("object {} is not there", digest.short())
 }

@@ -15,7 +15,7 @@ const ENTRY_LEN: usize = 48;
 /// Longest case, in bytes: an audit order and what else is signed.
 const CASE_BYTES_MAX: u64 = 2 << 20;
 /// Longest state or payload, in bytes.
-const OBJECT_BYTES_MAX: u64 = u32::MAX as u64;
+pub const OBJECT_BYTES_MAX: u64 = u32::MAX as u64;
 /// Most objects of one window: as many payloads as an audit order can name, state and shard.
 const OBJECTS_MAX: usize = 32 << 10;
 

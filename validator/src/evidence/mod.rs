@@ -11,7 +11,7 @@ mod file;
 pub mod merge;
 mod verify;
 
-pub use file::{FILE_BYTES_MAX, Parts, SHARD_BYTES_MAX, needed, pack, unpack};
+pub use file::{FILE_BYTES_MAX, OBJECT_BYTES_MAX, Parts, SHARD_BYTES_MAX, needed, pack, unpack};
 pub use verify::{Conviction, Expected, Outcome, Report, verify};
 
 /// Why evidence is no evidence: it proves nothing about anybody.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a helper that meets what it does not expect fails its test
 
+mod accusations;
 mod conversation;
 mod deadlines;
 mod owner;

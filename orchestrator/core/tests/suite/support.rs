@@ -1,6 +1,6 @@
 //! A world around the orchestrator's core: a store that answers, and miners that are puppets of the test.
 
-use orchestrator_core::{Config, Effect, Ending, Event, Orchestrator, Timeouts};
+use orchestrator_core::{Config, Confirmation, Effect, Ending, Event, Orchestrator, Timeouts};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
 use wire::merge::inputs_digest;
 use wire::{
@@ -17,6 +17,8 @@ pub struct World {
     pub transcript: Transcript,
     pub puppets: Vec<Puppet>,
     pub validator: Key,
+    /// What a second party says of every accusation; `None` if it says nothing.
+    pub confirmation: Option<Confirmation>,
 }
 
 /// A miner whose receipts the test makes.
@@ -62,6 +64,7 @@ pub fn config(run: Run) -> Config {
             reveal_ms: 4_000,
             stall_ms: 5_000,
             lane_patience_percent: 0,
+            confirm_ms: 20_000,
         },
     }
 }
@@ -119,7 +122,8 @@ impl World {
         transcript.name(validator.id(), "validator");
         let core = Orchestrator::new(config.clone()).unwrap();
         let (journal, effects) = (Vec::new(), Vec::new());
-        Self { core, config, now_ms: 0, journal, effects, transcript, puppets, validator }
+        let confirmation = Some(Confirmation::Proven);
+        Self { core, config, now_ms: 0, journal, effects, transcript, puppets, validator, confirmation }
     }
 
     /// A world in which everyone is in and the first epoch is open.
@@ -130,7 +134,8 @@ impl World {
         world
     }
 
-    /// One event; the answer is what the core did about it. The store's part is played at once.
+    /// One event; the answer is what the core did about it. The parts of the store and of a
+    /// second party are played at once.
     pub fn give(&mut self, event: Event) -> Vec<Effect> {
         self.now_ms += 10;
         self.transcript.event(self.now_ms, &event);
@@ -145,6 +150,11 @@ impl World {
             match effect {
                 Effect::Put { object, .. } => all.extend(self.give(Event::Stored { digest: object.digest })),
                 Effect::MovePointer { to, .. } => all.extend(self.give(Event::PointerMoved { manifest: to })),
+                Effect::Confirm { evidence, .. } => {
+                    if let Some(confirmation) = self.confirmation.clone() {
+                        all.extend(self.give(Event::Confirmed { evidence, confirmation }));
+                    }
+                }
                 _ => {}
             }
         }
