@@ -133,7 +133,8 @@ impl Miner {
         seat.missing.retain(|missing| *missing == tokens);
         let wanted: Vec<ObjectRef> = seat.record().into_iter().flat_map(objects).collect();
         let held = seat.weights == seat.record().map(|record| record.weights.digest);
-        let begun = back || self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        // Whoever has worked since does not stand on these weights any more, even where they are the same.
+        let begun = back || self.state.epoch.is_some();
         self.abandon(epoch);
         if held && !begun {
             self.state.ready = Some(epoch);

@@ -41,6 +41,9 @@ pub struct Timeouts {
     pub reveal_ms: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
+    /// Until a miner that has all it needs for its next operation must have done it, where another could; longer where its
+    /// stage's others are slow themselves.
+    pub linger_ms: u64,
     /// Until a second party must have checked what a validator found wrong: it does a window again, on the CPU.
     pub confirm_ms: u64,
 }
@@ -54,6 +57,7 @@ impl Default for Timeouts {
             seat_grace_ms: 60_000,
             reveal_ms: 60_000,
             stall_ms: 120_000,
+            linger_ms: 10_000,
             confirm_ms: 600_000,
         }
     }
