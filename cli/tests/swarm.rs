@@ -68,7 +68,8 @@ fn a_swarm_trains_commits_and_is_audited() {
     let summary = summary(&run);
     assert_eq!(summary["steps"], 24);
     assert_eq!(summary["commits"].as_array().unwrap().len(), 2);
-    assert_eq!(summary["audits_equal"], 6, "{said}");
+    // One window of three miners in each of two epochs, and those of their merges that were drawn.
+    assert!(summary["audits_equal"].as_u64().is_some_and(|equal| (6..=12).contains(&equal)), "{said}");
     assert!(summary["last_nats"].as_f64() < summary["first_nats"].as_f64(), "{said}");
     // It ends with the model's text, what it is worth on held-out documents, and a report that needs nothing else.
     assert!(summary["held_out"]["bits_per_byte"].as_f64().is_some_and(|bits| bits < 8.0), "{summary}");
@@ -108,7 +109,8 @@ fn the_ledger_answers(run: &Path, place: &Path) {
     let key = said.lines().find(|line| line.contains('%')).unwrap().split(' ').next().unwrap().to_owned();
     let (code, said) = outcome(iota(&["ledger", "explain", &key, "--run", &folder]));
     assert!(code == 0 && said.contains("epoch 1: 48 microbatches folded in 12 steps"), "{said}");
-    assert!(said.contains("1 audited windows equal; weight "), "{said}");
+    let equal = |windows| said.contains(&format!("{windows} audited windows equal; weight "));
+    assert!(equal(1) || equal(2), "a merge may have been drawn too: {said}");
     let miner = said.lines().next().unwrap().strip_prefix("miner ").unwrap();
     let uids = place.join("uids");
     std::fs::write(&uids, format!("{miner} 7\n")).unwrap();

@@ -282,15 +282,17 @@ impl StageState {
     /// # Errors
     /// The device is lost.
     pub fn edit_weights(&mut self, edit: impl FnOnce(&mut [f32])) -> Result<(), DeviceError> {
-        match self.weights.all_mut() {
-            SliceMut::Host(weights) => edit(weights),
-            SliceMut::Cuda(device, mut weights) => {
-                let mut here = device.download(&weights.view())?;
-                edit(&mut here);
-                device.write(&here, &mut weights)?;
-            }
-        }
+        edit_values(&mut self.weights, edit)?;
         record::tampered(self.weights.all())
+    }
+
+    /// Tampers with the first moments: what a trial of the audit needs.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn edit_moments(&mut self, edit: impl FnOnce(&mut [f32])) -> Result<(), DeviceError> {
+        edit_values(&mut self.m, edit)?;
+        record::tampered(self.m.all())
     }
 
     /// AdamW steps taken since the state began.
@@ -476,6 +478,18 @@ fn number(found: &BTreeMap<String, String>, key: &'static str, radix: u32) -> Re
 
 fn wrong(key: &'static str, expected: &str, found: &str) -> CheckpointError {
     CheckpointError::Metadata { key, expected: expected.into(), found: found.chars().take(80).collect() }
+}
+
+fn edit_values(values: &mut Values, edit: impl FnOnce(&mut [f32])) -> Result<(), DeviceError> {
+    match values.all_mut() {
+        SliceMut::Host(values) => edit(values),
+        SliceMut::Cuda(device, mut values) => {
+            let mut here = device.download(&values.view())?;
+            edit(&mut here);
+            device.write(&here, &mut values)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use miner_core::{Effect, Miner};
 use spec::{Digest, Member, Operation};
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 use transport::drive::{Next, Shell};
 use wire::{Key, Machine, Message, Signed};
 
@@ -44,11 +45,17 @@ pub enum Adversary {
     Equivocator,
     /// Does not reveal what is drawn from it.
     Withholder,
+    /// Begins an epoch with other moments than it ended the one before with.
+    Moments,
+    /// Brings another contribution to a merge than its work came to.
+    Contribution,
+    /// Does all that it should, but half a minute later.
+    SlowLoris,
 }
 
 impl Adversary {
     /// Every one, with its name.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("free-rider", Self::FreeRider),
         ("copier", Self::Copier),
         ("sign-flipper", Self::SignFlipper),
@@ -63,6 +70,9 @@ impl Adversary {
         ("wrong-sum", Self::WrongSum),
         ("equivocator", Self::Equivocator),
         ("withholder", Self::Withholder),
+        ("moments", Self::Moments),
+        ("contribution", Self::Contribution),
+        ("slow-loris", Self::SlowLoris),
     ];
 }
 
@@ -107,6 +117,9 @@ impl Engine for Honest {
     }
 }
 
+/// How long a slow-loris waits before each operation.
+const DAWDLES: Duration = Duration::from_secs(30);
+
 /// Makes ordinary activations and gradients as large as f32 allows.
 const POISON: f32 = 1e36;
 
@@ -116,11 +129,13 @@ pub(crate) struct Lying {
     adversary: Adversary,
     /// The last output, by direction and position.
     before: BTreeMap<(bool, u16), Vec<u8>>,
+    /// The last epoch that it began.
+    begun: Option<u32>,
 }
 
 impl Lying {
     pub fn new(adversary: Adversary) -> Self {
-        Self { honest: Honest, adversary, before: BTreeMap::new() }
+        Self { honest: Honest, adversary, before: BTreeMap::new(), begun: None }
     }
 
     /// What it sends in place of a payload.
@@ -193,7 +208,15 @@ impl Engine for Lying {
         operation: &Operation,
         inputs: &[&[u8]],
     ) -> Result<Done, WorkError> {
+        if self.adversary == Adversary::SlowLoris {
+            std::thread::sleep(DAWDLES);
+        }
         let operation = &self.moved(operation);
+        let begins = matches!(operation, Operation::Forward(_)) && self.begun != Some(epoch);
+        if begins && self.adversary == Adversary::Moments {
+            self.begun = Some(epoch);
+            state.edit_moments(|moments| moments[0] += 1.0)?;
+        }
         let mut done = self.honest.perform(state, data, epoch, operation, inputs)?;
         let honest = done.output.as_deref().unwrap_or_default();
         let lie = match operation {
@@ -202,6 +225,7 @@ impl Engine for Lying {
                 None
             }
             Operation::Reduce { .. } if self.adversary == Adversary::WrongSum => Some(with_last_bit(honest)),
+            Operation::Encode if self.adversary == Adversary::Contribution => Some(with_other_code(honest)),
             _ if honest.is_empty() => None,
             _ => self.payload(state, operation, inputs.first().copied(), honest),
         };
@@ -211,6 +235,15 @@ impl Engine for Lying {
         }
         Ok(done)
     }
+}
+
+/// The last code is another, and one that there is.
+fn with_other_code(contribution: &[u8]) -> Vec<u8> {
+    let mut bytes = contribution.to_vec();
+    if let Some(code) = bytes.last_mut() {
+        *code = u8::from(*code == 0);
+    }
+    bytes
 }
 
 fn with_last_bit(bytes: &[u8]) -> Vec<u8> {

@@ -75,8 +75,8 @@ pub fn invite(folder: &RunFolder, address: Option<&str>, terms: Terms) -> Result
     let token = match lead.run.admission {
         Admission::Keys(_) if has_terms => return Err(OwnerError::ByKey),
         Admission::Keys(_) => Vec::new(),
-        Admission::Invitation if has_terms => terms.token(&lead.secret, &lead.run.id()),
-        Admission::Invitation => lead.token,
+        _ if has_terms => terms.token(&lead.secret, &lead.run.id()),
+        _ => lead.token,
     };
     let place = match address {
         Some(address) => address.to_owned(),

@@ -37,6 +37,10 @@ pub struct Report {
     pub reissues: Vec<Reissue>,
     /// How often an epoch began again.
     pub rewinds: u32,
+    /// How often everybody went back to an earlier manifest.
+    pub rollbacks: u32,
+    /// Tokens of microbatches whose loss was reported in vain for it.
+    pub tokens_undone: u64,
     /// What the orchestrator noted.
     pub notes: Vec<String>,
     /// Whom the orchestrator convicted and banned.
@@ -119,6 +123,15 @@ impl fmt::Display for Report {
             self.losses.len(),
             self.findings.len(),
         )?;
+        if self.rollbacks > 0 {
+            writeln!(
+                f,
+                "  {} convicted; back {} times, {} tokens in vain",
+                self.convicted.len(),
+                self.rollbacks,
+                self.tokens_undone
+            )?;
+        }
         for Violation { checker, at_us, sentence } in &self.violations {
             writeln!(f, "  {checker} at {at_us} us: {sentence}")?;
         }

@@ -114,6 +114,35 @@ fn a_colluding_pair_is_caught_by_a_third_sum() {
 }
 
 #[test]
+fn who_begins_an_epoch_with_other_moments_contradicts_itself() {
+    passes("moments", 0..8, &Options { miners: 2, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
+    let options = Options { miners: 3, epochs: 4, ..SHORT };
+    let reports: Vec<_> = (0..16).map(|seed| run("contribution", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    // Each of four merges is drawn with one half.
+    let caught = reports.iter().filter(|report| report.convicted == report.cheats).count();
+    assert!(caught >= 12, "{caught}");
+}
+
+#[test]
+fn who_comes_uninvited_weighs_nothing_until_it_is_proven() {
+    for miners in [1, 2, 3] {
+        passes("probation", 0..8, &Options { miners, epochs: 3, ..SHORT });
+    }
+}
+
+#[test]
+fn who_takes_for_ever_is_not_waited_for() {
+    passes("slow_loris", 0..6, &Options { miners: 2, epochs: 4, ..SHORT });
+}
+
+#[test]
 fn lies_are_found_as_often_as_the_audit_rate_says() {
     let options = Options { stages: 1, miners: 2, epochs: 4, steps: 12, members: 1, log: false };
     let reports: Vec<_> = (0..120).map(|seed| run("sparse", seed, &options).unwrap()).collect();
@@ -226,7 +255,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, contribution, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

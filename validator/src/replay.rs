@@ -1,10 +1,11 @@
 //! Doing a miner's window again.
 
+use engine::contribution::{Committed, Contribution};
 use engine::data::TokenShard;
 use engine::state::StageState;
 use engine::work::{self, WorkError};
 use engine::{Device, DeviceError};
-use spec::{Digest, Run};
+use spec::{Digest, NodeId, Operation, Outcome, Outer, Run};
 use std::sync::{Mutex, PoisonError};
 use transport::node::Objects;
 use validator_core::{Event, Replay, Replayed};
@@ -21,6 +22,10 @@ pub struct Window {
     pub state: Digest,
     /// The weights that it must have, where an epoch begins with it.
     pub weights: Option<Digest>,
+    /// Whose work.
+    pub miner: NodeId,
+    /// The weights from which its change is measured, in the table, where the window is a merge.
+    pub anchor: Option<Digest>,
     /// What to do, in order.
     pub operations: Vec<Replay>,
 }
@@ -112,11 +117,16 @@ pub fn perform<B: AsRef<[u8]>>(
             return Ok((vec![], Some(why)));
         }
     }
+    if let Some(anchor) = &window.anchor
+        && let Err(error) = state.restore_anchor(object(anchor)?.as_ref())
+    {
+        return Ok((vec![], Some(format!("the state before the merge: {error}"))));
+    }
     state = state.to_device(device).map_err(failed)?;
     let mut results = vec![];
     for step in &window.operations {
-        let input = step.input.as_ref().map(object).transpose()?;
-        let inputs: Vec<&[u8]> = input.iter().map(AsRef::as_ref).collect();
+        let inputs = step.inputs.iter().map(&object).collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<&[u8]> = inputs.iter().map(AsRef::as_ref).collect();
         let done = match work::perform(&mut state, data, window.epoch, &step.operation, &inputs) {
             Ok(done) => done,
             Err(error @ (WorkError::Data(_) | WorkError::NoData { .. } | WorkError::WrongShard { .. })) => {
@@ -129,14 +139,27 @@ pub fn perform<B: AsRef<[u8]>>(
             Err(WorkError::Device(error)) => return Err(failed(error)),
             Err(error) => return Ok((results, Some(error.to_string()))),
         };
+        let output = match step.operation {
+            Operation::Encode => committed(&state, window.miner, done.output.as_deref()),
+            Operation::Apply if done.outcome == Outcome::Ok => Some(state.weights_digest().map_err(failed)?),
+            _ => done.output_digest,
+        };
         results.push(Replayed {
-            output: done.output_digest,
+            output,
             state: step.digest_state.then(|| state.state_digest()).transpose().map_err(failed)?,
             loss_q32: done.loss_q32,
             outcome: done.outcome,
         });
     }
     Ok((results, None))
+}
+
+/// What a miner commits to by encoding this.
+fn committed(state: &StageState, miner: NodeId, contribution: Option<&[u8]>) -> Option<Digest> {
+    let Outer::Nesterov { bits, .. } = state.run().outer else { return None };
+    // The engine made it just now.
+    let contribution = Contribution::from_bytes(bits, state.parameters(), contribution?).ok()?;
+    Some(Committed::new(contribution, miner).root())
 }
 
 fn absent(digest: &Digest) -> Trouble {

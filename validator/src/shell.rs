@@ -102,10 +102,10 @@ impl Shell<Validator> for ValidatorShell {
         match effect {
             Effect::Send(message) => self.node.send(message).await,
             Effect::Fetch { object, request } => self.node.fetch(object, request),
-            Effect::Replay { run, stage, epoch, state, weights, operations } => {
+            Effect::Replay { run, stage, epoch, state, weights, miner, anchor, operations } => {
                 let (objects, events) = (self.node.objects().clone(), self.events.clone());
                 let (workplace, tell) = (self.workplace.clone(), self.tell.clone());
-                let window = Window { run, stage, epoch, state, weights, operations };
+                let window = Window { run, stage, epoch, state, weights, miner, anchor, operations };
                 tokio::spawn(async move {
                     // Off the runtime's threads, which other tasks need.
                     let replayed = tokio::task::spawn_blocking(move || {

@@ -172,12 +172,13 @@ impl<'a> Swarm<'a> {
 fn audit(run: &Run, shard: &TokenShard, proof: &Proof, place: &Place) -> (Finding, Duration) {
     let replay = |receipt: &Signed<Receipt>| Replay {
         operation: receipt.body.operation.clone(),
-        input: receipt.body.input,
+        inputs: receipt.body.input.into_iter().collect(),
         digest_state: receipt.body.state.is_some(),
     };
     let operations = proof.receipts.iter().map(replay).collect();
     let (run, state) = (run.clone(), Digest::of(&proof.state));
-    let window = Window { run, stage: proof.stage as u16, epoch: 0, state, weights: None, operations };
+    let (stage, miner) = (proof.stage as u16, proof.receipts[0].signer);
+    let window = Window { run, stage, epoch: 0, state, weights: None, miner, anchor: None, operations };
     let object = |digest: &Digest| {
         if *digest == state { Some(&proof.state[..]) } else { proof.inputs.get(digest).map(Vec::as_slice) }
     };

@@ -51,7 +51,9 @@ fn up_on_a_device_commits_the_manifests_of_the_cpu() {
     let (code, said) = outcome(command.args(["--device", "cuda", "--validator-device", "cpu"]));
     // Four steps may be too few for a loss that falls, and `up` says so at the end of a run that is complete.
     assert!(code == 0 || said.contains("the run is complete but its loss did not fall"), "{said}");
-    assert!(said.contains("audits   3 windows replayed, every digest equal"), "{said}");
+    // One window of each miner, and those of their merges that were drawn.
+    let equal = |windows| said.contains(&format!("audits   {windows} windows replayed, every digest equal"));
+    assert!((3..=6).any(equal), "{said}");
     let manifests = in_one_process(&only(&runs));
     assert_eq!(manifests.len(), 1);
     assert!(manifests.iter().all(|manifest| said.contains(manifest)), "{manifests:?} are not in: {said}");

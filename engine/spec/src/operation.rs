@@ -63,6 +63,13 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// Whether a validator does it again to judge a window. What is added up changes no state, and is judged on its own.
+    pub fn is_replayed(&self) -> bool {
+        !matches!(self, Self::Reduce { .. })
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;

@@ -189,6 +189,12 @@ pub enum Admission {
     Invitation,
     /// These keys alone.
     Keys(Vec<NodeId>),
+    /// Anyone. Miners that are neither founders nor bring an invitation's token are on probation: they work and earn, but
+    /// weigh nothing in merges until a window of theirs was replayed and found equal.
+    Open {
+        /// Keys that are never on probation.
+        founders: Vec<NodeId>,
+    },
 }
 
 /// A run specification that cannot be used.

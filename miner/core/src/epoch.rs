@@ -330,7 +330,7 @@ impl Miner {
             self.keep_state(Window { epoch, step: 0 }, state);
         }
         if let (Some(input), Some(step)) = (work.input, step) {
-            self.keep_input(epoch, step, input.block);
+            self.keep_step_input(epoch, step, input.block);
         }
         if done.outcome != Outcome::Ok {
             return self.halt();

@@ -12,7 +12,7 @@ use crate::machine::Miner;
 use butterfly::{Butterfly, Call, Copies};
 use parts::Parts;
 use serde::Serialize;
-use spec::{Digest, NodeId, Operation, Outcome, Outer};
+use spec::{Digest, NodeId, Operation, Outcome, Outer, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use wire::merge::{commitment, inputs_digest, reduce_digest};
@@ -298,12 +298,17 @@ impl Miner {
 
     fn merge_operation(&mut self, operation: Operation, input: Option<Digest>, inputs: Vec<Digest>) {
         let Some(epoch) = self.state.merging.as_ref().map(|merging| merging.epoch) else { return };
+        let is_last = operation == Operation::Apply;
+        if is_last || operation == Operation::Encode {
+            self.keep_merge_inputs(epoch, &inputs);
+        }
         let task = Task::Perform {
             epoch,
             operation: operation.clone(),
             inputs,
-            state: StateAfter::Untold,
-            keep_weights: operation == Operation::Apply,
+            // What the next epoch begins with.
+            state: if is_last { StateAfter::Digest } else { StateAfter::Untold },
+            keep_weights: is_last,
         };
         self.compute(Job::Merge(MergeJob::Operate { operation, input }), task);
     }
@@ -322,7 +327,7 @@ impl Miner {
             return self.leave(format!("{} gave nothing, which is a bug of this program", operation.name()));
         }
         let inputs = [None, input];
-        let outputs = [output.filter(|_| !failed), None];
+        let outputs = [output.filter(|_| !failed), done.state.filter(|_| !failed)];
         let receipt = self.give_receipt(epoch, operation.clone(), inputs, outputs, None, done.outcome);
         let (Some(output), Some(receipt), Some(merging)) =
             (output.filter(|_| !failed), receipt, &mut self.state.merging)
@@ -346,6 +351,18 @@ impl Miner {
                 self.turn(butterfly::Event::Reduced { shard, sum: output });
             }
             _ => self.applied(epoch, done),
+        }
+    }
+
+    /// Keeps what an operation of the merge reads, while it may be drawn.
+    fn keep_merge_inputs(&mut self, epoch: u32, inputs: &[Digest]) {
+        let (Some(merging), Some(open)) = (&self.state.merging, &self.state.epoch) else { return };
+        let window = Window { epoch, step: open.stepped };
+        let objects: Vec<ObjectRef> =
+            inputs.iter().filter_map(|&digest| merging.parts.named(digest)).collect();
+        for object in objects {
+            self.state.table.hold(object.digest);
+            self.keep_input(window, object);
         }
     }
 

@@ -24,9 +24,14 @@ impl Kept {
 
 impl Miner {
     /// An input of inner step `step` was used: keeps it while its window may be drawn.
-    pub(crate) fn keep_input(&mut self, epoch: u32, step: u32, block: ObjectRef) {
+    pub(crate) fn keep_step_input(&mut self, epoch: u32, step: u32, block: ObjectRef) {
         let first = self.state.seat.as_ref().map_or(step, |seat| seat.run.window_start(step));
-        match self.state.kept.get_mut(&Window { epoch, step: first }) {
+        self.keep_input(Window { epoch, step: first }, block);
+    }
+
+    /// An input of a window was used, which the table holds once for it: keeps it while the window may be drawn.
+    pub(crate) fn keep_input(&mut self, window: Window, block: ObjectRef) {
+        match self.state.kept.get_mut(&window) {
             Some(kept) if kept.uploading.is_none() && !kept.inputs.contains(&block) => {
                 kept.inputs.push(block);
             }

@@ -144,7 +144,8 @@ impl Miner {
         let wanted = seat.record().into_iter().flat_map(objects).chain(unread.then_some(tokens));
         let wanted: Vec<ObjectRef> = wanted.collect();
         let held = seat.weights == seat.record().map(|record| record.weights.digest);
-        let begun = back || self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
+        // Whoever has worked since does not stand on these weights any more, even where they are the same.
+        let begun = back || self.state.epoch.is_some();
         self.abandon(epoch);
         if held && !begun {
             self.state.ready = Some(epoch);

@@ -6,10 +6,12 @@ use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
 use serde::Serialize;
-use spec::{Digest, NodeId, Operation, Run, Window};
+use spec::{Digest, NodeId, Operation, Outcome, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use wire::{AuditOrder, Evidence, Finding, Manifest, Message, ObjectRef, Receipt, Signed, Verdict};
+use wire::{
+    AuditOrder, Evidence, Finding, Manifest, MergeInputs, Message, ObjectRef, Receipt, Signed, Verdict,
+};
 
 /// An epoch with windows that no verdict speaks of yet.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +36,8 @@ pub(crate) struct Pending {
     pub extended: bool,
     start: Signed<Receipt>,
     receipts: Vec<Signed<Receipt>>,
+    /// What its operations read, where the window is a merge.
+    merge: Option<MergeInputs>,
     pub standing: Standing,
 }
 
@@ -51,8 +55,17 @@ pub(crate) enum Standing {
 }
 
 impl Pending {
+    /// Operations that a validator does again: sums of a merge are added up on their own.
+    fn operations(&self) -> usize {
+        let replayed = |receipt: &&Signed<Receipt>| receipt.body.operation.is_replayed();
+        self.receipts.iter().filter(replayed).count()
+    }
+
     /// Digests of the payloads that came in.
     fn inputs(&self) -> BTreeSet<Digest> {
+        if let Some(merge) = &self.merge {
+            return merge.scales.iter().chain(&merge.sums).copied().collect();
+        }
         self.receipts.iter().filter_map(|receipt| receipt.body.input).collect()
     }
 
@@ -67,14 +80,15 @@ impl Pending {
         let (start, receipts, stage) = (self.start.clone(), self.receipts.clone(), self.stage);
         let record = manifest.stages.get(usize::from(stage));
         let weights = record.map(|record| record.weights.digest).unwrap_or_default();
-        AuditOrder { miner, stage, window, weights, state, start, receipts, inputs }
+        let merge = self.merge.clone();
+        AuditOrder { miner, stage, window, weights, state, start, receipts, inputs, merge }
     }
 }
 
 impl Orchestrator {
     /// Draws windows of an epoch that is committed.
     pub(crate) fn draw_audits(&mut self, epoch: Epoch) {
-        let mut pending = BTreeMap::new();
+        let (mut pending, draw) = (BTreeMap::new(), self.draw());
         // Whoever went away in the epoch cannot reveal what went with it.
         let there = self.state.seats.miners().filter(|seat| !seat.away);
         let miners: Vec<(NodeId, u16)> = there.map(|seat| (seat.miner, seat.stage)).collect();
@@ -83,7 +97,7 @@ impl Orchestrator {
             let mut windows = windows_of(&self.config.run, &progress.receipts);
             windows.retain(|window| window.whole);
             let whole: Vec<u32> = windows.iter().map(|window| window.step).collect();
-            let drawn = self.drawn_steps(miner, &whole);
+            let drawn = self.drawn_steps(&draw, miner, &whole);
             let mut steps = Vec::new();
             for window in windows {
                 if drawn.contains(&window.step) {
@@ -91,6 +105,14 @@ impl Orchestrator {
                     pending.insert(at, window.pending(&progress.receipts, stage, self.now_ms));
                     steps.push(window.step);
                 }
+            }
+            let merge = self.is_merge_drawn(&draw, miner).then(|| merge_of(&progress.receipts)).flatten();
+            let inputs = epoch.merge_inputs(stage);
+            if let (Some(cut), Some(inputs)) = (merge, inputs) {
+                let mut window = cut.pending(&progress.receipts, stage, self.now_ms);
+                window.merge = Some(inputs);
+                pending.insert((miner, cut.step), window);
+                steps.push(cut.step);
             }
             if !steps.is_empty() {
                 self.send(miner, Message::Draw { epoch: epoch.number, steps, more: false });
@@ -205,7 +227,7 @@ impl Orchestrator {
         let Some((manifest, pending, undone)) = self.judged(miner, window) else {
             return self.note(from, "verdict", "judged a window that is not audited; ignored");
         };
-        let (stage, count) = (pending.stage, pending.receipts.len());
+        let (stage, count) = (pending.stage, pending.operations());
         let Standing::Ordered { validator, state, inputs } = pending.standing.clone() else {
             return self.note(from, "verdict", "judged a window that was not ordered; ignored");
         };
@@ -286,7 +308,7 @@ impl Orchestrator {
             if pending.start.body.state == Some(digest) {
                 return Some(true);
             }
-            if pending.receipts.iter().any(|receipt| receipt.body.input == Some(digest)) {
+            if pending.inputs().contains(&digest) {
                 bound = Some(false);
             }
         }
@@ -312,7 +334,9 @@ impl Orchestrator {
         self.planted_for(node, object)
             || pending.chain(undone).any(|pending| match &pending.standing {
                 Standing::Ordered { validator, state, inputs } => {
-                    *validator == node && (*state == object || inputs.contains(&object))
+                    let anchor = pending.merge.as_ref().map(|merge| merge.anchor);
+                    *validator == node
+                        && (*state == object || inputs.contains(&object) || anchor == Some(object))
                 }
                 Standing::Drawn | Standing::Revealed { .. } | Standing::Accused { .. } => false,
             })
@@ -352,8 +376,22 @@ impl Cut {
     /// The window as it is drawn now, from the receipts that it was cut from.
     pub fn pending(&self, receipts: &[Signed<Receipt>], stage: u16, since_ms: u64) -> Pending {
         let (start, receipts) = (receipts[self.start].clone(), receipts[self.receipts.clone()].to_vec());
-        Pending { stage, since_ms, extended: false, start, receipts, standing: Standing::Drawn }
+        let (extended, merge, standing) = (false, None, Standing::Drawn);
+        Pending { stage, since_ms, extended, start, receipts, merge, standing }
     }
+}
+
+/// The merge that a miner's receipts of an epoch end with, from the state after its last inner step to the one in which
+/// it begins the next epoch.
+fn merge_of(receipts: &[Signed<Receipt>]) -> Option<Cut> {
+    let last =
+        receipts.iter().rposition(|receipt| matches!(receipt.body.operation, Operation::Step { .. }))?;
+    let Operation::Step { step, .. } = receipts[last].body.operation else { return None };
+    let ends = receipts.last()?.body.operation == Operation::Apply;
+    let cut =
+        Cut { step: step.checked_add(1)?, start: last, receipts: last + 1..receipts.len(), whole: true };
+    let fits = cut.receipts.len() <= RECEIPTS_MAX && receipts.last()?.body.outcome == Outcome::Ok;
+    Some(cut).filter(|_| ends && fits)
 }
 
 /// The windows of a miner's receipts of an epoch, from bound state to bound state, that fit an order; the last may not

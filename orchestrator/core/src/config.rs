@@ -47,6 +47,9 @@ pub struct Timeouts {
     /// Once half of an epoch's lanes are through, the others have so many percent of the time it took more (see
     /// [`pace`](crate::pace)); with 0 they are waited for however slow they are.
     pub lane_patience_percent: u16,
+    /// Until a miner that has all it needs for its next operation must have done it, where another could; longer where its
+    /// stage's others are slow themselves.
+    pub linger_ms: u64,
     /// Until a second party must have checked what a validator found wrong: it does a window again, on the CPU.
     pub confirm_ms: u64,
 }
@@ -61,6 +64,7 @@ impl Default for Timeouts {
             reveal_ms: 60_000,
             stall_ms: 120_000,
             lane_patience_percent: 50,
+            linger_ms: 10_000,
             confirm_ms: 600_000,
         }
     }

@@ -8,7 +8,7 @@ use crate::effect::{Effect, Report};
 use crate::machine::{Orchestrator, Phase};
 use serde::Serialize;
 use spec::{Digest, NodeId, Window};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{Finding, Manifest, Signed};
 
 /// How often a miner may lose what its drawn windows bind before that counts as withholding.
@@ -29,6 +29,8 @@ pub(crate) struct Consequences {
     pub undone: BTreeMap<(NodeId, u32, u32), (Signed<Manifest>, Pending)>,
     /// Who lost drawn windows: how often, and how many were found equal since.
     lapses: BTreeMap<NodeId, (u32, u32)>,
+    /// Keys that came without an invitation, of which a window was found equal.
+    pub proven: BTreeSet<NodeId>,
     /// Since when a stage has no miner at all.
     pub vacant_ms: Option<u64>,
 }
@@ -173,6 +175,13 @@ impl Orchestrator {
 
     /// A window of a miner was found equal.
     pub(crate) fn window_passed(&mut self, miner: NodeId) {
+        let name = self.name(miner);
+        if let Some(seat) = self.state.seats.seat_mut(miner).filter(|seat| seat.on_probation) {
+            seat.on_probation = false;
+            self.state.consequences.proven.insert(miner);
+            let text = format!("{name} is on probation no longer: a window of it was found equal");
+            self.report(Report::Note { text });
+        }
         if let Some((_, passed)) = self.state.consequences.lapses.get_mut(&miner) {
             *passed += 1;
             if *passed >= PASSED_FOR_LAPSES {

@@ -29,6 +29,7 @@ impl Orchestrator {
         self.end_slow_lanes();
         self.refill_stages();
         self.forgive_the_absent();
+        self.go_on_without_lingerers();
         let needed = |node: &NodeId| self.state.seats.seat(*node).is_none_or(|seat| !seat.away);
         let gone = self
             .state
@@ -84,15 +85,25 @@ impl Orchestrator {
 
     pub(crate) fn set_alarm(&mut self) {
         let Timeouts {
-            join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, confirm_ms, ..
+            join_ms,
+            reissue_ms,
+            absence_ms,
+            seat_grace_ms,
+            reveal_ms,
+            stall_ms,
+            linger_ms,
+            confirm_ms,
+            ..
         } = self.config.timeouts;
-        let all = [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, confirm_ms];
+        let all =
+            [join_ms, reissue_ms, absence_ms, seat_grace_ms, reveal_ms, stall_ms, linger_ms, confirm_ms];
         let shortest_ms = all.into_iter().fold(u64::MAX, u64::min);
         // No deadline that began just now can be earlier than this, so the rest need not be looked at.
         let began_now_ms = self.now_ms.saturating_add(shortest_ms);
         if self.is_over() || self.state.alarm.covers(began_now_ms) {
             return;
         }
+        self.look_through_audits();
         if let Some(at_ms) = self.next_deadline_ms().and_then(|at_ms| self.state.alarm.set(at_ms)) {
             self.emit(Effect::WakeAt(at_ms));
         }
@@ -113,25 +124,46 @@ impl Orchestrator {
         let accusations = &self.state.accusations;
         let moving = (self.is_moving() && accusations.is_empty()).then_some(self.state.progress_ms);
         let checks = accusations.since_ms().map(|since_ms| since_ms.saturating_add(timeouts.confirm_ms));
-        let waiting = self.state.audits.values().flat_map(|epoch| &epoch.pending);
-        let audits = waiting
-            .filter(|(_, pending)| !matches!(pending.standing, Standing::Accused { .. }))
-            .map(|(&(miner, _), pending)| {
-                let owes = pending.standing == Standing::Drawn && !seats.is_lost(miner);
-                let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
-                // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
-                let due_ms = Some(due_ms).filter(|&due_ms| owes && due_ms > self.now_ms);
-                due_ms.unwrap_or(pending.since_ms.saturating_add(timeouts.stall_ms))
-            });
+        let audits = self.state.audit_alarm.map(|(_, due_ms)| due_ms);
         let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
         lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
             .chain(audits)
             .chain(checks)
+            .chain(self.look_at_ms())
             .chain(vacant)
             .chain(self.refill_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()
+    }
+
+    /// Finds the first deadline of the audits. They are many, and none that began since can be earlier than the shortest wait
+    /// after the last look; so they are looked through no more often than half of that.
+    fn look_through_audits(&mut self) {
+        if self.state.audits.is_empty() {
+            self.state.audit_alarm = None;
+            return;
+        }
+        let timeouts = self.config.timeouts;
+        let horizon_ms = timeouts.reveal_ms.min(timeouts.stall_ms);
+        let fresh = |&(at_ms, due_ms): &(u64, u64)| {
+            self.now_ms < at_ms.saturating_add(horizon_ms / 2) && self.now_ms < due_ms
+        };
+        if self.state.audit_alarm.as_ref().is_some_and(fresh) {
+            return;
+        }
+        let waiting = self.state.audits.values().flat_map(|epoch| &epoch.pending);
+        let due = waiting.filter(|(_, pending)| !matches!(pending.standing, Standing::Accused { .. })).map(
+            |(&(miner, _), pending)| {
+                let owes = pending.standing == Standing::Drawn && !self.state.seats.is_lost(miner);
+                let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
+                // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
+                let due_ms = Some(due_ms).filter(|&due_ms| owes && due_ms > self.now_ms);
+                due_ms.unwrap_or(pending.since_ms.saturating_add(timeouts.stall_ms))
+            },
+        );
+        let first_ms = due.chain([self.now_ms.saturating_add(horizon_ms)]).min();
+        self.state.audit_alarm = first_ms.map(|first_ms| (self.now_ms, first_ms));
     }
 
     /// Whether an epoch is on its way, rather than audits alone.

@@ -27,6 +27,8 @@ pub(crate) struct Epoch {
     pub miners: BTreeMap<NodeId, Progress>,
     /// Inner steps that every miner has taken.
     pub stepped: u32,
+    /// Miners that have taken no more, when they were last counted.
+    behind: usize,
     loss_q32_sum: i128,
     pub losses: u64,
     /// Losses of the microbatches that went one way.
@@ -71,12 +73,14 @@ pub(crate) struct Leg {
     pub input_receipt: Option<Digest>,
     pub input: Option<Digest>,
     pub output: Option<Digest>,
+    /// When the receipt came.
+    pub at_ms: u64,
 }
 
 impl Leg {
-    pub fn of(receipt: &Signed<Receipt>) -> Self {
+    pub fn of(receipt: &Signed<Receipt>, at_ms: u64) -> Self {
         let Receipt { input_receipt, input, output, .. } = receipt.body;
-        Self { receipt: receipt.digest(), input_receipt, input, output }
+        Self { receipt: receipt.digest(), input_receipt, input, output, at_ms }
     }
 }
 
@@ -102,11 +106,16 @@ pub(crate) struct Progress {
     pub folded: Vec<Member>,
     /// Backwards folded in the epoch.
     pub folds: u64,
+    /// When its last receipt came, or the epoch opened.
+    pub last_ms: u64,
+    /// The longest time between two of them.
+    pub longest_ms: u64,
 }
 
 impl Progress {
-    fn of_lane(lane: usize) -> Self {
-        Self { lane, sizes: Vec::new(), receipts: Vec::new(), steps: 0, folded: Vec::new(), folds: 0 }
+    fn of_lane(lane: usize, last_ms: u64) -> Self {
+        let (sizes, receipts, folded) = (Vec::new(), Vec::new(), Vec::new());
+        Self { lane, sizes, receipts, steps: 0, folded, folds: 0, last_ms, longest_ms: 0 }
     }
 
     /// Inner steps handed out to it.
@@ -165,15 +174,18 @@ impl Orchestrator {
         let manifest = self.state.manifest.clone();
         let number = manifest.body.epoch;
         let routes = self.mixed(self.state.seats.routes(number));
-        let lanes = routes.iter().enumerate();
+        let (lanes, now_ms) = (routes.iter().enumerate(), self.now_ms);
         let miners: BTreeMap<NodeId, Progress> = lanes
-            .flat_map(|(lane, route)| route.iter().map(move |&miner| (miner, Progress::of_lane(lane))))
+            .flat_map(|(lane, route)| {
+                route.iter().map(move |&miner| (miner, Progress::of_lane(lane, now_ms)))
+            })
             .collect();
         for &miner in miners.keys() {
             self.send(miner, Message::Open(manifest.clone()));
         }
         self.report(Report::Opened { epoch: number });
         self.state.phase = Phase::Working;
+        self.state.looked_ms = self.now_ms;
         self.state.epoch = Some(Epoch {
             number,
             opened_with: manifest,
@@ -184,6 +196,7 @@ impl Orchestrator {
             live: BTreeMap::new(),
             miners,
             stepped: 0,
+            behind: 0,
             loss_q32_sum: 0,
             losses: 0,
             route_losses: BTreeMap::new(),
@@ -194,9 +207,26 @@ impl Orchestrator {
         self.hand_out();
     }
 
+    /// A miner has taken an inner step: all are looked at only if it was the last of those behind.
+    pub(crate) fn report_step(&mut self, miner: NodeId) {
+        let Some(epoch) = &mut self.state.epoch else { return };
+        let Some(progress) = epoch.miners.get(&miner) else { return };
+        let steps = progress.steps;
+        if steps >= epoch.limit_of(progress.lane) {
+            self.watch_pace();
+        }
+        let Some(epoch) = &mut self.state.epoch else { return };
+        if epoch.behind > 0 && !epoch.amended {
+            epoch.behind -= usize::from(steps == epoch.stepped + 1);
+            if epoch.behind > 0 {
+                return;
+            }
+        }
+        self.report_steps();
+    }
+
     /// Reports inner steps that every miner has taken; after the last of them the stages merge.
     pub(crate) fn report_steps(&mut self) {
-        self.watch_pace();
         let steps = self.config.run.epoch.steps;
         let Some(epoch) = &mut self.state.epoch else { return };
         // A miner that stands in for a lost one may take a step more, one of a lane that was too slow takes fewer.
@@ -210,6 +240,9 @@ impl Orchestrator {
         let ended = epoch.handed_out == limits
             && epoch.miners.values().all(|progress| progress.steps == progress.handed_out());
         epoch.stepped = taken.max(reported);
+        let limit_of = |lane: usize| limits.get(lane).copied().unwrap_or_default();
+        let behind = |progress: &&Progress| progress.steps == taken && taken < limit_of(progress.lane);
+        epoch.behind = epoch.miners.values().filter(behind).count();
         let step_tokens = self.config.run.microbatch_tokens() * u64::from(self.config.run.inner.members);
         for step in reported..taken {
             let lanes = limits.iter().filter(|&&limit| step < limit).count() as u64;

@@ -42,10 +42,23 @@ impl Steps {
 impl Orchestrator {
     /// Hands out steps to every lane that has room ahead.
     pub(crate) fn hand_out(&mut self) {
+        let groups = self.state.epoch.as_ref().map(Epoch::groups).unwrap_or_default();
+        self.hand_out_in(groups);
+    }
+
+    /// The same after a step of this miner, which makes room in its own lane alone where nobody was lost.
+    pub(crate) fn hand_out_to(&mut self, miner: NodeId) {
+        let own = self.state.epoch.as_ref().filter(|epoch| !epoch.amended);
+        match own.and_then(|epoch| epoch.miners.get(&miner)) {
+            Some(progress) => self.hand_out_in(vec![vec![progress.lane]]),
+            None => self.hand_out(),
+        }
+    }
+
+    fn hand_out_in(&mut self, groups: Vec<Vec<usize>>) {
         if self.state.inquiry.is_some() {
             return;
         }
-        let groups = self.state.epoch.as_ref().map(Epoch::groups).unwrap_or_default();
         for group in groups {
             while self.state.epoch.as_ref().is_some_and(|epoch| epoch.has_room(&group)) {
                 self.hand_out_round(&group, &[]);

@@ -21,6 +21,7 @@ mod event;
 mod grants;
 mod handout;
 mod inquiry;
+mod lingering;
 mod machine;
 mod merge;
 mod moves;

@@ -68,6 +68,10 @@ pub(crate) struct State {
     pub consequences: Consequences,
     pub trials: Trials,
     pub accusations: Accusations,
+    /// When it was last looked who lingers.
+    pub looked_ms: u64,
+    /// When deadlines of audits were last looked through, and the first of them.
+    pub audit_alarm: Option<(u64, u64)>,
     pub inquiry: Option<Inquiry>,
     pub divergences: Divergences,
     /// The newest epochs that can be gone back to, by number.
@@ -99,6 +103,8 @@ impl Orchestrator {
             consequences: Consequences::default(),
             trials: Trials::default(),
             accusations: Accusations::default(),
+            looked_ms: 0,
+            audit_alarm: None,
             inquiry: None,
             divergences: Divergences::default(),
             past: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use crate::disputes::Dispute;
 use crate::effect::{Effect, Report};
+use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
 use crate::receipts::Fault;
 use butterfly::{Call, Caller, Copies, Heard, Shard};
@@ -9,7 +10,9 @@ use serde::Serialize;
 use spec::{Digest, NodeId, Operation, Outer};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::merge::{Seat, commitment, inputs_digest, reduce_digest};
-use wire::{Machine, Manifest, Merge, Merged, Message, ObjectRef, Receipt, Round, Signed, StageRecord};
+use wire::{
+    Machine, Manifest, Merge, MergeInputs, Merged, Message, ObjectRef, Receipt, Round, Signed, StageRecord,
+};
 
 /// Ratios of bandwidth are not measured in this version: all are given the same share.
 const BANDWIDTH_BYTES_PER_S: u64 = 1;
@@ -159,6 +162,12 @@ impl StageMerge {
             Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => {}
         }
         None
+    }
+
+    /// What went into an encoding and an outer step of this merge.
+    fn inputs(&self) -> (Vec<Digest>, Vec<Digest>) {
+        let scales = self.scaled.iter().filter_map(|member| self.scales.get(member).copied());
+        (scales.collect(), self.sums())
     }
 
     /// What its owners say of a shard.
@@ -327,7 +336,13 @@ impl Orchestrator {
     pub(crate) fn merged_manifest(&self) -> Option<Manifest> {
         let epoch = self.state.epoch.as_ref()?;
         let mut stages = Vec::new();
-        for merge in &epoch.merges {
+        for (stage, merge) in epoch.merges.iter().enumerate() {
+            if merge.members.is_empty() {
+                // All are on probation: the stage stays as it is.
+                let record = epoch.opened_with.body.stages.get(stage)?;
+                stages.push(StageRecord { miners: Vec::new(), ..record.clone() });
+                continue;
+            }
             let first = merge.merged.values().next().filter(|_| merge.kept && merge.disputes.is_empty())?;
             let miners = merge.contributors.clone();
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
@@ -421,13 +436,23 @@ impl Orchestrator {
         self.state.epoch.as_mut()?.merges.get_mut(usize::from(stage))
     }
 
-    /// The miners of a stage that take part in the epoch, in key order.
+    /// The miners of a stage that merge, in key order: who is on probation adopts what the others come to.
     fn members_of(&self, stage: usize) -> Vec<NodeId> {
         let seats = self.state.seats.miners().filter(|seat| usize::from(seat.stage) == stage);
+        let seats = seats.filter(|seat| !seat.on_probation);
         let epoch = self.state.epoch.as_ref();
         seats
             .map(|seat| seat.miner)
             .filter(|miner| epoch.is_some_and(|epoch| epoch.miners.contains_key(miner)))
             .collect()
+    }
+}
+
+impl Epoch {
+    /// What the merge of a stage read.
+    pub(crate) fn merge_inputs(&self, stage: u16) -> Option<MergeInputs> {
+        let anchor = self.opened_with.body.stages.get(usize::from(stage))?.weights;
+        let (scales, sums) = self.merges.get(usize::from(stage))?.inputs();
+        Some(MergeInputs { anchor, scales, sums })
     }
 }

@@ -121,6 +121,10 @@ impl Orchestrator {
 
 /// The order as one of a miner that there is not, with one wrong digest or loss; `None` if it has none that could be wrong.
 fn spoil(order: &AuditOrder, key: &Key, word: u64) -> Option<AuditOrder> {
+    // What is encoded names whose it is: nobody else can have made it.
+    if order.merge.is_some() {
+        return None;
+    }
     let says = |receipt: &Signed<Receipt>| receipt.body.output.is_some() || receipt.body.loss_q32.is_some();
     let candidates: Vec<usize> = (0..order.receipts.len()).filter(|&at| says(&order.receipts[at])).collect();
     let at = *candidates.get(usize::try_from(word % candidates.len().max(1) as u64).ok()?)?;

@@ -3,7 +3,8 @@
 use crate::effect::Report;
 use crate::epoch::{Epoch, Leg, Tracked};
 use crate::machine::Orchestrator;
-use spec::{Member, NodeId, Operation, Outcome, Run};
+use crate::seats::{Binding, Bound, Seat};
+use spec::{Digest, Member, NodeId, Operation, Outcome, Run};
 use wire::{ChainError, Receipt, Signed};
 
 /// What is wrong with a receipt.
@@ -14,6 +15,8 @@ pub(crate) enum Fault {
     Lie(String),
     /// It signed two receipts with one number, and both are here.
     Twice(u64),
+    /// It begins this epoch in another state than the one that it signed before.
+    OtherState(u32),
 }
 
 impl Orchestrator {
@@ -33,6 +36,12 @@ impl Orchestrator {
                     &format!(" of equivocation: it signed two receipts with number {sequence}"),
                     None,
                 );
+            }
+            Err(Fault::OtherState(epoch)) => {
+                let why = format!(
+                    " of another state: it begins epoch {epoch} in one that it did not come to before, by its own receipts"
+                );
+                self.convict(from, &why, None);
             }
             Err(Fault::Lie(why)) => self.turn_away(from, &format!("gave receipt {sequence}, which {why}")),
         }
@@ -74,19 +83,26 @@ impl Orchestrator {
             return Err(Fault::Ignored("away", "comes from a miner that the others went on without".into()));
         };
         progress.receipts.push(receipt.clone());
+        progress.longest_ms = progress.longest_ms.max(self.now_ms.saturating_sub(progress.last_ms));
+        progress.last_ms = self.now_ms;
         self.take_operation(from, &receipt)
     }
 
     fn take_operation(&mut self, from: NodeId, receipt: &Signed<Receipt>) -> Result<(), Fault> {
         let body = &receipt.body;
-        let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
+        let Some(epoch) = &self.state.epoch else { return Ok(()) };
         let is_first = epoch.miners.get(&from).is_some_and(|progress| progress.receipts.len() == 1);
         check_shape(&self.config.run, body, is_first)?;
+        let (number, opened_with) = (epoch.number, epoch.opened_with.digest());
+        if let Some(seat) = self.state.seats.seat_mut(from) {
+            seat.bind(receipt, is_first, (number, opened_with))?;
+        }
+        let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
         let stage = usize::from(body.stage);
         let mut liar = None;
         match &body.operation {
             Operation::Forward(member) | Operation::Backward(member) => {
-                liar = take_leg(epoch, from, stage, member, receipt)?;
+                liar = take_leg(epoch, from, (stage, self.now_ms), member, receipt)?;
             }
             Operation::Step { step, members } => take_step(epoch, from, *step, members)?,
             Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
@@ -103,8 +119,8 @@ impl Orchestrator {
         match &body.operation {
             Operation::Forward(member) => self.take_loss(body, member),
             Operation::Step { .. } => {
-                self.report_steps();
-                self.hand_out();
+                self.report_step(from);
+                self.hand_out_to(from);
             }
             _ => {}
         }
@@ -127,6 +143,33 @@ impl Orchestrator {
     }
 }
 
+impl Seat {
+    /// Holds the state in which an epoch begins against what was signed before, and remembers what is bound.
+    fn bind(
+        &mut self,
+        receipt: &Signed<Receipt>,
+        is_first: bool,
+        (epoch, opened_with): (u32, Digest),
+    ) -> Result<(), Fault> {
+        let body = &receipt.body;
+        let Some(state) = body.state else { return Ok(()) };
+        if is_first {
+            let due = self.bound.as_ref().filter(|bound| bound.epoch == epoch);
+            let due = due.filter(|bound| match bound.by {
+                Binding::Merge(receipt) => receipt == body.previous,
+                Binding::Opening(manifest) => manifest == opened_with,
+            });
+            if due.is_some_and(|bound| bound.state != state) {
+                return Err(Fault::OtherState(epoch));
+            }
+            self.bound = Some(Bound { epoch, state, by: Binding::Opening(opened_with) });
+        } else if body.operation == Operation::Apply {
+            self.bound = Some(Bound { epoch: epoch + 1, state, by: Binding::Merge(receipt.digest()) });
+        }
+        Ok(())
+    }
+}
+
 /// Which fields a receipt must have follows from the operation, the stage and the run, and whether it is the miner's first
 /// of the epoch.
 fn check_shape(run: &Run, body: &Receipt, is_first: bool) -> Result<(), Fault> {
@@ -139,9 +182,11 @@ fn check_shape(run: &Run, body: &Receipt, is_first: bool) -> Result<(), Fault> {
         Operation::Backward(_) => (!kind.judges(), !kind.embeds() && ok, false, false),
         Operation::Step { step, .. } => (false, false, false, run.digests_after(*step)),
         // What goes into an operation of the merge depends on how many merge: see `take_merge`.
-        Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
+        Operation::Scale | Operation::Encode | Operation::Reduce { .. } => {
             (body.input.is_some(), ok, false, false)
         }
+        // What the next epoch begins with.
+        Operation::Apply => (body.input.is_some(), ok, false, ok),
     };
     let forward = matches!(body.operation, Operation::Forward(_) | Operation::Backward(_));
     let fields = [
@@ -169,7 +214,7 @@ fn check_shape(run: &Run, body: &Receipt, is_first: bool) -> Result<(), Fault> {
 fn take_leg(
     epoch: &mut Epoch,
     from: NodeId,
-    stage: usize,
+    (stage, now_ms): (usize, u64),
     member: &Member,
     receipt: &Signed<Receipt>,
 ) -> Result<Option<NodeId>, Fault> {
@@ -200,7 +245,7 @@ fn take_leg(
             progress.folds += 1;
         }
     }
-    legs[stage] = Some(Leg::of(receipt));
+    legs[stage] = Some(Leg::of(receipt, now_ms));
     let liar = broken_link(tracked, stage, backward);
     if tracked.is_folded() {
         epoch.live.remove(&member.assignment);

@@ -1,10 +1,11 @@
 //! Who is in, at which stage, and since when it is gone.
 
 use crate::effect::{Effect, Report};
+use crate::lingering::LINGERS_MAX;
 use crate::machine::{Orchestrator, Phase, shorten};
 use serde::Serialize;
 use spec::{Admission, Digest, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{Chain, Hello, Message, Refusal, Role, Terms, Welcome};
 
 /// Since when a connection is gone, and why.
@@ -30,6 +31,29 @@ pub(crate) struct Seat {
     pub ready: Option<u32>,
     /// The end of its chain of receipts, over the run.
     pub chain: Chain,
+    /// The state that it must begin an epoch with.
+    pub bound: Option<Bound>,
+    /// Whether it weighs nothing in merges, until a window of it was found equal.
+    pub on_probation: bool,
+    /// In how many epochs it had all it needed and did nothing.
+    pub lingers: u8,
+}
+
+/// The state in which a miner begins an epoch, as it signed it before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Bound {
+    pub epoch: u32,
+    pub state: Digest,
+    pub by: Binding,
+}
+
+/// What a state is bound by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum Binding {
+    /// The receipt of the merge, if the epoch's first receipt goes on from it: nothing happened to the miner between.
+    Merge(Digest),
+    /// The first receipt of the same epoch, opened with the same manifest, before it began again.
+    Opening(Digest),
 }
 
 /// Every place, taken or not.
@@ -41,12 +65,15 @@ pub(crate) struct Seats {
     validators: BTreeMap<NodeId, Option<Lost>>,
     /// Ends of the chains of miners whose seat went to another: whoever comes again goes on from there.
     former: BTreeMap<NodeId, Chain>,
+    /// Those of either whose connection is gone: looked at after every event, and few.
+    gone: BTreeSet<NodeId>,
 }
 
 impl Seats {
     pub fn new(stages: usize, lanes: u16) -> Self {
         let stages = vec![vec![None; usize::from(lanes)]; stages];
-        Self { stages, miners: BTreeMap::new(), validators: BTreeMap::new(), former: BTreeMap::new() }
+        let (miners, validators) = (BTreeMap::new(), BTreeMap::new());
+        Self { stages, miners, validators, former: BTreeMap::new(), gone: BTreeSet::new() }
     }
 
     pub fn knows(&self, node: NodeId) -> bool {
@@ -85,7 +112,11 @@ impl Seats {
             let ready = |miner: &NodeId| {
                 self.seat(*miner).is_some_and(|seat| seat.lost.is_none() && seat.ready == Some(due))
             };
-            self.miners_of(stage).filter(ready).collect()
+            let (quick, slow): (Vec<_>, Vec<_>) = self
+                .miners_of(stage)
+                .filter(ready)
+                .partition(|miner| self.seat(*miner).is_some_and(|seat| seat.lingers < LINGERS_MAX));
+            if quick.is_empty() { slow } else { quick }
         };
         let stages: Vec<Vec<NodeId>> = (0..self.stages.len()).map(ready).collect();
         let lanes = stages.iter().map(Vec::len).min().unwrap_or_default();
@@ -109,8 +140,10 @@ impl Seats {
 
     /// Everyone whose connection is gone.
     pub fn lost(&self) -> impl Iterator<Item = (NodeId, &Lost)> {
-        let miners = self.miners.values().filter_map(|seat| Some((seat.miner, seat.lost.as_ref()?)));
-        miners.chain(self.validators.iter().filter_map(|(node, lost)| Some((*node, lost.as_ref()?))))
+        self.gone.iter().filter_map(|node| {
+            let validator = || self.validators.get(node).and_then(Option::as_ref);
+            Some((*node, self.seat(*node).map_or_else(validator, |seat| seat.lost.as_ref())?))
+        })
     }
 
     /// Whether a node has a seat but no connection.
@@ -126,12 +159,26 @@ impl Seats {
         Some((stage, lanes.iter().position(Option::is_none)?))
     }
 
-    fn seat_miner(&mut self, miner: NodeId) -> Option<u16> {
+    fn seat_miner(&mut self, miner: NodeId, on_probation: bool) -> Option<u16> {
         let (stage, lane) = self.free()?;
         self.stages[stage][lane] = Some(miner);
         let (stage, lane) = (u16::try_from(stage).ok()?, u16::try_from(lane).ok()?);
         let chain = self.former.remove(&miner).unwrap_or_default();
-        self.miners.insert(miner, Seat { miner, stage, lane, lost: None, away: false, ready: None, chain });
+        self.miners.insert(
+            miner,
+            Seat {
+                miner,
+                stage,
+                lane,
+                lost: None,
+                away: false,
+                ready: None,
+                chain,
+                bound: None,
+                on_probation,
+                lingers: 0,
+            },
+        );
         Some(stage)
     }
 
@@ -161,11 +208,16 @@ impl Seats {
 
     /// Nobody stands where an epoch begins.
     pub fn none_is_ready(&mut self) {
-        self.miners.values_mut().for_each(|seat| seat.ready = None);
+        for seat in self.miners.values_mut() {
+            seat.ready = None;
+            // The merge may be one that does not count; who takes no part in the next signs nothing between.
+            seat.bound.take_if(|bound| matches!(bound.by, Binding::Merge(_)));
+        }
     }
 
     pub fn vacate(&mut self, node: NodeId) {
         self.validators.remove(&node);
+        self.gone.remove(&node);
         if let Some(seat) = self.miners.remove(&node) {
             self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
         }
@@ -174,7 +226,7 @@ impl Seats {
     /// A lost miner is waited for no longer.
     pub fn evict(&mut self, miner: NodeId) {
         if let Some(seat) = self.miners.get(&miner) {
-            self.former.insert(miner, seat.chain);
+            self.former.insert(miner, seat.chain.broken());
             self.vacate(miner);
         }
     }
@@ -187,7 +239,9 @@ impl Seats {
         if let Some(lane) = free {
             self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
             self.stages[usize::from(stage)][lane] = Some(miner);
-            (seat.stage, seat.lane, seat.ready) = (stage, u16::try_from(lane).unwrap_or(u16::MAX), None);
+            (seat.stage, seat.lane) = (stage, u16::try_from(lane).unwrap_or(u16::MAX));
+            // Nothing that it signed says what it must begin with there.
+            (seat.ready, seat.bound, seat.lingers) = (None, None, 0);
         }
     }
 
@@ -199,6 +253,11 @@ impl Seats {
         };
         match marked {
             Some(mark) if mark.is_some() != lost.is_some() => {
+                if lost.is_some() {
+                    self.gone.insert(node);
+                } else {
+                    self.gone.remove(&node);
+                }
                 *mark = lost;
                 true
             }
@@ -222,7 +281,15 @@ impl Orchestrator {
                 self.state.seats.mark(node, None);
             }
             Role::Miner => {
-                self.state.seats.seat_miner(node);
+                let on_probation = self.is_unproven(node, hello, unix_s);
+                self.state.seats.seat_miner(node, on_probation);
+                if on_probation {
+                    let text = format!(
+                        "{} is on probation: it weighs nothing in merges until a window of it is found equal",
+                        self.name(node)
+                    );
+                    self.report(Report::Note { text });
+                }
                 if !matches!(self.state.phase, Phase::Idle | Phase::Gathering { .. }) {
                     self.state.seats.is_late(node);
                 }
@@ -233,6 +300,12 @@ impl Orchestrator {
             }
         }
         let stage = self.state.seats.stage_of(node);
+        if known
+            && !hello.resumes
+            && let Some(seat) = self.state.seats.seat_mut(node)
+        {
+            (seat.chain, seat.bound, seat.lingers) = (seat.chain.broken(), None, 0);
+        }
         let chain = self.state.seats.seat(node).map(|seat| seat.chain).unwrap_or_default();
         let (run, manifest) = (self.config.run.clone(), self.state.manifest.clone());
         self.send(node, Message::Welcome(Welcome { run, stage, manifest, chain }));
@@ -254,7 +327,7 @@ impl Orchestrator {
         match &self.config.run.admission {
             Admission::Invitation => self.is_invited(node, hello, unix_s)?,
             Admission::Keys(keys) if !keys.contains(&node) => return Err(Refusal::Key),
-            Admission::Keys(_) => {}
+            Admission::Keys(_) | Admission::Open { .. } => {}
         }
         let seats = &self.state.seats;
         let free = match hello.role {
@@ -266,6 +339,13 @@ impl Orchestrator {
             }
         };
         if free { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    /// Whether nobody answers for a newcomer: neither the run's file nor an invitation, nor a window found equal.
+    fn is_unproven(&self, node: NodeId, hello: &Hello, unix_s: u64) -> bool {
+        let Admission::Open { founders } = &self.config.run.admission else { return false };
+        let vouched = founders.contains(&node) || self.is_invited(node, hello, unix_s).is_ok();
+        !vouched && !self.state.consequences.proven.contains(&node)
     }
 
     /// Whether the token that a node brings lets it in.

@@ -10,6 +10,8 @@ use wire::{Message, Receipt};
 /// Compares the weights in apply receipts with one another, and with the manifests that open epochs.
 #[derive(Debug, Default)]
 pub struct WeightsAgreeAfterMerge {
+    /// The weights of each stage, by epoch that opened with them.
+    opened: BTreeMap<(u32, u16), Digest>,
     /// By epoch and stage: the weights, and who had them first.
     applied: BTreeMap<(u32, u16), (Digest, NodeId)>,
     nodes: BTreeSet<NodeId>,
@@ -55,9 +57,14 @@ impl Checker for WeightsAgreeAfterMerge {
                 message: Message::Open(manifest),
                 ..
             })) => {
-                let Some(ended) = manifest.body.epoch.checked_sub(1) else { return Ok(()) };
+                let epoch = manifest.body.epoch;
                 for (stage, record) in (0..).zip(&manifest.body.stages) {
-                    let applied = self.applied.get(&(ended, stage)).map(|(weights, _)| *weights);
+                    self.opened.insert((epoch, stage), record.weights.digest);
+                    let Some(ended) = epoch.checked_sub(1) else { continue };
+                    let merged = self.applied.get(&(ended, stage)).map(|(weights, _)| *weights);
+                    // A stage in which nobody merged stays as it was.
+                    let before = self.opened.get(&(ended, stage)).filter(|_| record.miners.is_empty());
+                    let applied = merged.or(before.copied());
                     if applied != Some(record.weights.digest) {
                         return Err(format!(
                             "epoch {} opens stage {stage} with weights {}, merged were {applied:?}",

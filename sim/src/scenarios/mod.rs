@@ -5,11 +5,12 @@ mod setup;
 pub use setup::{NodeSetup, Setup, small_run};
 
 use crate::Options;
+use crate::cores::Recipe;
 use crate::report::Report;
 use crate::world::chance::Chance;
 use crate::world::faults::{ELSEWHERE_US, Mishap, Perturbation, What};
 use orchestrator_core::Ending;
-use spec::Run;
+use spec::{Admission, Run};
 use wire::Finding;
 
 /// A scenario.
@@ -30,7 +31,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 24] = [
+    pub const ALL: [&'static Self; 28] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -45,6 +46,10 @@ impl Scenario {
         &WITHHOLD,
         &WRONG_SUM,
         &COLLUDING_PAIR,
+        &MOMENTS,
+        &CONTRIBUTION,
+        &PROBATION,
+        &SLOW_LORIS,
         &MINER_LOST,
         &MINER_RESTARTED,
         &ORCHESTRATOR_RESTARTED,
@@ -308,6 +313,68 @@ static COLLUDING_PAIR: Scenario = Scenario {
         Some(Ending::Complete) => Ok(()),
         Some(Ending::Failed { why }) if why.contains("last miner") => Ok(()),
         other => Err(format!("expected the others to go on, found {other:?}")),
+    },
+};
+
+static MOMENTS: Scenario = Scenario {
+    name: "moments",
+    about: "one miner begins epochs with moments of its own making: its own receipts contradict one another, it is banned at once",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.other_moments = true,
+    expect: |report| {
+        if report.convicted != report.cheats || !report.evidence.is_empty() {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+static CONTRIBUTION: Scenario = Scenario {
+    name: "contribution",
+    about: "one miner brings other codes to merges than its work came to: found where its merge is drawn, which undoes it",
+    run: |_| {},
+    // One merge in as many as there are windows is done again.
+    escapes: 0,
+    twist: |setup, chance| setup.some_miner(chance).fate.other_codes = true,
+    expect: |report| match &report.ending {
+        Some(Ending::Complete) if report.evidence == report.convicted => Ok(()),
+        other => Err(format!("expected the others to go on, found {other:?}")),
+    },
+};
+
+static PROBATION: Scenario = Scenario {
+    name: "probation",
+    about: "anyone may come, and half of the miners come without an invitation: they weigh nothing in merges until a window of theirs is found equal, and the run completes",
+    run: |run| run.admission = Admission::Open { founders: Vec::new() },
+    escapes: 1,
+    twist: |setup, chance| {
+        let miners = setup.nodes.len() - 2;
+        for node in 1..=miners {
+            let uninvited = chance.within(0..2) == 0;
+            if let Recipe::Miner(config) = &mut setup.nodes[node].recipe
+                && uninvited
+            {
+                config.token = Vec::new();
+            }
+        }
+    },
+    expect: complete,
+};
+
+static SLOW_LORIS: Scenario = Scenario {
+    name: "slow_loris",
+    about: "one miner takes a minute over each operation: its work goes to another of its stage, later it gets none, nobody is blamed",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| setup.some_miner(chance).fate.lingers = true,
+    expect: |report| {
+        complete(report)?;
+        // Two epochs in which it is found out, at most twice the bound each, and as long again for what it was drawn for.
+        match (report.reissues.len(), report.virtual_us / 1_000_000) {
+            (1..=2, 0..=240) if report.rewinds == 0 => Ok(()),
+            found => Err(format!("expected one or two reissues within 240 s, found {found:?}")),
+        }
     },
 };
 

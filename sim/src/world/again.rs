@@ -5,7 +5,7 @@ use super::disk::Objects;
 use super::learner::{Learner, Made};
 use super::perform::missing;
 use orchestrator_core::Confirmation;
-use spec::{Digest, NodeId, Run};
+use spec::{Digest, NodeId, Operation, Run};
 use validator_core::{Addition, Objection, begins_epoch, check, check_merge, compare};
 use wire::{Evidence, Finding, Key, MergeEvidence, Message, Signed, SumVerdict, Verdict};
 
@@ -28,7 +28,7 @@ pub(super) fn add_up(
 pub(super) fn replay(
     run: &Run,
     table: &Objects,
-    epoch: u32,
+    (miner, epoch): (NodeId, u32),
     (state, weights): (Digest, Option<Digest>),
     operations: &[validator_core::Replay],
 ) -> (Vec<validator_core::Replayed>, Option<String>) {
@@ -42,14 +42,19 @@ pub(super) fn replay(
         return (results, Some("the epoch began with other weights".into()));
     }
     for replay in operations {
-        let inputs = replay.input.map(|input| table.get(input).ok_or_else(|| missing(input)));
-        let made = match inputs.transpose() {
+        let inputs: Result<Vec<&[u8]>, String> =
+            replay.inputs.iter().map(|&input| table.get(input).ok_or_else(|| missing(input))).collect();
+        let made = match inputs {
             Err(absent) => Err(absent),
-            Ok(input) => learner.perform(run, epoch, &replay.operation, input.as_slice()),
+            Ok(inputs) => learner.perform(run, epoch, &replay.operation, &inputs),
         };
         match made {
-            Ok(Made { output, loss_q32, outcome, .. }) => results.push(validator_core::Replayed {
-                output: output.map(|bytes| Digest::of(&bytes)),
+            Ok(Made { output, loss_q32, outcome, contribution }) => results.push(validator_core::Replayed {
+                output: match replay.operation {
+                    Operation::Encode => contribution.map(|contribution| contribution.root(miner)),
+                    Operation::Apply => Some(Digest::of(&learner.shard())),
+                    _ => output.map(|bytes| Digest::of(&bytes)),
+                },
                 state: replay.digest_state.then(|| Digest::of(&learner.state())),
                 loss_q32,
                 outcome,
@@ -83,13 +88,13 @@ fn window_is_wrong(run: &Run, store: &Objects, case: &Evidence) -> bool {
         Err(Objection::Miner(_)) => return true,
         Err(Objection::Order(_)) => return matches!(case.verdict.body.finding, Finding::Inconsistent { .. }),
     };
-    let mut objects = std::iter::once(&order.state).chain(&order.inputs);
+    let mut objects = order.objects();
     if objects.any(|object| store.get(object.digest).is_none()) {
         return matches!(case.verdict.body.finding, Finding::Withheld { .. });
     }
     let weights = Some(order.weights).filter(|_| begins_epoch(order));
     let (results, stopped) =
-        replay(run, store, order.window.epoch, (order.state.digest, weights), &operations);
+        replay(run, store, (order.miner, order.window.epoch), (order.state.digest, weights), &operations);
     !matches!(compare(&order.receipts, &results, stopped.as_deref()), Finding::Equal { .. })
 }
 

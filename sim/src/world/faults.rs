@@ -20,12 +20,18 @@ pub struct Fate {
     pub comes_after_us: Option<u64>,
     /// The node does not say that it revealed a drawn window.
     pub withholds: bool,
+    /// The node begins epochs with moments of its own making.
+    pub other_moments: bool,
+    /// The node brings other codes to merges than its work came to.
+    pub other_codes: bool,
     /// The node signs wrong sums of merges.
     pub wrong_sums: bool,
     /// The node's results are changed.
     pub perturbation: Option<Perturbation>,
     /// Losses are higher where the node was on the route.
     pub harms: bool,
+    /// The node takes a minute over each operation.
+    pub lingers: bool,
     /// The validator says of every window that it is equal.
     pub lazy: bool,
     /// Its engine takes so many times longer more.
@@ -39,7 +45,9 @@ pub struct Fate {
 impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
-        self.perturbation.is_some()
+        self.other_moments
+            || self.other_codes
+            || self.perturbation.is_some()
             || self.withholds
             || self.wrong_sums
             || self.harms

@@ -19,7 +19,7 @@ pub const WORSE_Q32: i64 = 1 << 29;
 const LR_MAX: f64 = 1.0;
 const DIVERGES_IN_STEP: u32 = 2;
 
-/// The full state of a stage. Its postcard is the state object.
+/// The full state of a stage. Its postcard is the state object, which work in flight is not part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Learner {
     stage: u16,
@@ -31,6 +31,7 @@ pub struct Learner {
     /// Microbatches folded since the last merge.
     folded: u32,
     /// Gradients of the members that were not folded into a step yet, with the input of their forward.
+    #[serde(skip)]
     open: BTreeMap<Member, (Digest, Digest)>,
 }
 
@@ -109,6 +110,11 @@ impl Learner {
         }
         self.momentum = momentum;
         Ok(())
+    }
+
+    /// Puts other moments in the place of its own.
+    pub fn spoil_moments(&mut self) {
+        self.moments = hash("spoilt", &self.moments);
     }
 
     /// Takes over newer weights of the same stage.

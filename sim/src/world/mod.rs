@@ -31,6 +31,8 @@ use std::fmt::Write;
 const VIRTUAL_US_MAX: u64 = 4 * 3600 * 1_000_000;
 /// Nor does a run of the sizes simulated here take so many events.
 const EVENTS_MAX: u64 = 5_000_000;
+/// Nor so many for each of its nodes: merges take as many as a stage has miners, squared.
+const EVENTS_MAX_OF_NODE: u64 = 10_000;
 
 /// Everything there is, between two events.
 pub struct World {
@@ -138,6 +140,8 @@ impl World {
                 killed_us: BTreeMap::new(),
                 reissues: Vec::new(),
                 rewinds: 0,
+                rollbacks: 0,
+                tokens_undone: 0,
                 notes: Vec::new(),
                 convicted: Vec::new(),
                 evidence: Vec::new(),
@@ -155,7 +159,9 @@ impl World {
     /// Lets everything happen, to the end.
     pub fn run(mut self) -> Report {
         while let Some(coming) = self.clock.advance() {
-            if self.clock.now_us() > VIRTUAL_US_MAX || self.report.events > EVENTS_MAX {
+            if self.clock.now_us() > VIRTUAL_US_MAX
+                || self.report.events > EVENTS_MAX.max(EVENTS_MAX_OF_NODE * self.nodes.len() as u64)
+            {
                 self.object(
                     "comes_to_an_end",
                     "the run goes on and on, or waits for what never comes".into(),

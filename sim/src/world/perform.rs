@@ -12,6 +12,8 @@ use wire::{Finding, Grant, Message, ObjectRef, Presigned, Signed};
 
 /// How long an operation of an engine takes, in microseconds.
 const FORWARD_US: std::ops::Range<u64> = 2_000..6_000;
+/// What a node that lingers takes more, in microseconds.
+const LINGER_US: u64 = 60_000_000;
 /// How long a second party takes, in microseconds.
 const CONFIRM_US: std::ops::Range<u64> = 10_000..20_000_000;
 
@@ -121,10 +123,11 @@ impl World {
                 let failed = |missing, why| Event::Validator(Happened::StoreFailed { digest, missing, why });
                 self.fetch(node, object, Event::Validator(Happened::Fetched { digest }), failed);
             }
-            Effect::Replay { epoch, state, weights, operations, .. } => {
+            Effect::Replay { epoch, state, weights, miner, operations, .. } => {
                 self.nodes[node].asked.push_back(operations.len() as u32);
                 let table = &self.nodes[node].table;
-                let (results, stopped) = replay(&self.run, table, epoch, (state, weights), &operations);
+                let (results, stopped) =
+                    replay(&self.run, table, (miner, epoch), (state, weights), &operations);
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
@@ -200,7 +203,10 @@ impl World {
     /// When an engine that is given so many operations now is done with them.
     fn busy_us(&mut self, node: usize, operations: u64) -> u64 {
         let took_us: u64 = (0..operations.max(1)).map(|_| self.tempo.within(FORWARD_US)).sum();
-        let took_us = took_us * (1 + self.nodes[node].fate.slower);
+        let mut took_us = took_us * (1 + self.nodes[node].fate.slower);
+        if self.nodes[node].fate.lingers {
+            took_us += LINGER_US;
+        }
         let free_at_us = &mut self.nodes[node].free_at_us;
         *free_at_us = self.clock.now_us().max(*free_at_us) + took_us;
         *free_at_us
@@ -277,11 +283,20 @@ impl World {
             .map(|input| machine.table.get(*input).ok_or_else(|| missing(*input)))
             .collect::<Result<_, _>>()?;
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
+        let begins = state != StateAfter::Untold && matches!(operation, Operation::Forward(_));
+        let mut lied = None;
+        if machine.fate.other_moments && begins && epoch > 0 {
+            learner.spoil_moments();
+            lied = Some(What::Lied { epoch });
+        }
         let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
+        if let Some(contribution) = made.contribution.as_mut().filter(|_| machine.fate.other_codes) {
+            contribution.codes.iter_mut().for_each(|code| *code = -*code);
+            lied = Some(What::Lied { epoch });
+        }
         if machine.fate.harms {
             harm(&operation, &mut made);
         }
-        let mut lied = None;
         if machine
             .fate
             .perturbation
@@ -342,7 +357,9 @@ impl World {
                 self.drop_losses(epoch);
                 self.report.rewinds += 1;
             }
-            Said::RolledBack { epoch, epochs, .. } => {
+            Said::RolledBack { epoch, epochs, tokens, .. } => {
+                self.report.rollbacks += 1;
+                self.report.tokens_undone += tokens;
                 self.drop_losses(epoch);
                 self.lied.split_off(&epoch);
                 self.report.commits -= epochs;

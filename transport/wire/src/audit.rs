@@ -27,6 +27,27 @@ pub struct AuditOrder {
     pub receipts: Vec<Signed<Receipt>>,
     /// Payloads that came in, as the miner uploaded them.
     pub inputs: Vec<ObjectRef>,
+    /// What the operations of a merge read, where the window is one.
+    pub merge: Option<MergeInputs>,
+}
+
+impl AuditOrder {
+    /// All that a replay of it needs of the store.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectRef> {
+        let anchor = self.merge.as_ref().map(|merge| merge.anchor);
+        std::iter::once(self.state).chain(self.inputs.iter().copied()).chain(anchor)
+    }
+}
+
+/// What the operations of one miner's merge read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeInputs {
+    /// The weights that the epoch began with, from which the miner's change is measured.
+    pub anchor: ObjectRef,
+    /// Scales of all that merge, in the order in which the encoding names them; none where the miner merges alone.
+    pub scales: Vec<Digest>,
+    /// Sums of all shards, in order; none without an outer optimizer.
+    pub sums: Vec<Digest>,
 }
 
 /// What a replay found.

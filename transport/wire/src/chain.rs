@@ -37,7 +37,15 @@ pub enum ChainError {
     },
 }
 
+const BROKEN_DOMAIN: &str = "iota chain broken v1";
+
 impl Chain {
+    /// What a miner goes on from that was started again: its next receipt says by the one that it names that what the miner
+    /// had in memory is gone.
+    pub fn broken(&self) -> Self {
+        Self { next: self.next, last: Digest(blake3::derive_key(BROKEN_DOMAIN, self.last.as_bytes())) }
+    }
+
     /// The chain that ends with `receipt`.
     pub fn after(receipt: &Receipt) -> Self {
         Self { next: receipt.sequence.saturating_add(1), last: receipt.digest() }

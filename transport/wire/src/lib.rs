@@ -26,7 +26,7 @@ pub mod terms;
 pub mod transcript;
 pub mod work;
 
-pub use audit::{AuditOrder, Evidence, Finding, Verdict};
+pub use audit::{AuditOrder, Evidence, Finding, MergeInputs, Verdict};
 pub use canonical::{digest_of, to_bytes};
 pub use chain::{Chain, ChainError};
 pub use command::Command;

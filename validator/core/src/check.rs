@@ -4,9 +4,10 @@
 //! itself convicts who signed it, a choice of receipts that is no window convicts nobody.
 
 use crate::effect::Replay;
-use spec::{Digest, Member, Operation, Run, StageKind};
+use spec::{Digest, Member, Operation, Outer, Run, StageKind};
 use std::collections::BTreeSet;
-use wire::{AuditOrder, Chain, Receipt, Signed};
+use wire::merge::inputs_digest;
+use wire::{AuditOrder, Chain, MergeInputs, Receipt, Signed};
 
 /// Why an order cannot be replayed, in one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +36,11 @@ pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay
     }
     check_chain(run, run_id, order)?;
     check_start(order)?;
-    check_operations(run, kind, order)?;
     let inputs: BTreeSet<Digest> = order.inputs.iter().map(|input| input.digest).collect();
+    if let Some(merge) = &order.merge {
+        return check_merging(run, order, merge, &inputs);
+    }
+    check_operations(run, kind, order)?;
     let bodies = order.receipts.iter().map(|receipt| &receipt.body);
     for (at, body) in bodies.clone().enumerate() {
         check_fields(run, kind, body, begins_epoch(order) && at == 0)?;
@@ -50,7 +54,7 @@ pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay
     }
     let replay = |body: &Receipt| Replay {
         operation: body.operation.clone(),
-        input: body.input,
+        inputs: body.input.into_iter().collect(),
         digest_state: body.state.is_some(),
     };
     Ok(bodies.map(replay).collect())
@@ -153,6 +157,56 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
         }
     }
     Ok(())
+}
+
+/// What a miner does when its stage merges, to its end: scales and an encoding where there is an outer optimizer, sums, the
+/// outer step. What goes in is named by digest, and is all there.
+fn check_merging(
+    run: &Run,
+    order: &AuditOrder,
+    merge: &MergeInputs,
+    there: &BTreeSet<Digest>,
+) -> Result<Vec<Replay>, Objection> {
+    let MergeInputs { anchor, scales, sums } = merge;
+    if order.window.step < run.epoch.steps || anchor.digest != order.weights {
+        return Err(Order("the merge is not that of the epoch".into()));
+    }
+    if let Some(absent) = scales.iter().chain(sums).find(|input| !there.contains(input)) {
+        return Err(Order(format!("the input {} of the merge is not among those revealed", absent.short())));
+    }
+    let named = |inputs: &[Digest]| (!inputs.is_empty()).then(|| inputs_digest(inputs));
+    let merges = run.outer != Outer::None;
+    let (mut due, mut replays) = (if scales.is_empty() { 1 } else { 0 }, Vec::new());
+    for body in order.receipts.iter().map(|receipt| &receipt.body) {
+        let (turn, input, inputs) = match &body.operation {
+            Operation::Scale => (0, None, Vec::new()),
+            Operation::Encode => (1, named(scales), scales.clone()),
+            Operation::Reduce { .. } => (2, body.input, Vec::new()),
+            Operation::Apply => (3, named(sums), sums.clone()),
+            Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => (4, None, Vec::new()),
+        };
+        // Sums may be any number, all else comes once.
+        let in_turn = turn == due || merges && due == 2 && turn == 3 || !merges && turn == 3 && due < 3;
+        if !in_turn || body.input != input {
+            return Err(Order(format!(
+                "receipt {} ({}) is out of place in a merge, or reads something else",
+                body.sequence, body.operation
+            )));
+        }
+        due = if turn == 2 { 2 } else { turn + 1 };
+        let is_last = turn == 3;
+        if body.state.is_some() != is_last {
+            let verb = if is_last { "lacks" } else { "has" };
+            return Err(Miner(format!(
+                "receipt {} ({}) {verb} a state digest",
+                body.sequence, body.operation
+            )));
+        }
+        if body.operation.is_replayed() {
+            replays.push(Replay { operation: body.operation.clone(), inputs, digest_state: is_last });
+        }
+    }
+    if due == 4 { Ok(replays) } else { Err(Order("the merge does not come to its end".into())) }
 }
 
 fn check_fields(run: &Run, kind: StageKind, body: &Receipt, begins: bool) -> Result<(), Objection> {

@@ -10,8 +10,8 @@ use wire::{Message, ObjectRef, Presigned};
 pub struct Replay {
     /// What was done.
     pub operation: Operation,
-    /// The payload that came in, in the object table.
-    pub input: Option<Digest>,
+    /// What came in, in the object table.
+    pub inputs: Vec<Digest>,
     /// Digest the full state after it.
     pub digest_state: bool,
 }
@@ -41,6 +41,10 @@ pub enum Effect {
         state: Digest,
         /// The weights that it must have, where it is the one that an epoch begins with.
         weights: Option<Digest>,
+        /// Whose work.
+        miner: NodeId,
+        /// The weights from which its change is measured, in the object table, where the window is a merge.
+        anchor: Option<Digest>,
         /// What to do, in order.
         operations: Vec<Replay>,
     },

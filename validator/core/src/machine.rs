@@ -252,15 +252,16 @@ impl Validator {
         let AuditOrder { stage, window, state, weights, .. } = audit.order;
         let weights = Some(weights).filter(|_| begins_epoch(&audit.order));
         let (run, operations) = (seat.run.clone(), audit.operations.clone());
+        let (miner, anchor) =
+            (audit.order.miner, audit.order.merge.as_ref().map(|merge| merge.anchor.digest));
         let (epoch, state) = (window.epoch, state.digest);
-        self.emit(Effect::Replay { run, stage, epoch, state, weights, operations });
+        self.emit(Effect::Replay { run, stage, epoch, state, weights, miner, anchor, operations });
     }
 
     fn begin(&mut self, order: AuditOrder) {
         let Some(seat) = &self.state.seat else { return };
         let checked = check(&seat.run, seat.run_id, &order);
-        let objects: Vec<ObjectRef> =
-            std::iter::once(order.state).chain(order.inputs.iter().copied()).collect();
+        let objects: Vec<ObjectRef> = order.objects().collect();
         let (missing, held) = (objects.iter().map(|object| object.digest).collect(), BTreeSet::new());
         let empty = Audit { order, operations: Vec::new(), missing, held, replaying: false };
         match checked {

@@ -52,8 +52,7 @@ pub fn needed(case: &[u8]) -> Result<Vec<ObjectRef>, Refused> {
 
 fn named(case: &Evidence, run: &Run) -> Vec<ObjectRef> {
     let order = &case.order;
-    let mut objects = vec![order.state];
-    objects.extend(&order.inputs);
+    let mut objects: Vec<ObjectRef> = order.objects().collect();
     let shard = ObjectRef::train(&run.data);
     if reads_tokens(run, order.stage) && shard.bytes <= SHARD_BYTES_MAX {
         objects.push(shard);

@@ -124,6 +124,7 @@ impl Draft {
             start,
             receipts,
             inputs: payloads.iter().map(|bytes| ObjectRef::of(bytes)).collect(),
+            merge: None,
         };
         let weights = vec![ObjectRef::of(b"weights"); self.run.model.stage_count()];
         let manifest = Manifest::first(self.run.id(), &weights);

@@ -126,10 +126,10 @@ fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), R
 
 fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
     let order = &parts.case.order;
-    for ObjectRef { digest, bytes } in std::iter::once(&order.state).chain(&order.inputs) {
-        if !parts.objects.contains_key(digest) {
+    for ObjectRef { digest, bytes } in order.objects() {
+        if !parts.objects.contains_key(&digest) {
             let found = match &parts.case.verdict.body.finding {
-                Finding::Withheld { digest: withheld } if withheld == digest => {
+                Finding::Withheld { digest: withheld } if *withheld == digest => {
                     "nothing; the verdict is that it was withheld, which no file can prove: ask the store for it"
                 }
                 _ => "nothing",
@@ -140,7 +140,8 @@ fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) ->
     let (run, window) = (parts.run.clone(), order.window);
     let (stage, epoch, state) = (order.stage, window.epoch, order.state.digest);
     let weights = Some(order.weights).filter(|_| begins_epoch(order));
-    let window = Window { run, stage, epoch, state, weights, operations };
+    let (miner, anchor) = (order.miner, order.merge.as_ref().map(|merge| merge.anchor.digest));
+    let window = Window { run, stage, epoch, state, weights, miner, anchor, operations };
     let inside = parts.objects.get(&window.run.data.train).cloned().map(TokenShard::from_bytes).transpose();
     let inside = inside.map_err(|error| refused("token shard", "one of this run", error))?;
     let data = inside.as_ref().or(shard);

@@ -26,6 +26,11 @@ impl Parts {
         self.here.get(&(part, of)).copied()
     }
 
+    /// A part by its digest.
+    pub fn named(&self, digest: Digest) -> Option<ObjectRef> {
+        self.here.values().find(|object| object.digest == digest).copied()
+    }
+
     /// Keeps a part; `false` if there was one already.
     pub fn insert(&mut self, part: Part, of: NodeId, object: ObjectRef) -> bool {
         let free = !self.here.contains_key(&(part, of));

@@ -5,6 +5,7 @@
 mod accusations;
 mod conversation;
 mod deadlines;
+mod handover;
 mod owner;
 mod refusals;
 mod reissue;

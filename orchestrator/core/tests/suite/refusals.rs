@@ -270,13 +270,14 @@ fn merge_operation(world: &mut World, stage: usize, name: &str) {
     let before = world.puppets[stage].last.clone().filter(|_| name != "encode");
     let before = before.and_then(|before| before.body.output);
     let (operation, output) = match name {
-        "encode" => (Operation::Encode, object("codes")),
-        "reduce" => (Operation::Reduce { shard: 0, contributors }, object("sums")),
+        "encode" => (Operation::Encode, object(&format!("encode {stage}"))),
+        "reduce" => (Operation::Reduce { shard: 0, contributors }, object(&format!("reduce {stage}"))),
         _ => (Operation::Apply, new_weights(stage)),
     };
     world.works(stage, operation, |receipt| {
         receipt.input = before.map(|output| inputs_digest(&[output]));
         receipt.output = Some(output.digest);
+        receipt.state = (name == "apply").then(|| state(stage, 2).digest);
     });
 }
 

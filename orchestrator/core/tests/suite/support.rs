@@ -2,6 +2,7 @@
 
 use orchestrator_core::{Config, Confirmation, Effect, Ending, Event, Orchestrator, Timeouts};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
+use std::sync::LazyLock;
 use wire::merge::inputs_digest;
 use wire::{
     Assignment, Chain, Finding, Hello, Key, Machine, Manifest, Merged, Message, ObjectRef, Receipt, Role,
@@ -38,7 +39,29 @@ pub fn object(tag: &str) -> ObjectRef {
     ObjectRef::of(tag.as_bytes())
 }
 
+/// A secret by which, of an honest epoch of [`run`], the window of step 1 is drawn from both miners and no merge, and by which
+/// the validator is not tried with them.
+static SECRET: LazyLock<[u8; 32]> = LazyLock::new(|| {
+    let is_plain = |secret: &[u8; 32]| {
+        let mut world = World::led(config_with(run(), *secret));
+        world.start();
+        world.everyone_joins();
+        world.inner_step(0);
+        world.inner_step(1);
+        world.merge();
+        world.reveal();
+        let steps: Vec<u32> = world.effects.iter().flat_map(drawn).map(|(_, window)| window.step).collect();
+        let ordered = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Audit(_), .. });
+        steps == [1, 1] && world.effects.iter().filter(ordered).count() == 2
+    };
+    (0..=u8::MAX).map(|byte| [byte; 32]).find(is_plain).unwrap()
+});
+
 pub fn config(run: Run) -> Config {
+    config_with(run, *SECRET)
+}
+
+fn config_with(run: Run, secret: [u8; 32]) -> Config {
     let key = Key::from_seed([1; 32]);
     let record = |stage| StageRecord {
         weights: object(&format!("weights {stage}")),
@@ -52,7 +75,7 @@ pub fn config(run: Run) -> Config {
         run,
         key,
         token: b"token".to_vec(),
-        secret: [3; 32],
+        secret,
         validators: 1,
         lanes_at_start: 0,
         mixes_routes: false,
@@ -64,6 +87,7 @@ pub fn config(run: Run) -> Config {
             reveal_ms: 4_000,
             stall_ms: 5_000,
             lane_patience_percent: 0,
+            linger_ms: 4_500,
             confirm_ms: 20_000,
         },
     }
@@ -103,7 +127,10 @@ impl Puppet {
 
 impl World {
     pub fn new(run: Run) -> Self {
-        let config = config(run);
+        Self::led(config(run))
+    }
+
+    fn led(config: Config) -> Self {
         let mut transcript = Transcript::default();
         // The first lane's come first, so that there a puppet's number is its stage.
         let stages = config.run.model.stage_count();
@@ -268,27 +295,32 @@ impl World {
 
     /// Every stage merges, honestly.
     pub fn merge(&mut self) {
-        for stage in 0..self.puppets.len() {
-            let id = self.puppets[stage].key.id();
-            let mut operations = vec![Operation::Apply];
-            if self.config.run.outer != Outer::None {
-                let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
-                operations = vec![Operation::Encode, reduce, Operation::Apply];
-            }
-            let mut before: Option<Digest> = None;
-            for operation in operations {
-                let name = operation.name();
-                let output =
-                    if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
-                self.works(stage, operation, |receipt| {
-                    receipt.input = before.map(|output| inputs_digest(&[output]));
-                    receipt.output = Some(output.digest);
-                });
-                before = Some(output.digest);
-            }
-            self.merged(stage);
-            self.say(id, Message::Kept(new_weights(stage)));
+        (0..self.puppets.len()).for_each(|stage| self.merge_stage(stage));
+    }
+
+    /// One stage merges.
+    pub fn merge_stage(&mut self, stage: usize) {
+        let steps = self.config.run.epoch.steps;
+        let id = self.puppets[stage].key.id();
+        let mut operations = vec![Operation::Apply];
+        if self.config.run.outer != Outer::None {
+            let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
+            operations = vec![Operation::Encode, reduce, Operation::Apply];
         }
+        let mut before: Option<Digest> = None;
+        for operation in operations {
+            let name = operation.name();
+            let output =
+                if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
+            self.works(stage, operation, |receipt| {
+                receipt.input = before.map(|output| inputs_digest(&[output]));
+                receipt.output = Some(output.digest);
+                receipt.state = (name == "apply").then(|| state(stage, steps).digest);
+            });
+            before = Some(output.digest);
+        }
+        self.merged(stage);
+        self.say(id, Message::Kept(new_weights(stage)));
     }
 
     pub fn merged(&mut self, stage: usize) -> Vec<Effect> {
@@ -311,17 +343,33 @@ impl World {
     pub fn revealed(&self, stage: usize, window: Window) -> Message {
         let of_step = |a: &Assignment| a.member(stage).filter(|member| member.step == window.step);
         let members: Vec<Member> = self.assignments().iter().filter_map(of_step).collect();
+        if window.step >= self.config.run.epoch.steps {
+            let sums = (self.config.run.outer != Outer::None).then(|| object(&format!("reduce {stage}")));
+            let state = state_before(stage, window.step);
+            return Message::Revealed { window, state, inputs: sums.into_iter().collect() };
+        }
         let from = if stage == 0 { (1, "backward") } else { (stage - 1, "forward") };
         let input = |member| ObjectRef { digest: payload(from.0, from.1, member), bytes: 100 };
         let inputs = members.iter().map(input).collect();
         Message::Revealed { window, state: state_before(stage, window.step), inputs }
     }
 
-    /// The validator's verdict on a stage's drawn window.
+    /// The validator's verdict on a stage's drawn window. Where that is equal, the stage's merge is too, if it is drawn.
     pub fn verdict(&mut self, stage: usize, finding: Finding) -> Vec<Effect> {
         let miner = self.puppets[stage].key.id();
         let of = |(node, window): (NodeId, Window)| (node == miner).then_some(window);
         let window = self.effects.iter().flat_map(drawn).find_map(of).unwrap();
+        let merge = self.effects.iter().flat_map(drawn).filter_map(of).find(|w| w.step >= 2);
+        let mut effects = Vec::new();
+        if let (Some(window), Finding::Equal { .. }) = (merge, &finding) {
+            let operations = if self.config.run.outer == Outer::None { 1 } else { 2 };
+            effects = self.say_verdict(miner, window, Finding::Equal { operations });
+        }
+        effects.extend(self.say_verdict(miner, window, finding));
+        effects
+    }
+
+    fn say_verdict(&mut self, miner: NodeId, window: Window, finding: Finding) -> Vec<Effect> {
         let verdict = Verdict { run: self.config.run.id(), miner, window, finding };
         let verdict = Signed::new(verdict, &self.validator);
         self.say(self.validator.id(), Message::Verdict(verdict))

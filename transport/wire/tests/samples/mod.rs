@@ -7,8 +7,8 @@ use spec::{
 use wire::merge::Seat;
 use wire::{
     Ask, Assignment, AuditOrder, Call, Chain, Command, Finding, Grant, Hello, Key, Manifest, Merge,
-    MergeOrder, Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned, Receipt,
-    Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
+    MergeInputs, MergeOrder, Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned,
+    Receipt, Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -156,6 +156,11 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         start: receipt(),
         receipts: vec![receipt()],
         inputs: vec![object(0x52)],
+        merge: Some(MergeInputs {
+            anchor: object(0x56),
+            scales: vec![Digest([0x57; 32])],
+            sums: vec![Digest([0x58; 32])],
+        }),
     };
     let finding = Finding::Unequal {
         sequence: 70_000,

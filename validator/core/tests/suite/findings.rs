@@ -1,6 +1,6 @@
 //! Every finding, from the contradiction that leads to it; and how a validator ends.
 
-use crate::support::{World, miner, object, order};
+use crate::support::{World, merge_order, miner, object, order};
 use spec::{Digest, Operation, Outcome};
 use validator_core::{Effect, Event, Replayed};
 use wire::{AuditOrder, Finding, Key, Message, Receipt, Refusal, Signed};
@@ -178,4 +178,44 @@ fn every_end_is_a_sentence() {
 fn inconsistent(world: &mut World, order: AuditOrder, why: &str) {
     let finding = world.finding(order).to_string();
     assert!(finding.starts_with("inconsistent") && finding.contains(why), "{why:?} is not in {finding:?}");
+}
+
+#[test]
+fn a_merge_is_judged_from_the_last_step_to_the_state_that_the_next_epoch_begins_with() {
+    let mut world = World::joined();
+    // What is added up is judged on its own.
+    assert_eq!(world.finding(merge_order(|_, _| {})), Finding::Equal { operations: 3 });
+    assert_eq!(world.table.len(), 1, "only the token shard is left");
+    for (at, name) in [(1, "scale"), (2, "encode"), (4, "apply")] {
+        let order = merge_order(|i, r| {
+            r.output = r.output.map(|output| if i == at { Digest([9; 32]) } else { output });
+        });
+        let finding = world.finding(order);
+        assert!(matches!(&finding, Finding::Unequal { what, .. } if what == "output"), "{name}: {finding}");
+    }
+    let moments = merge_order(|at, r| r.state = r.state.map(|s| if at == 4 { Digest([9; 32]) } else { s }));
+    let finding = world.finding(moments);
+    assert!(matches!(&finding, Finding::Unequal { sequence: 13, what, .. } if what == "state"), "{finding}");
+    let told: [(&str, AuditOrder); 5] = [
+        ("lacks a state digest", merge_order(|at, r| r.state = r.state.filter(|_| at != 4))),
+        ("or reads something else", merge_order(|at, r| r.input = r.input.filter(|_| at != 4))),
+        ("or reads something else", {
+            let mut order = merge_order(|_, _| {});
+            order.merge.as_mut().unwrap().scales.swap(0, 1);
+            order
+        }),
+        ("is not among those revealed", {
+            let mut order = merge_order(|_, _| {});
+            order.inputs.remove(3);
+            order
+        }),
+        ("does not come to its end", {
+            let mut order = merge_order(|_, _| {});
+            order.receipts.pop();
+            order
+        }),
+    ];
+    for (why, order) in told {
+        inconsistent(&mut world, order, why);
+    }
 }

@@ -3,9 +3,10 @@
 use spec::{Digest, Member, Operation, Outcome, Run, Window};
 use std::collections::BTreeSet;
 use validator_core::{Config, Effect, Event, Replay, Replayed, Validator};
+use wire::merge::inputs_digest;
 use wire::{
-    AuditOrder, Chain, Finding, Grant, Key, Machine, Manifest, Message, ObjectRef, Presigned, Receipt,
-    Signed, StageRecord, Transcript, Welcome,
+    AuditOrder, Chain, Finding, Grant, Key, Machine, Manifest, MergeInputs, Message, ObjectRef, Presigned,
+    Receipt, Signed, StageRecord, Transcript, Welcome,
 };
 
 pub struct World {
@@ -94,6 +95,64 @@ pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
         start,
         receipts,
         inputs,
+        merge: None,
+    }
+}
+
+/// The order to judge the merge of the same tail, which merges with another: scales, encoding, a sum, the outer step. `edit` as
+/// above; the start is number 0.
+pub fn merge_order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
+    let scales = [object("my scales"), object("other scales")];
+    let sums = [object("sum 0"), object("sum 1")];
+    let of = |objects: &[ObjectRef]| objects.iter().map(|object| object.digest).collect::<Vec<_>>();
+    let reduce = Operation::Reduce { shard: 0, contributors: vec![miner().id()] };
+    let operations = [
+        Operation::Step { step: 1, members: vec![] },
+        Operation::Scale,
+        Operation::Encode,
+        reduce,
+        Operation::Apply,
+    ];
+    let inputs = [None, None, Some(of(&scales)), Some(vec![Digest([6; 32])]), Some(of(&sums))];
+    let (run, state) = (run(), object("state"));
+    let mut chain = Chain { next: 9, last: Digest([4; 32]) };
+    let mut receipts: Vec<Signed<Receipt>> = Vec::new();
+    for (at, (operation, input)) in operations.into_iter().zip(inputs).enumerate() {
+        let mut body = Receipt {
+            run: run.id(),
+            mode: run.mode,
+            epoch: 0,
+            sequence: chain.next,
+            previous: chain.last,
+            stage: 1,
+            operation: operation.clone(),
+            state: match at {
+                0 => Some(state.digest),
+                4 => Some(object("state after").digest),
+                _ => None,
+            },
+            input_receipt: None,
+            input: input.map(|input| inputs_digest(&input)),
+            output: (at > 0).then(|| object(&format!("output of {}", operation.name())).digest),
+            loss_q32: None,
+            outcome: Outcome::Ok,
+        };
+        edit(at, &mut body);
+        chain = Chain::after(&body);
+        receipts.push(Signed::new(body, &miner()));
+    }
+    let anchor = object("weights");
+    let merge = MergeInputs { anchor, scales: of(&scales), sums: of(&sums) };
+    AuditOrder {
+        miner: miner().id(),
+        stage: 1,
+        window: Window { epoch: 0, step: run.epoch.steps },
+        weights: anchor.digest,
+        state,
+        start: receipts.remove(0),
+        receipts,
+        inputs: scales.into_iter().chain(sums).collect(),
+        merge: Some(merge),
     }
 }
 
@@ -103,6 +162,11 @@ fn input(at: usize) -> ObjectRef {
 
 /// What the operation of receipt `at`, the start included, gives.
 fn honest(at: usize, operation: &Operation) -> Replayed {
+    if let Operation::Scale | Operation::Encode | Operation::Apply = operation {
+        let output = Some(object(&format!("output of {}", operation.name())).digest);
+        let state = (*operation == Operation::Apply).then(|| object("state after").digest);
+        return Replayed { output, state, loss_q32: None, outcome: Outcome::Ok };
+    }
     let backward = matches!(operation, Operation::Backward(_));
     let forward = matches!(operation, Operation::Forward(_));
     Replayed {
@@ -203,9 +267,9 @@ impl World {
                 assert!(self.table.remove(&digest), "forgets what it holds, once");
                 Vec::new()
             }
-            Effect::Replay { state, operations, run, .. } => {
-                let inputs = operations.iter().filter_map(|operation| operation.input);
-                let needed = inputs.chain([state, run.data.train]);
+            Effect::Replay { state, operations, run, anchor, .. } => {
+                let inputs = operations.iter().flat_map(|operation| operation.inputs.clone());
+                let needed = inputs.chain(anchor).chain([state, run.data.train]);
                 assert!(
                     needed.into_iter().all(|digest| self.table.contains(&digest)),
                     "replays what it holds"
