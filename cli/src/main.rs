@@ -13,6 +13,7 @@ mod failure;
 mod judge;
 mod ledger;
 mod model;
+mod narrow;
 mod new;
 mod owner;
 mod peak;
@@ -77,6 +78,9 @@ enum Command {
     /// Check a claim alone, from a file
     #[command(subcommand)]
     Verify(verify::Command),
+    /// From evidence of a window to evidence of one tile: the two sides exchange files
+    #[command(subcommand)]
+    Evidence(narrow::Command),
     /// Who is paid what for a run's work, and why
     #[command(subcommand)]
     Ledger(ledger::Command),
@@ -123,6 +127,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Invite(arguments) => owner::invite(arguments),
         Command::Rollback(arguments) => owner::roll_back(arguments),
         Command::Verify(command) => verify::run(command),
+        Command::Evidence(command) => narrow::run(command),
         Command::Ledger(command) => ledger::run(command),
         Command::Sim(arguments) => simulate::run(arguments),
         Command::Plan(arguments) => plan::run(&arguments),

@@ -5,7 +5,7 @@ use engine::data::TokenShard;
 use spec::{Digest, NodeId};
 use std::path::PathBuf;
 use std::time::Instant;
-use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, merge, verify};
+use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, merge, tile, verify};
 use wire::Finding;
 
 #[derive(clap::Subcommand)]
@@ -47,6 +47,10 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
         let report = merge::verify(&file, &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
         return decide_sum(&name, &report, bytes, began);
     }
+    if file.starts_with(&tile::MAGIC) {
+        let report = tile::verify(&file, &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+        return decide_tile(&name, &report, bytes, began);
+    }
     let shard = shard.map(|path| TokenShard::open(&path)).transpose().map_err(|e| wrong(&e))?;
     let report = verify(&file, shard.as_ref(), &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
     let took = format!("{:.1} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
@@ -77,6 +81,34 @@ fn decide_sum(name: &str, report: &merge::SumReport, bytes: u64, began: Instant)
     println!("  operation  reduce of shard {} in the merge of epoch {}", report.shard, report.epoch);
     println!("  claimed    sum {}", report.claimed);
     println!("  found      sum {}", report.found);
+    println!("  evidence   {}, {took}", report.evidence);
+    Ok(())
+}
+
+/// One tile of one op.
+fn decide_tile(name: &str, report: &tile::TileReport, bytes: u64, began: Instant) -> Result<()> {
+    let took = format!("{:.3} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
+    let Some(difference) = &report.difference else {
+        return Err(Failure::run(format!(
+            "{name}: NOT PROVEN: the tile computed again, every bit as miner {} signed it; {took}",
+            report.miner
+        )));
+    };
+    let (operation, sequence) = &report.operation;
+    println!("CONVICTED  miner {} of stage {}", report.miner, report.stage);
+    println!("  run        {} ({})", report.run.id(), report.run.name);
+    println!("  window     epoch {} step {}", report.window.epoch, report.window.step);
+    println!("  operation  {operation}, receipt {sequence}");
+    println!(
+        "  op         {}, number {} of {}, output {}",
+        difference.op, difference.place, report.ops, difference.output
+    );
+    let (row, col) = difference.at;
+    println!("  claimed    {} in row {row} column {col}", difference.claimed);
+    println!("  found      {}", difference.found);
+    if let Some(distance) = difference.claimed.distance(difference.found) {
+        println!("  apart      {distance} units in the last place");
+    }
     println!("  evidence   {}, {took}", report.evidence);
     Ok(())
 }

@@ -38,6 +38,7 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
     assert_eq!(code, 0, "{victim}: {said}");
     let only = |folder: &Path| {
         let mut entries: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.retain(|path| !path.to_string_lossy().ends_with(".tile.evidence"));
         assert_eq!(entries.len(), 1, "{entries:?}: {said}");
         entries.remove(0)
     };
@@ -67,8 +68,19 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ] {
             assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
         }
+        // The same lie, narrowed down to one tile.
+        let tile = evidence.with_extension("tile.evidence");
+        let (code, said) = check(&tile, &[]);
+        assert_eq!(code, 0, "{victim}: {said}");
+        let op = if operation == "step" { "AdamW" } else { "encoding of a payload" };
+        for word in ["CONVICTED  miner", &format!("op         {op}"), "claimed  ", "found  "] {
+            assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
+        }
+        println!("{said}");
         let (_, stage) = victim.split_once('@').unwrap();
         assert!(said.contains(&format!("of stage {stage}")), "{said}");
+        let length = |path: &Path| path.metadata().unwrap().len();
+        assert!(length(&tile) < length(&evidence), "{}: {}", length(&tile), length(&evidence));
         if victim == "forward-bit@1" {
             spoil(place.path(), &run, &evidence);
         }

@@ -8,6 +8,7 @@
 
 mod mutate;
 mod targets;
+mod tile;
 
 pub use targets::targets;
 

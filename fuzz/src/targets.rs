@@ -1,6 +1,6 @@
 //! The decoders, each with inputs that it takes.
 
-use crate::Target;
+use crate::{Target, tile};
 use anyhow::{Context, Result, anyhow};
 use credit::{Ledger, Rule};
 use engine::StageState;
@@ -189,6 +189,7 @@ fn files(frames: &[Frame]) -> Result<Vec<Target>> {
     let case = wire::to_bytes(&Evidence { run: wire::to_bytes(&run), manifest, order, verdict });
     let evidence = evidence::pack(&case, &[] as &[Vec<u8>]).map_err(|error| anyhow!("{error}"))?;
     let expected = evidence::Expected::default();
+    let sections = tile::sections()?;
     let mut ledger = Ledger::header().to_vec();
     let entry =
         Ledger::default().next(&key, (run.id(), 0, Digest([3; 32])), Rule::default(), vec![], vec![])?;
@@ -198,6 +199,15 @@ fn files(frames: &[Frame]) -> Result<Vec<Target>> {
         target("evidence", [evidence], move |bytes| {
             evidence::merge::verify(bytes, &expected).is_ok() || evidence::unpack(bytes).is_ok()
         }),
+        target("evidence of a tile", [tile::file(&sections)], move |bytes| {
+            evidence::tile::verify(bytes, &expected).is_ok()
+        }),
+        // Behind a table that fits.
+        target("sections of a tile", [postcard::to_allocvec(&sections)?], move |bytes| {
+            let sections = postcard::from_bytes::<Vec<Vec<u8>>>(bytes);
+            sections.is_ok_and(|sections| evidence::tile::verify(&tile::file(&sections), &expected).is_ok())
+        }),
+        target("trace", [tile::trace()], |bytes| evidence::tile::read_trace(bytes).is_ok()),
         target("ledger", [ledger], |bytes| Ledger::read(bytes).is_ok_and(|(_, whole)| whole > 4)),
         target("pointer", [pointer.into_bytes()], |bytes| {
             orchestrator::parse_pointer(&String::from_utf8_lossy(bytes)).is_some()

@@ -4,6 +4,7 @@
 use engine::data::TokenShard;
 use engine::payload::{self, Expected, Kind};
 use engine::state::StageState;
+use engine::trace;
 use engine::work::{self, Done, WorkError};
 use engine::{Device, DeviceError};
 use miner_core::{Effect, Miner};
@@ -227,7 +228,7 @@ impl Engine for Lying {
             Operation::Reduce { .. } if self.adversary == Adversary::WrongSum => Some(with_last_bit(honest)),
             Operation::Encode if self.adversary == Adversary::Contribution => Some(with_other_code(honest)),
             _ if honest.is_empty() => None,
-            _ => self.payload(state, operation, inputs.first().copied(), honest),
+            _ => trace::aside(|| self.payload(state, operation, inputs.first().copied(), honest)),
         };
         if let Some(bytes) = lie {
             done.output_digest = Some(Digest::of(&bytes));
@@ -244,6 +245,14 @@ fn with_other_code(contribution: &[u8]) -> Vec<u8> {
         *code = u8::from(*code == 0);
     }
     bytes
+}
+
+/// How an adversary performs operations: what a trial tries without a swarm.
+pub fn performer(
+    adversary: Adversary,
+) -> impl FnMut(&mut StageState, Option<&TokenShard>, u32, &Operation, &[&[u8]]) -> Result<Done, WorkError> {
+    let mut lying = Lying::new(adversary);
+    move |state, data, epoch, operation, inputs| lying.perform(state, data, epoch, operation, inputs)
 }
 
 fn with_last_bit(bytes: &[u8]) -> Vec<u8> {

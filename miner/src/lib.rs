@@ -5,5 +5,5 @@ mod shell;
 mod snapshots;
 mod worker;
 
-pub use adversary::Adversary;
+pub use adversary::{Adversary, performer};
 pub use shell::{MinerError, Options, run};

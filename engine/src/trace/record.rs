@@ -166,6 +166,20 @@ impl Drop for Listening {
     }
 }
 
+/// As long as this is there nobody listens; then again who did before.
+pub(crate) struct Quiet(bool);
+
+/// See [`Quiet`].
+pub(crate) fn quiet() -> Quiet {
+    Quiet(LISTENS.replace(false))
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        LISTENS.set(self.0);
+    }
+}
+
 /// Does something with the recorder, if one listens.
 pub(crate) fn with<T>(act: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
     if !LISTENS.get() {

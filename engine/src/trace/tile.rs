@@ -137,7 +137,7 @@ impl Grid {
         let place = |row: usize, col: usize| (self.head + (row * self.cols + col) * self.element) as u64;
         let whole = tile.cols.len() == self.cols && !tile.rows.is_empty();
         let body: Vec<Range<u64>> = match whole {
-            true => vec![place(tile.rows.start, 0)..place(tile.rows.end, 0)],
+            true => std::iter::once(place(tile.rows.start, 0)..place(tile.rows.end, 0)).collect(),
             false => {
                 let row = |row| place(row, tile.cols.start)..place(row, tile.cols.end);
                 tile.rows.clone().map(row).collect()

@@ -23,6 +23,7 @@ pub mod object;
 pub mod receipt;
 pub mod signed;
 pub mod terms;
+pub mod trace;
 pub mod transcript;
 pub mod work;
 
@@ -40,5 +41,6 @@ pub use object::{Ask, Grant, ObjectRef, Presigned, Verb};
 pub use receipt::Receipt;
 pub use signed::{Key, Signable, SignatureError, Signed};
 pub use terms::Terms;
+pub use trace::{TileEvidence, Trace};
 pub use transcript::Transcript;
 pub use work::{Assignment, PayloadHead, PayloadKind, Slot};

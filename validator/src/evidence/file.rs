@@ -66,14 +66,21 @@ fn named(case: &Evidence, run: &Run) -> Vec<ObjectRef> {
 /// The bytes are no case, or an object is none of those [`needed`].
 pub fn pack<B: AsRef<[u8]>>(case: &[u8], objects: &[B]) -> Result<Vec<u8>, Refused> {
     let named = needed(case)?;
-    let magic = if merge::needed(case).is_some() { merge::MAGIC } else { MAGIC };
-    let (mut table, mut sections) = (vec![], vec![]);
-    for plain in std::iter::once(case).chain(objects.iter().map(AsRef::as_ref)) {
-        let object = ObjectRef::of(plain);
-        if !std::ptr::eq(plain, case) && !named.contains(&object) {
+    for object in objects.iter().map(|bytes| ObjectRef::of(bytes.as_ref())) {
+        if !named.contains(&object) {
             let found = format!("{} of {} bytes", object.digest, object.bytes);
             return Err(refused("object", "one that the case names", found));
         }
+    }
+    let magic = if merge::needed(case).is_some() { merge::MAGIC } else { MAGIC };
+    Ok(written(magic, case, objects))
+}
+
+/// A file of a case and other sections.
+pub(super) fn written<B: AsRef<[u8]>>(magic: [u8; 4], case: &[u8], others: &[B]) -> Vec<u8> {
+    let (mut table, mut sections) = (vec![], vec![]);
+    for plain in std::iter::once(case).chain(others.iter().map(AsRef::as_ref)) {
+        let object = ObjectRef::of(plain);
         let packed = packing::pack(plain);
         let section = packed.as_deref().unwrap_or(plain);
         table.extend(object.digest.as_bytes());
@@ -81,8 +88,8 @@ pub fn pack<B: AsRef<[u8]>>(case: &[u8], objects: &[B]) -> Result<Vec<u8>, Refus
         table.extend((section.len() as u64).to_le_bytes());
         sections.extend(section);
     }
-    let count = u32::try_from(objects.len() + 1).unwrap_or(u32::MAX);
-    Ok([&magic[..], &count.to_le_bytes(), &table, &sections].concat())
+    let count = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+    [&magic[..], &count.to_le_bytes(), &table, &sections].concat()
 }
 
 /// One line of the table.

@@ -4,11 +4,14 @@
 //! the objects that its receipts bind: the state before the window, the payloads that came in, and the token shard
 //! where the stage reads tokens. `docs/formats.md` draws it byte by byte.
 //!
+//! Where the accused has signed a trace of the window's ops, a smaller file ([`tile`]) is decided by one tile of one op, in seconds.
+//!
 //! A conviction rests on two things alone: the accused's signatures, and what [`engine::work`] gives when it does the
 //! same again. The validator's verdict is checked for its signature and quoted, never believed.
 
 mod file;
 pub mod merge;
+pub mod tile;
 mod verify;
 
 pub use file::{FILE_BYTES_MAX, OBJECT_BYTES_MAX, Parts, SHARD_BYTES_MAX, needed, pack, unpack};

@@ -8,7 +8,7 @@ use engine::data::TokenShard;
 use spec::{Digest, NodeId, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use validator_core::{Objection, Replay, begins_epoch, check, compare};
-use wire::{Finding, ObjectRef, Signed};
+use wire::{Evidence, Finding, ObjectRef, Signed};
 
 /// What the reader knows already. Evidence about anything else is refused.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,7 +70,7 @@ pub struct Conviction {
 pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> Result<Report, Refused> {
     let parts = unpack(file)?;
     let run_id = parts.run.id();
-    check_signed(&parts, run_id, expected)?;
+    check_signed(&parts.case, run_id, expected)?;
     let outcome = match check(&parts.run, run_id, &parts.case.order) {
         Ok(operations) => replay(&parts, operations, shard)?,
         Err(Objection::Miner(why)) => {
@@ -94,8 +94,7 @@ pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> R
 }
 
 /// Manifest and verdict hold, and are about the same as the receipts; the receipts themselves are the core's matter.
-fn check_signed(parts: &Parts, run_id: Digest, expected: &Expected) -> Result<(), Refused> {
-    let case = &parts.case;
+pub(super) fn check_signed(case: &Evidence, run_id: Digest, expected: &Expected) -> Result<(), Refused> {
     let (order, manifest, verdict) = (&case.order, &case.manifest.body, &case.verdict.body);
     let same = |field: &str, expected: Option<String>, found: String| match expected {
         Some(expected) if expected != found => Err(refused(field, expected, found)),
@@ -119,7 +118,7 @@ fn check_signed(parts: &Parts, run_id: Digest, expected: &Expected) -> Result<()
     same("weights of the manifest", text(order.weights), weights)
 }
 
-fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), Refused> {
+pub(super) fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), Refused> {
     let valid = format!("one by {}", signed.signer);
     signed.verify().map(drop).map_err(|_| refused(field, valid, "one that does not hold"))
 }
