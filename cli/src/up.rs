@@ -183,15 +183,15 @@ async fn live(
     }
     .await;
     leader.end(END_DEADLINE).await;
-    if let Some((number, lie)) = liar(arguments, new.run.model.stage_count())? {
-        narrow_down(new, number, lie)?;
+    for (name, lie) in liars(arguments, new.run.model.stage_count(), usize::from(new.run.miners_per_stage))? {
+        narrow_down(new, &name, lie)?;
     }
     outcome
 }
 
 /// The evidence against a miner that was told to lie, narrowed down to one tile where that can be: it answers as it worked.
-fn narrow_down(new: &NewRun, number: usize, lie: &str) -> Result<()> {
-    let path = new.folder.key_path(&format!("miner-{number}"));
+fn narrow_down(new: &NewRun, name: &str, lie: &str) -> Result<()> {
+    let path = new.folder.key_path(name);
     let (Ok(key), Ok(lie)) = (transport::identity::load(&path), lie.parse()) else { return Ok(()) };
     let shard = new.folder.path(&format!("objects/{}", new.run.data.train));
     for file in evidence_files(&new.folder)? {

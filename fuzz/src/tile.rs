@@ -31,6 +31,7 @@ pub fn sections() -> Result<Vec<Vec<u8>>> {
         start: receipts[0].clone(),
         receipts,
         inputs: vec![],
+        merge: None,
     };
     // As if its last receipt were wrong.
     let sequence = order.receipts.last().map_or(0, |receipt| receipt.body.sequence);
