@@ -73,8 +73,8 @@ fn a_validator_that_does_not_replay_is_found_out() {
 
 #[test]
 fn a_validator_that_accuses_the_honest_is_found_out() {
-    passes("accuser", 0..20, &SHORT);
-    passes("accuser", 0..10, &Options { miners: 3, epochs: 3, ..SHORT });
+    passes("accuser", 0..8, &SHORT);
+    passes("accuser", 0..4, &Options { miners: 3, epochs: 3, ..SHORT });
 }
 
 #[test]
@@ -115,31 +115,31 @@ fn a_colluding_pair_is_caught_by_a_third_sum() {
 
 #[test]
 fn who_begins_an_epoch_with_other_moments_contradicts_itself() {
-    passes("moments", 0..8, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("moments", 0..4, &Options { miners: 2, epochs: 3, ..SHORT });
 }
 
 #[test]
 fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
     let options = Options { miners: 3, epochs: 4, ..SHORT };
-    let reports: Vec<_> = (0..16).map(|seed| run("contribution", seed, &options).unwrap()).collect();
+    let reports: Vec<_> = (0..12).map(|seed| run("contribution", seed, &options).unwrap()).collect();
     for report in &reports {
         assert!(report.passed(), "{report}");
     }
     // Each of four merges is drawn with one half.
     let caught = reports.iter().filter(|report| report.convicted == report.cheats).count();
-    assert!(caught >= 12, "{caught}");
+    assert!(caught >= 8, "{caught}");
 }
 
 #[test]
 fn who_comes_uninvited_weighs_nothing_until_it_is_proven() {
     for miners in [1, 2, 3] {
-        passes("probation", 0..8, &Options { miners, epochs: 3, ..SHORT });
+        passes("probation", 0..4, &Options { miners, epochs: 3, ..SHORT });
     }
 }
 
 #[test]
 fn who_takes_for_ever_is_not_waited_for() {
-    passes("slow_loris", 0..6, &Options { miners: 2, epochs: 4, ..SHORT });
+    passes("slow_loris", 0..3, &Options { miners: 2, epochs: 4, ..SHORT });
 }
 
 #[test]
@@ -164,6 +164,13 @@ fn a_stated_share_of_every_cheat_is_banned_and_nobody_else() {
         let report = run("mixed", seed, &Options { miners: 6, epochs: 3, ..SHORT }).unwrap();
         assert!(report.passed(), "{report}");
     }
+}
+
+#[test]
+fn a_hundred_miners_of_which_three_tenths_cheat_complete_the_run() {
+    let options = Options { stages: 10, miners: 10, members: 1, ..SHORT };
+    let report = run("mixed", 0, &options).unwrap();
+    assert!(report.passed() && report.convicted.len() > 10, "{report}");
 }
 
 #[test]

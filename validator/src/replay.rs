@@ -201,9 +201,11 @@ mod tests {
         (run.data.train, run.data.train_tokens) = (shard.digest(), shard.count());
         let start = StageState::initial(&run, 0).unwrap().state_bytes().unwrap();
         let member = Member { assignment: 0, attempt: 0, step: 0, position: 0, microbatch: 0 };
-        let forward = Replay { operation: Operation::Forward(member), input: None, digest_state: true };
+        let forward = Replay { operation: Operation::Forward(member), inputs: vec![], digest_state: true };
         let state = Digest::of(&start);
-        let window = Window { run, stage: 0, epoch: 0, state, weights: None, operations: vec![forward] };
+        let (miner, operations) = (NodeId([0; 32]), vec![forward]);
+        let window =
+            Window { run, stage: 0, epoch: 0, state, weights: None, miner, anchor: None, operations };
         let object = |digest: &Digest| (*digest == state).then_some(&start[..]);
         let small = || Device::Cuda(CudaDevice::imagined(1 << 10));
 

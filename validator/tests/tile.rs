@@ -154,6 +154,7 @@ impl Work {
             start,
             receipts,
             inputs: inputs.into_iter().map(|bytes| ObjectRef::of(bytes)).collect(),
+            merge: None,
         };
         let weights = vec![ObjectRef::of(b"weights"); self.run.model.stage_count()];
         let finding = Finding::Inconsistent { why: "a trial".into() };

@@ -149,8 +149,8 @@ fn up(
         "10",
     ]);
     command.args(["--steps", &arguments.steps.to_string(), "--epochs", &arguments.epochs.to_string()]);
-    if adversary == Some("contribution") {
-        // It lies once an epoch, where a merge is drawn as often as a window: always, if all of these are.
+    if let Some("contribution" | "colluding-pair") = adversary {
+        // These lie once an epoch, where a merge or a sum is drawn as often as a window: always, if all of these are.
         command.args(["--audits", "64"]);
     }
     command.arg("--text").arg(text);

@@ -4,7 +4,10 @@ use super::{Checker, End, Record};
 use crate::replay::replay;
 use crate::trace::Entry;
 
-/// Replays every core at the end.
+/// So many cores are replayed of a larger swarm: it takes as long as the run itself.
+const REPLAYED_MAX: usize = 64;
+
+/// Replays every core at the end; of a large swarm the orchestrator's, and others evenly among the miners.
 #[derive(Debug, Default)]
 pub struct JournalReplaysEqual;
 
@@ -18,7 +21,8 @@ impl Checker for JournalReplaysEqual {
     }
 
     fn finish(&mut self, end: &End<'_>) -> Result<(), String> {
-        end.records.iter().try_for_each(check)
+        let apart = end.records.len().div_ceil(REPLAYED_MAX);
+        end.records.iter().step_by(apart.max(1)).try_for_each(check)
     }
 }
 

@@ -217,7 +217,7 @@ static MIXED: Scenario = Scenario {
     escapes: 0,
     twist: |setup, chance| {
         let members = setup.run.inner.members;
-        let miners = setup.run.model.stage_count() * usize::from(setup.run.miners_per_stage);
+        let miners = setup.miners();
         for node in 1..=miners {
             let perturbation = Perturbation::drawn(chance, members);
             let fate = &mut setup.nodes[node].fate;
@@ -301,7 +301,7 @@ static COLLUDING_PAIR: Scenario = Scenario {
     // Where both own every shard, one in as many as there are windows is added up again.
     escapes: 0,
     twist: |setup, chance| {
-        let miners = setup.nodes.len() as u64 - 2;
+        let miners = setup.miners() as u64;
         let first = chance.within(1..miners + 1) as usize;
         setup.nodes[first].fate.wrong_sums = true;
         // Who joins when decides who shares a stage; with two stages' worth of liars a pair is among them.
@@ -349,7 +349,7 @@ static PROBATION: Scenario = Scenario {
     run: |run| run.admission = Admission::Open { founders: Vec::new() },
     escapes: 1,
     twist: |setup, chance| {
-        let miners = setup.nodes.len() - 2;
+        let miners = setup.miners();
         for node in 1..=miners {
             let uninvited = chance.within(0..2) == 0;
             if let Recipe::Miner(config) = &mut setup.nodes[node].recipe
@@ -545,7 +545,7 @@ static DESERTED: Scenario = Scenario {
 
 /// One miner in `killed_one_in` is killed and started again, the connection of one in `cut_one_in` breaks (0 for none).
 fn mishaps(setup: &mut Setup, chance: &mut Chance, killed_one_in: u64, cut_one_in: u64) {
-    let miners = setup.run.model.stage_count() * usize::from(setup.run.miners_per_stage);
+    let miners = setup.miners();
     for node in 1..=miners {
         let mut mishaps = Vec::new();
         if chance.within(0..killed_one_in) == 0 {

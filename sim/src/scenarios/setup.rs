@@ -14,6 +14,9 @@ use spec::{
 };
 use wire::{Key, Manifest, Signed, StageRecord, guest};
 
+/// So many miners have a validator of their own: one alone would be late with its verdicts.
+const MINERS_OF_A_VALIDATOR: usize = 50;
+
 /// A world before its first moment.
 pub struct Setup {
     /// The run.
@@ -69,13 +72,15 @@ impl Setup {
         let previous = Digest::default();
         let manifest =
             Signed::new(Manifest { run: run.id(), epoch: 0, previous, stages, loss_q32: None }, &key);
+        let miners = run.model.stage_count() * usize::from(options.miners);
+        let validators = (miners / MINERS_OF_A_VALIDATOR).max(1) as u16;
         let config = orchestrator_core::Config {
             run: run.clone(),
             key: key.clone(),
             manifest,
             token: token.clone(),
             secret: chance.bytes(),
-            validators: 1,
+            validators,
             lanes_at_start: 0,
             mixes_routes: true,
             timeouts: Timeouts::default(),
@@ -92,14 +97,16 @@ impl Setup {
             recipe: Recipe::Orchestrator(config),
             fate: Fate::default(),
         }];
-        for number in 0..run.model.stage_count() * usize::from(options.miners) {
+        for number in 0..miners {
             let (id, config) = guest();
             let (name, recipe) = (format!("miner-{number}"), Recipe::Miner(config));
             nodes.push(NodeSetup { id, name, recipe, fate: Fate::default() });
         }
-        let (id, config) = guest();
-        let recipe = Recipe::Validator(config);
-        nodes.push(NodeSetup { id, name: "validator".into(), recipe, fate: Fate::default() });
+        for number in 0..validators {
+            let (id, config) = guest();
+            let name = if number == 0 { "validator".into() } else { format!("validator-{number}") };
+            nodes.push(NodeSetup { id, name, recipe: Recipe::Validator(config), fate: Fate::default() });
+        }
         let mut setup = Self { run, store, nodes, orchestrator, token };
         (scenario.twist)(&mut setup, &mut chance);
         Ok(setup)
@@ -110,6 +117,11 @@ impl Setup {
         if let Recipe::Orchestrator(config) = &mut self.nodes[0].recipe {
             config.lanes_at_start = 1;
         }
+    }
+
+    /// How many miners there are from the start: they come after the orchestrator.
+    pub fn miners(&self) -> usize {
+        self.run.model.stage_count() * usize::from(self.run.miners_per_stage)
     }
 
     /// Draws one of the miners.

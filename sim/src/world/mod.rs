@@ -268,7 +268,8 @@ impl World {
     }
 
     fn finish(mut self) -> Report {
-        let records: Vec<Record> = self.nodes.iter().map(Node::record).collect();
+        let nodes = std::mem::take(&mut self.nodes);
+        let records: Vec<Record> = nodes.into_iter().map(Node::record).collect();
         let complete = self.report.ending == Some(orchestrator_core::Ending::Complete);
         let end = End { complete, records: &records };
         for checker in &mut self.checkers {
@@ -339,13 +340,8 @@ impl Node {
         }
     }
 
-    fn record(&self) -> Record {
-        Record {
-            name: self.name.clone(),
-            recipe: self.recipe.clone(),
-            journal: self.journal.clone(),
-            effects: self.effects.clone(),
-            state: self.core.digest(),
-        }
+    fn record(self) -> Record {
+        let state = self.core.digest();
+        Record { name: self.name, recipe: self.recipe, journal: self.journal, effects: self.effects, state }
     }
 }
