@@ -19,6 +19,7 @@
 //! | [`cost`] | FLOPs and bytes of a stage |
 //! | [`memory`] | what a stage takes of a CUDA device |
 //! | [`synthetic`] | a whole model on random tokens, to be timed |
+//! | [`workers`] | which threads compute |
 
 #[cfg(target_endian = "big")]
 compile_error!("files and payloads are little-endian and are read and written in place");
@@ -42,6 +43,7 @@ pub mod tensor;
 mod testing;
 pub mod train;
 pub mod work;
+pub mod workers;
 
 pub use kernels::device::{CudaDevice, Device, DeviceError};
 pub use state::StageState;
