@@ -245,6 +245,16 @@ pub fn swarm(data: Data) -> Run {
     }
 }
 
+/// Where one miner alone holds each stage nobody works while it waits: of `p` stages `A` microbatches keep `A p / (A + p - 1)`
+/// busy in a step. So its steps are cut into twice as many, of half the size, unless the file says how many there are.
+pub fn fit_microbatches(run: &mut Run, config: &Config) {
+    let (sequences, members) = (run.data.sequences, run.inner.members);
+    let said = config.sets("data", "sequences") || config.sets("inner", "members");
+    if run.miners_per_stage == 1 && run.model.stage_count() > 1 && !said && sequences.is_multiple_of(2) {
+        (run.data.sequences, run.inner.members) = (sequences / 2, members * 2);
+    }
+}
+
 /// Receipts of a window, for a run that is told nothing else: some minutes of work, and far below what an order may hold.
 const AUDITED_RECEIPTS: u32 = 512;
 
@@ -346,6 +356,23 @@ mod tests {
         let tokens = u64::from(run.miners_per_stage * run.inner.members) * run.microbatch_tokens();
         let alone = one_process(placeholder());
         assert_eq!(tokens * run.total_steps(), 2048 * alone.total_steps(), "as many tokens as one process");
+    }
+
+    #[test]
+    fn one_miner_a_stage_takes_the_same_step_in_more_microbatches_unless_it_is_told_how_many() {
+        let shape = |text: &str, miners_per_stage| {
+            let mut config = config(text).unwrap();
+            config.base = swarm;
+            let mut run =
+                config.run(Data { sequences: config.sequences().unwrap(), ..placeholder() }).unwrap();
+            run.miners_per_stage = miners_per_stage;
+            fit_microbatches(&mut run, &config);
+            (run.data.sequences, run.inner.members)
+        };
+        assert_eq!((shape("", 2), shape("", 1)), ((4, 2), (2, 4)));
+        assert_eq!(shape("[inner]\nmembers = 2\n", 1), (4, 2));
+        assert_eq!(shape("[data]\nsequences = 8\n", 1), (8, 2));
+        assert_eq!(shape("[model]\nstages = [4]\n", 1), (4, 2));
     }
 
     #[test]

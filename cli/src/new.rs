@@ -98,6 +98,7 @@ fn describe(recipe: &Recipe, config: &Config, shards: &Shards) -> Result<Run> {
     run.epoch.steps = options.steps.unwrap_or(run.epoch.steps);
     run.miners_per_stage = options.miners_per_stage.unwrap_or(run.miners_per_stage);
     run.audit.windows = options.audits.unwrap_or(run.audit.windows);
+    config::fit_microbatches(&mut run, config);
     config::fit_length(&mut run, config);
     config.check(&run)?;
     Ok(run)

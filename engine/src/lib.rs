@@ -20,6 +20,7 @@
 //! | [`cost`] | FLOPs and bytes of a stage |
 //! | [`memory`] | what a stage takes of a CUDA device |
 //! | [`synthetic`] | a whole model on random tokens, to be timed |
+//! | [`workers`] | which threads compute |
 
 #[cfg(target_endian = "big")]
 compile_error!("files and payloads are little-endian and are read and written in place");
@@ -44,6 +45,7 @@ mod testing;
 pub mod trace;
 pub mod train;
 pub mod work;
+pub mod workers;
 
 pub use kernels::device::{CudaDevice, Device, DeviceError};
 pub use state::StageState;

@@ -108,12 +108,16 @@ fn write(path: &Path, epoch: u32, state: &[u8]) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     let fresh = path.with_extension("fresh");
-    let mut file = std::fs::File::create(&fresh)?;
-    file.write_all(digest.as_bytes())?;
-    file.write_all(&number)?;
-    file.write_all(state)?;
-    file.sync_data()?;
-    std::fs::rename(&fresh, path)
+    let written = (|| {
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(digest.as_bytes())?;
+        file.write_all(&number)?;
+        file.write_all(state)?;
+        file.sync_data()?;
+        std::fs::rename(&fresh, path)
+    })();
+    // Half a state is of no use, and on a full disk its room is.
+    written.inspect_err(|_| drop(std::fs::remove_file(&fresh)))
 }
 
 /// Removes the snapshots beside `path`, of the same run and stage, of epochs before `first`.

@@ -42,6 +42,9 @@ pub fn work(
         committed: None,
         begun: None,
     };
+    if let Err(error) = engine::workers::compute_here() {
+        tracing::warn!(%error, "other threads compute than the engine's own, which is slower");
+    }
     while let Some((ticket, task)) = tasks.blocking_recv() {
         // `IOTA_LOG=miner=trace` shows where a stage waits.
         tracing::trace!(ticket, "begins to {task}");
@@ -250,6 +253,7 @@ impl Worker {
             root = Some(committed.root());
             self.committed = Some(committed);
         }
+        let output = done.output.take().zip(done.output_digest);
         let mut keep = |bytes: Vec<u8>| self.objects.put(bytes.into());
         let weights = keep_weights.then(|| state.weights_bytes()).transpose()?;
         let momentum = if keep_weights { state.momentum_bytes()? } else { None };
@@ -262,7 +266,7 @@ impl Worker {
             }
         };
         Ok(Done {
-            output: done.output.take().map(&mut keep),
+            output: output.map(|(bytes, digest)| self.objects.put_known(digest, bytes.into())),
             root,
             state: after,
             file,

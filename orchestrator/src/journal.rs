@@ -42,6 +42,14 @@ pub enum JournalError {
         /// Its file.
         path: PathBuf,
     },
+    /// The disk is full.
+    #[error(
+        "journal {path}: the disk is full; make room, then start the orchestrator again: it goes on where it stands"
+    )]
+    Full {
+        /// Its file.
+        path: PathBuf,
+    },
     /// An entry is damaged or missing.
     #[error("journal {path}: entry {sequence} is damaged ({why}); restore the file from a copy")]
     Damaged {
@@ -57,7 +65,8 @@ pub enum JournalError {
 /// An open journal. The database's lock keeps a second orchestrator out.
 pub struct Journal {
     path: PathBuf,
-    database: Database,
+    /// Not there once a write failed, until the next.
+    database: Option<Database>,
     next: u64,
     chain: Digest,
     pending: Vec<(u64, Vec<u8>)>,
@@ -69,14 +78,18 @@ impl Journal {
     /// # Errors
     /// A file that is in use, unreadable or damaged.
     pub fn open(path: &Path) -> Result<(Self, Vec<Entry>), JournalError> {
-        let database = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.into() },
-            error => Self::failed(path, error),
-        })?;
+        let database = Self::database(path)?;
         let entries = read(path, &database)?;
         let chain = entries.last().map(|entry| entry.chain).unwrap_or_default();
         let next = entries.len() as u64;
-        Ok((Self { path: path.into(), database, next, chain, pending: vec![] }, entries))
+        Ok((Self { path: path.into(), database: Some(database), next, chain, pending: vec![] }, entries))
+    }
+
+    fn database(path: &Path) -> Result<Database, JournalError> {
+        Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse { path: path.into() },
+            error => Self::refused(path, error.into()),
+        })
     }
 
     /// Adds an event; durable after the next [`commit`](Self::commit).
@@ -95,22 +108,43 @@ impl Journal {
     /// Makes everything appended durable.
     ///
     /// # Errors
-    /// A full or broken disk.
+    /// A full or broken disk. Nothing of what was appended is in the journal then, and the next commit has it all.
     pub fn commit(&mut self) -> Result<(), JournalError> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let failed = |e: redb::Error| Self::failed(&self.path, e);
-        let transaction = self.database.begin_write().map_err(|e| failed(e.into()))?;
+        // A database that met an error takes nothing more, so after one it is opened anew.
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Self::database(&self.path)?,
+        };
+        self.write(&database)?;
+        self.database = Some(database);
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn write(&self, database: &Database) -> Result<(), JournalError> {
+        let failed = |e: redb::Error| Self::refused(&self.path, e);
+        let transaction = database.begin_write().map_err(|e| failed(e.into()))?;
         {
             let mut table = transaction.open_table(TABLE).map_err(|e| failed(e.into()))?;
             for (sequence, bytes) in &self.pending {
                 table.insert(sequence, bytes.as_slice()).map_err(|e| failed(e.into()))?;
             }
         }
-        transaction.commit().map_err(|e| failed(e.into()))?;
-        self.pending.clear();
-        Ok(())
+        transaction.commit().map_err(|e| failed(e.into()))
+    }
+
+    fn refused(path: &Path, error: redb::Error) -> JournalError {
+        let full = |error: &std::io::Error| {
+            use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+            matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        };
+        match error {
+            redb::Error::Io(error) if full(&error) => JournalError::Full { path: path.into() },
+            error => Self::failed(path, error),
+        }
     }
 
     fn failed(path: &Path, why: impl std::fmt::Display) -> JournalError {

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::retry::patiently;
 use store::{Presign, S3, S3Config, Store};
 use tokio::sync::mpsc;
@@ -35,6 +35,9 @@ const GRANT_VALID: Duration = Duration::from_secs(300);
 const LOST_AFTER: Duration = Duration::from_millis(1400);
 /// How long a store that is away is asked again. An epoch that does not come to its end ends the run a little later.
 pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(100);
+/// How long a full disk is waited for, and how often it is tried.
+const DISK_PATIENCE: Duration = Duration::from_secs(100);
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -138,7 +141,7 @@ pub async fn run(
     let mut core = lead.core(settings.of_run(&folder, !entries.is_empty())?)?;
 
     let mut ledger = LedgerFile::open(&folder.path("ledger"), credit_rule(&folder)?)?;
-    let (began, resumes) = (std::time::Instant::now(), !entries.is_empty());
+    let (began, resumes) = (Instant::now(), !entries.is_empty());
     let mut now_ms = 0;
     let count = entries.len();
     let mut view = View::new(&run);
@@ -319,7 +322,23 @@ impl Shell<Orchestrator> for OrchestratorShell {
     }
 
     fn commit(&mut self) -> Result<(), OrchestratorError> {
-        Ok(self.journal.commit()?)
+        let mut waits_since = None;
+        loop {
+            let error = match self.journal.commit() {
+                Err(error @ JournalError::Full { .. }) => error,
+                committed => return Ok(committed?),
+            };
+            let since = *waits_since.get_or_insert_with(|| {
+                let text = "the journal's disk is full: the run waits until there is room".into();
+                self.notice(Notice::Report { ms: self.clock.now_ms(), report: Report::Note { text } });
+                Instant::now()
+            });
+            if since.elapsed() >= DISK_PATIENCE {
+                return Err(error.into());
+            }
+            // Nothing may follow from what is not written. Heartbeats are on threads of their own, and miners work on.
+            std::thread::sleep(DISK_PAUSE);
+        }
     }
 
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, OrchestratorError> {

@@ -85,6 +85,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     crate::model::use_threads(arguments.threads)?;
+    engine::workers::compute_here().map_err(|e| Failure::run(e.to_string()))?;
     let device = arguments.device.open()?;
     if let Some(path) = arguments.simd {
         path.limit();

@@ -4,6 +4,8 @@
 mod crashes;
 mod dashboard;
 mod devices;
+#[cfg(target_os = "linux")]
+mod disk;
 mod harness;
 mod owner;
 mod reissue;

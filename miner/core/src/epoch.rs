@@ -109,8 +109,10 @@ pub(crate) struct Epoch {
     sizes: BTreeMap<u32, u16>,
     places: BTreeMap<(u32, u16), Place>,
     by_id: BTreeMap<u64, (u32, u16)>,
-    /// Assignments whose inner step is over.
+    /// Assignments whose inner step is over, or that were struck.
     past: BTreeSet<u64>,
+    /// What nobody does the rest of, in inner steps that are not over.
+    struck: BTreeSet<(u32, u16)>,
     /// Whether an operation was given to the engine.
     begun: bool,
     /// It met what are no numbers: nothing that follows could be done, and the epoch will not count.
@@ -128,6 +130,7 @@ impl Epoch {
             places: BTreeMap::new(),
             by_id: BTreeMap::new(),
             past: BTreeSet::new(),
+            struck: BTreeSet::new(),
             begun: false,
             halted: false,
         }
@@ -208,10 +211,28 @@ impl Epoch {
         true
     }
 
+    /// Leaves an assignment out of its inner step, unless it is folded there; the answer is what had come in for it.
+    fn strike(&mut self, seat: &Seat, me: NodeId, assignment: &Assignment) -> Vec<Digest> {
+        let Some((slot, member)) = own(seat, me, assignment) else { return Vec::new() };
+        let at = (member.step, member.position);
+        if self.is_past(assignment.id) || at < (self.step, self.fold) || member.position >= slot.members {
+            return Vec::new();
+        }
+        self.sizes.entry(member.step).or_insert(slot.members);
+        self.struck.insert(at);
+        self.past.insert(assignment.id);
+        self.by_id.remove(&assignment.id);
+        let waiting = self.places.remove(&at).map(|place| [place.activation, place.gradient]);
+        waiting.into_iter().flatten().flatten().map(|arrived| arrived.block.digest).collect()
+    }
+
     /// The next operation that may be given to the engine: the backward that is due, else the step, else
     /// the forward of the lowest position.
     pub fn next_work(&mut self, seat: &Seat) -> Option<Work> {
         let members = *self.sizes.get(&self.step).filter(|_| !self.halted)?;
+        while self.struck.contains(&(self.step, self.fold)) {
+            self.fold += 1;
+        }
         if self.fold == members {
             return Some(self.next_step());
         }
@@ -248,6 +269,7 @@ impl Epoch {
             self.past.insert(member.assignment);
         }
         self.sizes.remove(&step);
+        self.struck.retain(|(of, _)| *of > step);
         self.step += 1;
         self.fold = 0;
         Work { operation: Operation::Step { step, members }, input: None, output_to: None, is_first: false }
@@ -297,6 +319,26 @@ impl Miner {
             self.take_early(id);
         } else {
             self.take_assignment(assignment);
+        }
+    }
+
+    /// Nobody does the rest of an assignment.
+    pub(crate) fn take_strike(&mut self, assignment: &Assignment) {
+        let me = self.config.key.id();
+        let (Some(seat), Some(epoch)) = (&self.state.seat, &mut self.state.epoch) else {
+            return self
+                .note(format!("assignment {} was struck while no epoch is open, ignored", assignment.id));
+        };
+        if assignment.epoch != epoch.number {
+            return self.note(format!("assignment {} of another epoch was struck, ignored", assignment.id));
+        }
+        for block in epoch.strike(seat, me, assignment) {
+            self.release(block);
+        }
+        for kind in [PayloadKind::Activation, PayloadKind::Gradient] {
+            if let Some(arrived) = self.state.early.remove(&(assignment.id, kind)) {
+                self.release(arrived.block.digest);
+            }
         }
     }
 

@@ -153,6 +153,7 @@ impl Miner {
             Message::Returned(node) => self.send_again(Some(node)),
             Message::Assign(assignment) => self.take_assignment(assignment),
             Message::Amend(assignment) => self.take_amendment(assignment),
+            Message::Strike(assignment) => self.take_strike(&assignment),
             Message::Merge(merge) => self.start_merge(&merge),
             Message::Call { epoch, call } => self.take_call(epoch, call),
             Message::Keep(object) => self.keep_weights(object),

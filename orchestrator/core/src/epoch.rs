@@ -24,6 +24,8 @@ pub(crate) struct Epoch {
     pub amended: bool,
     /// Microbatches that some stage has not folded.
     pub live: BTreeMap<u64, Tracked>,
+    /// Microbatches of which nobody does the rest. Who had folded one before it heard so says it in its receipts.
+    pub struck: BTreeMap<u64, Tracked>,
     pub miners: BTreeMap<NodeId, Progress>,
     /// Inner steps that every miner has taken.
     pub stepped: u32,
@@ -142,6 +144,21 @@ impl Epoch {
         disputes.into_iter().any(|dispute| dispute.ordered_to(validator, object))
     }
 
+    /// A microbatch that some stage has not folded, also one of which nobody does the rest.
+    pub fn tracked(&self, id: u64) -> Option<&Tracked> {
+        self.live.get(&id).or_else(|| self.struck.get(&id))
+    }
+
+    /// Positions of a miner's inner step that were struck and that it has not folded, in order.
+    pub fn struck_of(&self, miner: NodeId, step: u32) -> impl Iterator<Item = u16> {
+        self.struck.values().flat_map(move |tracked| {
+            let shares = tracked.assignment.route.iter().zip(&tracked.backward);
+            let left =
+                shares.filter(move |(slot, fold)| (slot.miner, slot.step) == (miner, step) && fold.is_none());
+            left.map(|(slot, _)| slot.position)
+        })
+    }
+
     /// Mean loss in 2^-32 nats per token.
     pub fn loss_q32(&self) -> Option<i64> {
         let mean = self.loss_q32_sum.checked_div(i128::from(self.losses))?;
@@ -194,6 +211,7 @@ impl Orchestrator {
             routes,
             amended: false,
             live: BTreeMap::new(),
+            struck: BTreeMap::new(),
             miners,
             stepped: 0,
             behind: 0,

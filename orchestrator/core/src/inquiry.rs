@@ -95,7 +95,7 @@ impl Orchestrator {
         let Some(epoch) = &self.state.epoch else { return BTreeSet::new() };
         let lanes = epoch.routes.iter().filter(|route| route.contains(&from)).flatten().copied();
         let route = match operation {
-            Operation::Forward(member) | Operation::Backward(member) => epoch.live.get(&member.assignment),
+            Operation::Forward(member) | Operation::Backward(member) => epoch.tracked(member.assignment),
             _ => None,
         };
         let route = route.into_iter().flat_map(|tracked| &tracked.assignment.route).map(|slot| slot.miner);
@@ -143,6 +143,7 @@ impl Epoch {
             Operation::Backward(member) => (member, true),
             _ => return true,
         };
+        // Of what was struck no more comes than is here.
         let Some(tracked) = self.live.get(&member.assignment) else { return true };
         let mut route = tracked.assignment.route.iter().enumerate();
         let at = route.clone().position(|(_, slot)| slot.miner == inquiry.who).unwrap_or_default();

@@ -222,7 +222,10 @@ fn take_leg(
     let unknown = || {
         Fault::Ignored("assignment", format!("is of assignment {}, which is not its own", member.assignment))
     };
-    let tracked = epoch.live.get_mut(&member.assignment).ok_or_else(unknown)?;
+    let passed = epoch.struck_of(from, member.step).filter(|position| *position < member.position).count();
+    let Epoch { live, struck, miners, .. } = epoch;
+    let tracked = live.get_mut(&member.assignment).or_else(|| struck.get_mut(&member.assignment));
+    let tracked = tracked.ok_or_else(unknown)?;
     let slot = tracked.assignment.route.get(stage).ok_or_else(unknown)?;
     if slot.miner != from || tracked.assignment.member(stage) != Some(*member) {
         return Err(unknown());
@@ -232,9 +235,9 @@ fn take_leg(
     if legs[stage].is_some() {
         return Err(Fault::Ignored("twice", format!("does assignment {} a second time", member.assignment)));
     }
-    if let Some(progress) = epoch.miners.get_mut(&from) {
+    if let Some(progress) = miners.get_mut(&from) {
         let in_turn = progress.steps == member.step
-            && (!backward || forward_done && progress.folded.len() == usize::from(member.position));
+            && (!backward || forward_done && progress.folded.len() + passed == usize::from(member.position));
         if !in_turn {
             return Err(Fault::Lie(
                 "is out of its turn: forward, then backward in position order, step by step".into(),
@@ -248,7 +251,7 @@ fn take_leg(
     legs[stage] = Some(Leg::of(receipt, now_ms));
     let liar = broken_link(tracked, stage, backward);
     if tracked.is_folded() {
-        epoch.live.remove(&member.assignment);
+        live.remove(&member.assignment);
     }
     Ok(liar)
 }
@@ -283,9 +286,10 @@ impl Tracked {
 }
 
 fn take_step(epoch: &mut Epoch, from: NodeId, step: u32, members: &[Member]) -> Result<(), Fault> {
+    let passed = epoch.struck_of(from, step).count();
     let Some(progress) = epoch.miners.get_mut(&from) else { return Ok(()) };
     let due = progress.sizes.get(progress.steps as usize).copied().map(usize::from);
-    let whole = due == Some(progress.folded.len());
+    let whole = due == Some(progress.folded.len() + passed);
     if step != progress.steps || !whole || members != progress.folded {
         return Err(Fault::Lie(format!("does not step on what was folded for step {}", progress.steps)));
     }

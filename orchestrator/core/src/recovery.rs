@@ -54,6 +54,9 @@ impl Orchestrator {
             for assignment in self.amended(node) {
                 self.send(node, Message::Amend(assignment));
             }
+            for assignment in self.struck(node) {
+                self.send(node, Message::Strike(assignment));
+            }
             self.merge_again(node);
             let others: Vec<NodeId> =
                 self.state.epoch.iter().flat_map(|epoch| epoch.miners.keys().copied()).collect();
@@ -213,6 +216,13 @@ impl Orchestrator {
                 && assignment.route.iter().any(|slot| slot.miner != node && slot.attempt > 0)
         };
         live.filter(others).cloned().collect()
+    }
+
+    /// Assignments of a miner of which nobody does the rest.
+    fn struck(&self, node: NodeId) -> Vec<Assignment> {
+        let struck = self.state.epoch.iter().flat_map(|epoch| epoch.struck.values());
+        let mine = |assignment: &&Assignment| assignment.route.iter().any(|slot| slot.miner == node);
+        struck.map(|tracked| &tracked.assignment).filter(mine).cloned().collect()
     }
 
     fn draw_again(&mut self, node: NodeId) {

@@ -3,6 +3,9 @@
 //! What the lost one had folded is void. Its stand-in folds what is not folded everywhere, in an inner step that was not
 //! handed out to it yet: a step that it may have closed is never changed. The others of the route keep what they did:
 //! a neighbour that got a payload of the lost miner uses it, one that did not gets its stand-in's.
+//!
+//! Where that would make two stand-ins' lanes wait for one another, what is not folded everywhere is struck instead: who has
+//! not folded it leaves it out. What is left stands in the order in which it stood before, and so comes to an end.
 
 use crate::effect::Report;
 use crate::epoch::{Epoch, Progress};
@@ -11,6 +14,7 @@ use crate::machine::{Orchestrator, Phase};
 use spec::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::limits::STEPS_MORE_MAX;
+use wire::{Assignment, Message};
 
 impl Orchestrator {
     /// Who could do a lost miner's work in the epoch: of its stage, there, and those in few lanes first.
@@ -27,8 +31,8 @@ impl Orchestrator {
         peers.into_iter().map(|(_, _, peer)| peer).collect()
     }
 
-    /// Gives a lost miner's work to another of its stage; `false` if there is none, or no order of the work that all could
-    /// keep.
+    /// Gives a lost miner's work to another of its stage, or, where there is no order of it that all could keep, what comes
+    /// after it; `false` if there is no other.
     pub(crate) fn reissue(&mut self, gone: NodeId, why: &str) -> bool {
         let stand_ins = self.stand_ins(gone);
         let Some(stage) = self.state.seats.stage_of(gone) else { return false };
@@ -36,13 +40,22 @@ impl Orchestrator {
         let steps_max = self.config.run.epoch.steps.saturating_add(STEPS_MORE_MAX);
         let Some(epoch) = &mut self.state.epoch else { return false };
         let moved = epoch.shares_of(gone, at);
-        let can = |host: &&NodeId| {
-            epoch.miners.get(*host).is_some_and(|host| host.handed_out() < steps_max)
-                && epoch.can_be_done(&moved, **host)
-        };
-        let Some(&to) = stand_ins.iter().find(can) else { return false };
+        let has_room =
+            |host: &&NodeId| epoch.miners.get(*host).is_some_and(|host| host.handed_out() < steps_max);
+        let roomy: Vec<NodeId> = stand_ins.iter().filter(has_room).copied().collect();
+        let host = roomy.iter().find(|host| epoch.can_be_done(&moved, **host));
+        let Some(&to) = host.or(roomy.first()) else { return false };
+        let (struck, moved) = if host.is_some() { (Vec::new(), moved) } else { (moved, Vec::new()) };
         let folds = epoch.miners.remove(&gone).map_or(0, |progress| progress.folds);
         let again = epoch.hand_over(&moved, gone, to, at);
+        let struck = epoch.strike(&struck);
+        let folded = epoch.folded_of_struck(gone);
+        // What is struck is lost, whoever had folded it.
+        let lost = folds.saturating_sub(again + folded) + struck.len() as u64;
+        let mut why = why.to_owned();
+        if !struck.is_empty() {
+            why += &format!("; {} microbatches in work are struck", struck.len());
+        }
         let groups = epoch.groups();
         let host = epoch.miners.get(&to).map(|host| host.lane);
         let group = groups.into_iter().find(|group| host.is_some_and(|lane| group.contains(&lane)));
@@ -52,10 +65,15 @@ impl Orchestrator {
             from: gone,
             to,
             microbatches: moved.len() as u64,
-            tokens: folds.saturating_sub(again) * self.config.run.microbatch_tokens(),
-            why: why.to_owned(),
+            tokens: lost * self.config.run.microbatch_tokens(),
+            why,
         };
         self.report(report);
+        for assignment in struck {
+            for slot in assignment.route.iter().filter(|slot| slot.miner != gone) {
+                self.send(slot.miner, Message::Strike(assignment.clone()));
+            }
+        }
         if let Some(group) = group.filter(|_| !moved.is_empty()) {
             self.hand_out_round(&group, &moved);
         }
@@ -98,6 +116,24 @@ impl Epoch {
             slot.attempt = slot.attempt.saturating_add(1);
         }
         again
+    }
+
+    /// Nobody does the rest of these microbatches; the answer is where they stand.
+    fn strike(&mut self, shares: &[Share]) -> Vec<Assignment> {
+        let mut assignments = Vec::new();
+        for (id, _) in shares {
+            let Some(tracked) = self.live.remove(id) else { continue };
+            assignments.push(tracked.assignment.clone());
+            self.struck.insert(*id, tracked);
+        }
+        assignments
+    }
+
+    /// How many of the struck microbatches a miner had folded.
+    fn folded_of_struck(&self, miner: NodeId) -> u64 {
+        let shares =
+            self.struck.values().flat_map(|tracked| tracked.assignment.route.iter().zip(&tracked.backward));
+        shares.filter(|(slot, fold)| slot.miner == miner && fold.is_some()).count() as u64
     }
 
     /// Whether everything in work can still be folded if these shares come after all that was handed out to `to`. It can

@@ -18,6 +18,8 @@ pub struct NoDoubleFold {
     backward: BTreeMap<(u16, u32, u64), BTreeSet<NodeId>>,
     /// Microbatches of each epoch, with the number of stages they go through.
     assigned: BTreeMap<u32, BTreeSet<(u64, u16)>>,
+    /// Microbatches of each epoch of which nobody does the rest: whoever folds one does so once.
+    struck: BTreeMap<u32, BTreeSet<u64>>,
     /// Assignments of epochs that were begun again: nothing of them counts.
     void: BTreeSet<u64>,
     /// Miners that the others went on without, by epoch: nothing that they do in it counts.
@@ -51,6 +53,13 @@ impl Checker for NoDoubleFold {
                 self.ids.entry(assignment.epoch).or_default().insert(assignment.id);
                 Ok(())
             }
+            What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Send {
+                message: Message::Strike(assignment),
+                ..
+            })) => {
+                self.struck.entry(assignment.epoch).or_default().insert(assignment.microbatch);
+                Ok(())
+            }
             What::Effect(Effect::Orchestrator(orchestrator_core::Effect::Report(report))) => match report {
                 Report::Reissued { epoch, from, tokens, .. } => {
                     self.gone.entry(*epoch).or_default().insert(*from);
@@ -61,6 +70,7 @@ impl Checker for NoDoubleFold {
                 Report::Rewound { epoch, .. } => {
                     self.void.extend(self.ids.remove(epoch).unwrap_or_default());
                     self.assigned.remove(epoch);
+                    self.struck.remove(epoch);
                     self.gone.remove(epoch);
                     self.lost_tokens.remove(epoch);
                     self.folded.retain(|(_, of, _), _| of != epoch);
@@ -70,6 +80,7 @@ impl Checker for NoDoubleFold {
                 Report::RolledBack { epoch, .. } => {
                     self.void.extend(self.ids.split_off(epoch).into_values().flatten());
                     self.assigned.split_off(epoch);
+                    self.struck.split_off(epoch);
                     self.gone.split_off(epoch);
                     self.lost_tokens.split_off(epoch);
                     self.folded.retain(|(_, of, _), _| of < epoch);
@@ -122,8 +133,14 @@ impl NoDoubleFold {
     }
 
     fn committed(&self, epoch: u32) -> Result<(), String> {
-        let mut lost = 0;
+        let struck = self.struck.get(&epoch);
+        let is_struck = |microbatch: u64| struck.is_some_and(|struck| struck.contains(&microbatch));
+        // One that was struck is lost as a whole.
+        let mut lost = struck.map_or(0, |struck| struck.len() as u64 * self.microbatch_tokens);
         for &(microbatch, stages) in self.assigned.get(&epoch).into_iter().flatten() {
+            if is_struck(microbatch) {
+                continue;
+            }
             for stage in 0..stages {
                 let share = (stage, epoch, microbatch);
                 if self.folded.contains_key(&share) {

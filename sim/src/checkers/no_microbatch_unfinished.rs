@@ -1,4 +1,4 @@
-//! In a complete run every microbatch that was handed out has a loss, once.
+//! In a complete run every microbatch that was handed out and not struck has a loss, once.
 
 use super::{Checker, End};
 use crate::trace::{Effect, Entry, What};
@@ -23,6 +23,12 @@ impl Checker for NoMicrobatchUnfinished {
         match effect {
             orchestrator_core::Effect::Send { message: Message::Assign(assignment), .. } => {
                 self.losses.entry((assignment.epoch, assignment.microbatch)).or_default();
+            }
+            orchestrator_core::Effect::Send { message: Message::Strike(assignment), .. } => {
+                let at = (assignment.epoch, assignment.microbatch);
+                if self.losses.get(&at) == Some(&0) {
+                    self.losses.remove(&at);
+                }
             }
             orchestrator_core::Effect::Report(Report::Loss { epoch, microbatch, .. }) => {
                 let losses = self.losses.entry((*epoch, *microbatch)).or_default();

@@ -31,6 +31,7 @@ impl fmt::Display for Message {
             Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
             Self::Assign(assignment) => write!(f, "assign {assignment}"),
             Self::Amend(assignment) => write!(f, "amend {assignment}"),
+            Self::Strike(assignment) => write!(f, "strike {assignment}"),
             Self::Payload(head) => head.fmt(f),
             Self::Receipt(receipt) => write!(f, "receipt {}", receipt.body),
             Self::Merge(merge) => {

@@ -132,6 +132,8 @@ pub enum Message {
     Command(Command),
     /// Orchestrator to the run's owner: what it does, or why it does not.
     Answered(Result<String, String>),
+    /// Orchestrator to the miners of a route: nobody does the rest of this. Who has not folded it leaves it out of its step.
+    Strike(Assignment),
 }
 
 impl Message {
@@ -170,6 +172,7 @@ impl Message {
             Self::AddedUp(_) => 29,
             Self::Command(_) => 30,
             Self::Answered(_) => 31,
+            Self::Strike(_) => 32,
         }
     }
 
@@ -180,7 +183,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 32;
+pub const KINDS: u8 = 33;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.

@@ -131,16 +131,15 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
                     member.step == due && !begins && forward.insert(*member)
                 }
                 Operation::Backward(member) => {
-                    let in_turn = usize::from(member.position) == folded.len() && forward.contains(member);
+                    let after = folded.last().is_none_or(|last| last.position < member.position);
+                    let in_turn = after && forward.contains(member);
                     folded.push(*member);
                     in_turn
                 }
-                // The step of a miner that stands in for another has more members than the run says. How many were due,
-                // the orchestrator knows; that none is left out here, the chain says.
+                // The step of a miner that stands in for another has more members than the run says, one of which some
+                // were struck has fewer. Which were due, the orchestrator knows; that none is left out here, the chain says.
                 Operation::Step { step, members } => {
-                    let whole =
-                        folded.len() >= usize::from(run.inner.members) && forward.len() == folded.len();
-                    let holds = whole && *step == due && *members == folded;
+                    let holds = *step == due && *members == folded;
                     due = due.saturating_add(1);
                     forward.clear();
                     folded.clear();

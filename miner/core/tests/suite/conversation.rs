@@ -100,6 +100,25 @@ fn a_payload_of_a_stand_in_may_overtake_the_word_of_it() {
 }
 
 #[test]
+fn what_is_struck_is_left_out_of_its_step_unless_it_is_folded() {
+    let mut world = World::opened(run());
+    for id in [0, 1] {
+        world.assign(id, 0, id as u16);
+        world.deliver(Activation, id, 0, id as u16);
+    }
+    world.say(Message::Strike(world.assignment(0, 0, 0)));
+    world.deliver(Gradient, 1, 0, 1);
+    assert_eq!(operations(&world), ["forward 0", "forward 1", "backward 1", "step 0"]);
+    // It may be all that is heard of an assignment.
+    world.say(Message::Strike(world.assignment(2, 1, 0)));
+    world.assign(3, 1, 1);
+    world.deliver(Activation, 3, 1, 1);
+    world.deliver(Gradient, 3, 1, 1);
+    assert_eq!(operations(&world)[4..], ["forward 1", "backward 1", "step 1"]);
+    assert_eq!(notes(&world.say(Message::Strike(world.assignment(3, 1, 1)))), "", "it is folded");
+}
+
+#[test]
 fn gradients_are_folded_in_position_order_whatever_comes_first() {
     let mut world = World::opened(run());
     world.assign(0, 0, 0);

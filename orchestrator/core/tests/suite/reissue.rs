@@ -215,3 +215,43 @@ fn with_nobody_else_in_the_stage_the_lost_one_is_waited_for() {
     let amended = |effect: &&Effect| matches!(effect, Effect::Send { to, message: Message::Amend(_) | Message::Assign(_) } if *to == other);
     assert_eq!(back.iter().filter(amended).count(), 8, "its own four microbatches and those it was given");
 }
+
+#[test]
+fn what_would_make_two_stand_ins_wait_for_one_another_is_struck() {
+    let mut world = swarm();
+    let ids = world.ids();
+    lose(&mut world, ids[TAIL]);
+    let there = forward(&mut world, OTHER_HEAD, 4, None);
+    forward(&mut world, OTHER_TAIL, 4, Some(&there));
+    backward(&mut world, OTHER_TAIL, 4, None);
+    // The other tail would do 5 before it came to 0, the head 0 before it came to 5.
+    let effects = lose(&mut world, ids[OTHER_HEAD]);
+    let lost = 4 * world.config.run.microbatch_tokens();
+    match reports(&effects)[..] {
+        [Report::Note { .. }, Report::Reissued { microbatches: 0, tokens, why, .. }] => {
+            assert!(
+                *tokens == lost && why.ends_with("; 4 microbatches in work are struck"),
+                "{tokens} {why}"
+            );
+        }
+        ref other => panic!("{other:?}"),
+    }
+    let struck = |effect: &Effect| match effect {
+        Effect::Send { to, message: Message::Strike(assignment) } => Some((*to, assignment.id)),
+        _ => None,
+    };
+    let struck: Vec<_> = effects.iter().filter_map(struck).collect();
+    assert_eq!(struck, [4, 5, 6, 7].map(|id| (ids[OTHER_TAIL], id)));
+
+    // What was folded before the word came counts, and the rest is left out.
+    step(&mut world, OTHER_TAIL, 0, &[4]);
+    step(&mut world, OTHER_TAIL, 1, &[]);
+    round_trips(&mut world, [HEAD, OTHER_TAIL], [0, 1]);
+    step(&mut world, HEAD, 0, &[0, 1]);
+    round_trips(&mut world, [HEAD, OTHER_TAIL], [2, 3]);
+    step(&mut world, HEAD, 1, &[2, 3]);
+    let effects = step(&mut world, OTHER_TAIL, 2, &[0, 1, 2, 3]);
+    let merges = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Merge(_), .. });
+    assert_eq!(effects.iter().filter(merges).count(), 2);
+    assert!(!world.effects.iter().any(|e| matches!(e, Effect::Report(Report::Rewound { .. }))));
+}

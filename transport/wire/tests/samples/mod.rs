@@ -218,7 +218,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Kept", Message::Kept(object(0x61))),
         ("Adopt", Message::Adopt { stage: 2, manifest: manifest() }),
         ("Returned", Message::Returned(key(2).id())),
-        ("Amend", Message::Amend(assignment)),
+        ("Amend", Message::Amend(assignment.clone())),
         ("Disclose", Message::Disclose { epoch: 9, shard: 6 }),
         (
             "Disclosed",
@@ -228,5 +228,6 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("AddedUp", Message::AddedUp(Signed::new(sum_verdict(), &key(4)))),
         ("Command", Message::Command(Command::RollBack { to: Some(300) })),
         ("Answered", Message::Answered(Err("epoch 300 is not stable".into()))),
+        ("Strike", Message::Strike(assignment)),
     ]
 }
