@@ -125,7 +125,7 @@ impl Opened {
 
     fn answer(&self, key: &Key, output: Option<u32>, adversary: Option<miner::Adversary>) -> Result<PathBuf> {
         let mut performer: Box<Performer<'_>> = match adversary {
-            Some(adversary) => Box::new(miner::performer(adversary)),
+            Some(adversary) => miner::performer(adversary),
             None => Box::new(engine::perform),
         };
         let keep: BTreeSet<u32> = output.into_iter().collect();

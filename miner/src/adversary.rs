@@ -248,11 +248,11 @@ fn with_other_code(contribution: &[u8]) -> Vec<u8> {
 }
 
 /// How an adversary performs operations: what a trial tries without a swarm.
-pub fn performer(
-    adversary: Adversary,
-) -> impl FnMut(&mut StageState, Option<&TokenShard>, u32, &Operation, &[&[u8]]) -> Result<Done, WorkError> {
+pub fn performer(adversary: Adversary) -> Box<trace::Performer<'static>> {
     let mut lying = Lying::new(adversary);
-    move |state, data, epoch, operation, inputs| lying.perform(state, data, epoch, operation, inputs)
+    Box::new(move |state, data, epoch, operation, inputs| {
+        lying.perform(state, data, epoch, operation, inputs)
+    })
 }
 
 fn with_last_bit(bytes: &[u8]) -> Vec<u8> {
