@@ -204,7 +204,8 @@ fn every_lie_inside_an_operation_is_one_tile_of_one_op() {
     let mut told = BTreeMap::new();
     for work in honest(&run) {
         let right = work.said(&mut engine::perform);
-        for (name, adversary) in Adversary::ALL {
+        // Who is slow tells no lie.
+        for (name, adversary) in Adversary::ALL.into_iter().filter(|(name, _)| *name != "slow-loris") {
             let said = work.said(&mut miner::performer(adversary));
             let Some(last) = said.iter().zip(&right).position(|(said, right)| said != right) else {
                 continue;
@@ -237,6 +238,7 @@ fn every_lie_inside_an_operation_is_one_tile_of_one_op() {
         ("garbage", [Some(payload); 3]),
         ("label-tamperer", [Some("embedding"), None, Some("cross-entropy")]),
         ("lazy-precision", [Some("AdamW"); 3]),
+        ("moments", [Some("AdamW"); 3]),
         ("poison", [Some(payload); 3]),
         ("sign-flipper", [None, Some(payload), Some(payload)]),
         ("stale-replayer", [Some(payload); 3]),
