@@ -8,9 +8,18 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Scenarios in which somebody is lost.
-const SCENARIOS: &[&str] =
-    &["miner_lost", "miner_restarted", "orchestrator_restarted", "churn", "turmoil", "flaky"];
+/// Scenarios in which somebody is lost, late or slow.
+const SCENARIOS: &[&str] = &[
+    "miner_lost",
+    "miner_restarted",
+    "orchestrator_restarted",
+    "churn",
+    "turmoil",
+    "flaky",
+    "slow",
+    "growing",
+    "deserted",
+];
 
 #[derive(clap::Args)]
 pub struct Arguments {
