@@ -24,8 +24,8 @@ fn passes(scenario: &str, seeds: std::ops::Range<u64>, options: &Options) {
 
 #[test]
 fn honest_runs_complete() {
-    passes("honest", 0..50, &SHORT);
-    passes("honest", 50..53, &Options::default());
+    passes("honest", 0..25, &SHORT);
+    passes("honest", 25..27, &Options::default());
     for stages in [1, 2, 5] {
         passes("honest", 0..3, &Options { stages, ..SHORT });
     }
@@ -44,9 +44,9 @@ fn several_miners_a_stage_merge() {
 
 #[test]
 fn a_perturbed_value_is_found() {
-    passes("perturb", 0..50, &SHORT);
-    passes("perturb", 0..20, &Options { miners: 2, epochs: 3, ..SHORT });
-    passes("perturb", 0..10, &Options { miners: 3, epochs: 3, ..SHORT });
+    passes("perturb", 0..25, &SHORT);
+    passes("perturb", 0..12, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb", 0..6, &Options { miners: 3, epochs: 3, ..SHORT });
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_validator_that_accuses_the_honest_is_found_out() {
 
 #[test]
 fn a_conviction_survives_the_orchestrator() {
-    passes("perturb_restarted", 0..30, &Options { miners: 2, epochs: 3, ..SHORT });
+    passes("perturb_restarted", 0..15, &Options { miners: 2, epochs: 3, ..SHORT });
     passes("perturb_restarted", 0..10, &SHORT);
 }
 
@@ -181,23 +181,23 @@ fn a_lost_miner_ends_the_run_with_a_sentence_unless_it_has_a_peer() {
 
 #[test]
 fn a_miner_that_is_started_again_goes_on() {
-    passes("miner_restarted", 0..60, &SHORT);
-    passes("miner_restarted", 0..30, &Options { miners: 2, ..SHORT });
+    passes("miner_restarted", 0..30, &SHORT);
+    passes("miner_restarted", 0..15, &Options { miners: 2, ..SHORT });
 }
 
 #[test]
 fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
-    passes("orchestrator_restarted", 0..60, &SHORT);
-    passes("orchestrator_restarted", 0..30, &Options { miners: 3, ..SHORT });
+    passes("orchestrator_restarted", 0..30, &SHORT);
+    passes("orchestrator_restarted", 0..15, &Options { miners: 3, ..SHORT });
 }
 
 #[test]
 fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
     for miners in [2, 3] {
         let options = Options { miners, ..SHORT };
-        passes("churn", 0..15, &options);
-        passes("turmoil", 0..15, &options);
-        passes("flaky", 0..15, &options);
+        passes("churn", 0..10, &options);
+        passes("turmoil", 0..10, &options);
+        passes("flaky", 0..10, &options);
     }
 }
 

@@ -12,11 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::presigned::Client;
 use store::retry::patiently;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use wire::{Frame, Key, Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// How long a fetch or an upload may take, with all waiting for a store that is away.
 const STORE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Objects that a node fetches or uploads at a time. A store serves so many connections and no more: hundreds of a few
+/// nodes, idle ones among them, would make others wait for longer than they may.
+const TRANSFERS_MAX: usize = 8;
 
 /// Why a node could not join.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +117,7 @@ pub struct Node<E> {
     caller: Arc<Caller>,
     objects: Objects,
     client: Client,
+    transfers: Arc<Semaphore>,
     events: mpsc::Sender<E>,
     translate: fn(Arrival) -> Option<E>,
 }
@@ -140,6 +145,7 @@ impl<E> Clone for Node<E> {
             caller: self.caller.clone(),
             objects: self.objects.clone(),
             client: self.client.clone(),
+            transfers: self.transfers.clone(),
             events: self.events.clone(),
             translate: self.translate,
         }
@@ -163,7 +169,8 @@ impl<E: Send + 'static> Node<E> {
         let connection = caller.call().await?;
         let (objects, client) = (Objects::default(), Client::new());
         let shared = Arc::new(Mutex::new(connection.clone()));
-        let node = Self { connection: shared, caller, objects, client, events, translate };
+        let transfers = Arc::new(Semaphore::new(TRANSFERS_MAX));
+        let node = Self { connection: shared, caller, objects, client, transfers, events, translate };
         tokio::spawn(node.clone().listen(connection));
         Ok(node)
     }
@@ -231,6 +238,7 @@ impl<E: Send + 'static> Node<E> {
     pub fn fetch(&self, object: ObjectRef, request: Presigned) {
         let node = self.clone();
         tokio::spawn(async move {
+            let turn = node.transfers.acquire().await;
             let get = |left| node.client.get(&request, &object, left);
             let got = patiently(STORE_DEADLINE, get, say).await;
             let arrival = match got {
@@ -240,6 +248,7 @@ impl<E: Send + 'static> Node<E> {
                 }
                 Err(error) => failed(object.digest, &error),
             };
+            drop(turn);
             node.tell(arrival).await;
         });
     }
@@ -253,11 +262,13 @@ impl<E: Send + 'static> Node<E> {
                 node.tell(missing(&digest)).await;
                 return;
             };
+            let turn = node.transfers.acquire().await;
             let put = |left| node.client.put(&request, bytes.clone(), left);
             let arrival = match patiently(STORE_DEADLINE, put, say).await {
                 Ok(_) => Arrival::Uploaded(digest),
                 Err(error) => failed(digest, &error),
             };
+            drop(turn);
             node.tell(arrival).await;
         });
     }
