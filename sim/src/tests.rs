@@ -131,6 +131,13 @@ fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
 }
 
 #[test]
+fn who_takes_another_outer_step_is_found_at_once() {
+    for miners in [1, 2, 3] {
+        passes("outer_step", 0..6, &Options { miners, epochs: 3, ..SHORT });
+    }
+}
+
+#[test]
 fn who_comes_uninvited_weighs_nothing_until_it_is_proven() {
     for miners in [1, 2, 3] {
         passes("probation", 0..4, &Options { miners, epochs: 3, ..SHORT });
@@ -262,7 +269,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, contribution, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

@@ -106,13 +106,10 @@ impl Orchestrator {
                     steps.push(window.step);
                 }
             }
-            let merge = self.is_merge_drawn(&draw, miner).then(|| merge_of(&progress.receipts)).flatten();
-            let inputs = epoch.merge_inputs(stage);
-            if let (Some(cut), Some(inputs)) = (merge, inputs) {
-                let mut window = cut.pending(&progress.receipts, stage, self.now_ms);
-                window.merge = Some(inputs);
-                pending.insert((miner, cut.step), window);
-                steps.push(cut.step);
+            let merge = self.is_merge_drawn(&draw, miner).then(|| self.merge_window(&epoch, miner, stage));
+            if let Some((step, window)) = merge.flatten() {
+                pending.insert((miner, step), window);
+                steps.push(step);
             }
             if !steps.is_empty() {
                 self.send(miner, Message::Draw { epoch: epoch.number, steps, more: false });
@@ -129,6 +126,14 @@ impl Orchestrator {
                 },
             );
         }
+    }
+
+    /// The merge of a miner as a window, by its number, where it has come to its end.
+    pub(crate) fn merge_window(&self, epoch: &Epoch, miner: NodeId, stage: u16) -> Option<(u32, Pending)> {
+        let receipts = &epoch.miners.get(&miner)?.receipts;
+        let cut = merge_of(receipts)?;
+        let merge = Some(epoch.merge_inputs(stage)?);
+        Some((cut.step, Pending { merge, ..cut.pending(receipts, stage, self.now_ms) }))
     }
 
     pub(crate) fn take_revealed(

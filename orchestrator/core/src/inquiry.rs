@@ -1,7 +1,9 @@
-//! Somebody met NaN, infinity or what is no payload: whose doing that is, is found out before anything goes on.
+//! Somebody met NaN, infinity or what is no payload, or a stage merged into different weights: whose doing that is, is found out
+//! before anything goes on.
 //!
 //! Finite numbers can be made to overflow at the next stage, so whoever meets them need not be to blame. Everything that
-//! the miners of its routes did in the epoch is drawn and replayed at once: a lie among it convicts as any other. Is all of it
+//! the miners of its routes did in the epoch is drawn and replayed at once: a lie among it convicts as any other. So is everything of
+//! the miners that did not come to the same weights, who all had the same sums. Is all of it
 //! equal, the run itself diverges: everybody goes back to the last stable manifest, and if that does not help the run ends.
 
 use crate::audit::{AuditedEpoch, windows_of};
@@ -51,6 +53,15 @@ impl Orchestrator {
         self.draw_suspects();
     }
 
+    /// The miners of a stage, of whom `who` is one, applied the same sums and came to different weights.
+    pub(crate) fn inquire_into_merge(&mut self, stage: u16, who: NodeId) {
+        let Some(epoch) = self.state.epoch.as_ref().filter(|_| self.state.inquiry.is_none()) else { return };
+        let (name, number) = (self.stage_name(stage), epoch.number);
+        let what = format!("the miners of {name} merged epoch {number} into different weights");
+        self.state.inquiry = Some(Inquiry { what, who, operation: Operation::Apply, drawn: false });
+        self.draw_suspects();
+    }
+
     /// Draws everything that the suspects did in the epoch, once all is here that the operation stands on.
     pub(crate) fn draw_suspects(&mut self) {
         let Some(epoch) = &self.state.epoch else { return };
@@ -66,11 +77,13 @@ impl Orchestrator {
         for (&miner, progress) in epoch.miners.iter().filter(|(miner, _)| suspects.contains(*miner)) {
             let stage = self.state.seats.stage_of(miner).unwrap_or_default();
             let windows = windows_of(&self.config.run, &progress.receipts);
-            let steps: Vec<u32> = windows.iter().map(|window| window.step).collect();
-            for window in windows {
-                let at = (miner, window.step);
-                pending.insert(at, window.pending(&progress.receipts, stage, self.now_ms));
-            }
+            let windows = windows
+                .into_iter()
+                .map(|window| (window.step, window.pending(&progress.receipts, stage, self.now_ms)));
+            let merge = self.merge_window(epoch, miner, stage).filter(|_| *operation == Operation::Apply);
+            let windows: Vec<_> = windows.chain(merge).collect();
+            let steps: Vec<u32> = windows.iter().map(|(step, _)| *step).collect();
+            pending.extend(windows.into_iter().map(|(step, window)| ((miner, step), window)));
             draws.push((miner, Message::Draw { epoch: number, steps, more: true }));
         }
         let manifest = epoch.opened_with.clone();
@@ -90,9 +103,14 @@ impl Orchestrator {
         }
     }
 
-    /// Whoever may have made what a miner met: the miners of its lanes and of the microbatch's route.
+    /// Whoever may have made what a miner met: the miners of its lanes and of the microbatch's route; or those that merged with it.
     fn suspects(&self, from: NodeId, operation: &Operation) -> BTreeSet<NodeId> {
         let Some(epoch) = &self.state.epoch else { return BTreeSet::new() };
+        if *operation == Operation::Apply {
+            let stage = self.state.seats.stage_of(from).map(usize::from);
+            let merge = stage.and_then(|stage| epoch.merges.get(stage));
+            return merge.map(|merge| merge.living().collect()).unwrap_or_default();
+        }
         let lanes = epoch.routes.iter().filter(|route| route.contains(&from)).flatten().copied();
         let route = match operation {
             Operation::Forward(member) | Operation::Backward(member) => epoch.tracked(member.assignment),
@@ -113,7 +131,9 @@ impl Orchestrator {
     }
 
     fn diverged(&mut self) {
-        let (Some(Inquiry { what, .. }), Some(epoch)) = (self.state.inquiry.take(), &self.state.epoch) else {
+        let (Some(Inquiry { what, operation, .. }), Some(epoch)) =
+            (self.state.inquiry.take(), &self.state.epoch)
+        else {
             return;
         };
         let (number, manifest) = (epoch.number, epoch.opened_with.clone());
@@ -122,15 +142,17 @@ impl Orchestrator {
         let times = if times > 0 && before == stable { times + 1 } else { 1 };
         self.state.divergences = Divergences { stable, times };
         if times > DIVERGENCES_MAX {
-            return self.fail(format!(
-                "{what}, and nobody lied: lower inner.lr or raise inner.warmup_steps and start a new run"
-            ));
+            let advice = match operation {
+                Operation::Apply => "audit (audit.windows) or invite others",
+                _ => "lower inner.lr or raise inner.warmup_steps",
+            };
+            return self.fail(format!("{what}, and nobody was found to lie: {advice} and start a new run"));
         }
         // What is not judged yet may be where it began.
         let first = self.state.audits.keys().next().copied().unwrap_or(number);
         let none = || AuditedEpoch { manifest, drawn: 0, pending: BTreeMap::new(), passed: BTreeMap::new() };
         self.state.audits.entry(first).or_insert_with(none);
-        self.roll_back(first, format!("{what}, and nobody lied"));
+        self.roll_back(first, format!("{what}, and nobody was found to lie"));
     }
 }
 

@@ -97,7 +97,7 @@ impl StageMerge {
         self.living().any(|member| !self.merged.contains_key(&member)) && self.shards.iter().any(orphaned)
     }
 
-    fn living(&self) -> impl Iterator<Item = NodeId> {
+    pub fn living(&self) -> impl Iterator<Item = NodeId> {
         self.members.iter().filter(|member| !self.gone.contains(member)).copied()
     }
 
@@ -343,7 +343,8 @@ impl Orchestrator {
                 stages.push(StageRecord { miners: Vec::new(), ..record.clone() });
                 continue;
             }
-            let first = merge.merged.values().next().filter(|_| merge.kept && merge.disputes.is_empty())?;
+            let keeper = merge.keeper.filter(|_| merge.kept && merge.disputes.is_empty())?;
+            let first = merge.merged.get(&keeper)?;
             let miners = merge.contributors.clone();
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
         }
@@ -356,23 +357,21 @@ impl Orchestrator {
         })
     }
 
-    /// Once all who live have merged: compares, and lets one of them put the weights into the store.
+    /// Once all who live have merged: compares, and lets one of them put the weights into the store. What somebody said who
+    /// is gone, or banned, does not count.
     fn appoint_keeper(&mut self, stage: u16) {
-        let name = self.stage_name(stage);
         let Some(merge) = self.stage_merge(stage) else { return };
-        let waiting = merge.living().any(|member| !merge.merged.contains_key(&member));
-        let Some(first) = merge.merged.values().next().filter(|_| !waiting && merge.keeper.is_none()) else {
+        let results: Option<Vec<&Merged>> = merge.living().map(|member| merge.merged.get(&member)).collect();
+        let Some((keeper, results)) = merge.living().next().zip(results) else { return };
+        if merge.keeper.is_some() {
             return;
-        };
-        let (epoch, weights) = (first.epoch, first.weights);
-        if merge.merged.values().any(|result| result != first) {
-            return self.fail(format!("the miners of {name} merged epoch {epoch} into different weights"));
         }
-        let keeper = merge.living().next();
-        merge.keeper = keeper;
-        if let Some(keeper) = keeper {
-            self.send(keeper, Message::Keep(weights));
+        if results.iter().any(|result| *result != results[0]) {
+            return self.inquire_into_merge(stage, keeper);
         }
+        let weights = results[0].weights;
+        merge.keeper = Some(keeper);
+        self.send(keeper, Message::Keep(weights));
     }
 
     /// An owner's word on a shard goes to the others; words that differ, and some of those that do not, are checked.

@@ -1,4 +1,4 @@
-//! Whoever merges an epoch in one stage gets the same weights, and the next manifest names them.
+//! Whoever merges an epoch in one stage and never lied gets the same weights, and the next manifest names them.
 
 use super::{Checker, End};
 use crate::trace::{Effect, Entry, Event, What};
@@ -14,6 +14,9 @@ pub struct WeightsAgreeAfterMerge {
     opened: BTreeMap<(u32, u16), Digest>,
     /// By epoch and stage: the weights, and who had them first.
     applied: BTreeMap<(u32, u16), (Digest, NodeId)>,
+    /// Who lied in anything, and what such came to, by epoch and stage: all there is where nobody else merges.
+    liars: BTreeSet<NodeId>,
+    of_liars: BTreeMap<(u32, u16), Digest>,
     nodes: BTreeSet<NodeId>,
     /// Those who have not yet heard that the epoch begins again: what they say is of before.
     behind: BTreeSet<NodeId>,
@@ -26,6 +29,10 @@ impl Checker for WeightsAgreeAfterMerge {
 
     fn observe(&mut self, entry: &Entry) -> Result<(), String> {
         match &entry.what {
+            What::Lied { .. } => {
+                self.liars.insert(entry.node);
+                Ok(())
+            }
             What::Event(Event::Orchestrator(orchestrator_core::Event::Message { from, message })) => {
                 match message {
                     Message::Receipt(receipt) if !self.behind.contains(from) => {
@@ -64,7 +71,8 @@ impl Checker for WeightsAgreeAfterMerge {
                     let merged = self.applied.get(&(ended, stage)).map(|(weights, _)| *weights);
                     // A stage in which nobody merged stays as it was.
                     let before = self.opened.get(&(ended, stage)).filter(|_| record.miners.is_empty());
-                    let applied = merged.or(before.copied());
+                    let of_liars = self.of_liars.get(&(ended, stage));
+                    let applied = merged.or(of_liars.or(before).copied());
                     if applied != Some(record.weights.digest) {
                         return Err(format!(
                             "epoch {} opens stage {stage} with weights {}, merged were {applied:?}",
@@ -90,6 +98,10 @@ impl WeightsAgreeAfterMerge {
         else {
             return Ok(());
         };
+        if self.liars.contains(&from) {
+            self.of_liars.insert((body.epoch, body.stage), weights);
+            return Ok(());
+        }
         let first = self.applied.entry((body.epoch, body.stage)).or_insert((weights, from));
         if first.0 == weights {
             return Ok(());

@@ -275,6 +275,29 @@ pub(super) static CONTRIBUTION: Scenario = Scenario {
     },
 };
 
+pub(super) static OUTER_STEP: Scenario = Scenario {
+    name: "outer_step",
+    about: "one miner takes another outer step than the sums say: its stage comes to different weights, all who merged are replayed at once, it is banned, the others go on",
+    run: |_| {},
+    // Alone in its stage nobody contradicts it: one merge in as many as there are windows is done again.
+    escapes: 0,
+    twist: |setup, chance| setup.some_miner(chance).fate.other_weights = true,
+    expect: |report| {
+        if report.options.miners == 1 {
+            return whole_or_last(report);
+        }
+        if report.convicted != report.cheats || report.evidence != report.cheats {
+            return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
+        }
+        goes_on(report)
+    },
+};
+
+/// Where nobody takes a convict's place the run may end for it.
+fn whole_or_last(report: &Report) -> Result<(), String> {
+    if report.convicted.is_empty() { complete(report) } else { goes_on(report) }
+}
+
 pub(super) static PROBATION: Scenario = Scenario {
     name: "probation",
     about: "anyone may come, and half of the miners come without an invitation: they weigh nothing in merges until a window of theirs is found equal, and the run completes",

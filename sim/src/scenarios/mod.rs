@@ -32,7 +32,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 28] = [
+    pub const ALL: [&'static Self; 29] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -49,6 +49,7 @@ impl Scenario {
         &COLLUDING_PAIR,
         &MOMENTS,
         &CONTRIBUTION,
+        &OUTER_STEP,
         &PROBATION,
         &SLOW_LORIS,
         &MINER_LOST,

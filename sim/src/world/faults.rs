@@ -24,6 +24,8 @@ pub struct Fate {
     pub other_moments: bool,
     /// The node brings other codes to merges than its work came to.
     pub other_codes: bool,
+    /// Takes another outer step than the sums say.
+    pub other_weights: bool,
     /// The node signs wrong sums of merges.
     pub wrong_sums: bool,
     /// The node's results are changed.
@@ -47,6 +49,7 @@ impl Fate {
     pub fn cheats(&self) -> bool {
         self.other_moments
             || self.other_codes
+            || self.other_weights
             || self.perturbation.is_some()
             || self.withholds
             || self.wrong_sums

@@ -117,6 +117,11 @@ impl Learner {
         self.moments = hash("spoilt", &self.moments);
     }
 
+    /// Puts another outer momentum in the place of its own.
+    pub fn spoil_momentum(&mut self) {
+        self.momentum = hash("spoilt", &self.momentum);
+    }
+
     /// Takes over newer weights of the same stage.
     ///
     /// # Errors

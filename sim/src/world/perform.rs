@@ -289,6 +289,10 @@ impl World {
             learner.spoil_moments();
             lied = Some(What::Lied { epoch });
         }
+        if machine.fate.other_weights && operation == Operation::Apply {
+            learner.spoil_momentum();
+            lied = Some(What::Lied { epoch });
+        }
         let mut made = learner.perform(&self.run, epoch, &operation, &bytes)?;
         if let Some(contribution) = made.contribution.as_mut().filter(|_| machine.fate.other_codes) {
             contribution.codes.iter_mut().for_each(|code| *code = -*code);
