@@ -80,14 +80,16 @@ pub fn both_sides(
     if window.parts.case.order.miner != key.id() {
         return Ok(None);
     }
-    let trace = window.answer(key, None, Some(adversary))?;
-    let doubt = window.doubt()?;
-    let output = window.answer(key, Some(doubt.value), Some(adversary))?;
-    let tile = window.narrow(&doubt)?;
-    for spent in [trace, output] {
+    let mut spent = vec![window.answer(key, None, Some(adversary))?];
+    let tile = window.doubt().and_then(|doubt| {
+        spent.push(window.answer(key, Some(doubt.value), Some(adversary))?);
+        window.narrow(&doubt)
+    });
+    // Also where no tile came of them.
+    for spent in spent {
         std::fs::remove_file(&spent).map_err(|e| Failure::run(format!("{}: {e}", spent.display())))?;
     }
-    Ok(Some(tile))
+    tile.map(Some)
 }
 
 /// The file of another kind beside an evidence file.

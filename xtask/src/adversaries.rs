@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 12)]
     steps: u32,
     /// Epochs
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 6)]
     epochs: u32,
 }
 
