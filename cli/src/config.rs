@@ -235,7 +235,7 @@ pub fn swarm(data: Data) -> Run {
     Run {
         name: "swarm".into(),
         miners_per_stage: 2,
-        model: Model { stages: vec![2, 1, 1], ..alone.model },
+        model: Model { stages: dealt(4, 3), ..alone.model },
         inner: Inner { members: 2, ..alone.inner },
         outer: OUTER,
         epoch: Epoch { steps: 20, count: 10, digest_every: 3 },
@@ -270,14 +270,26 @@ pub fn fit_length(run: &mut Run, config: &Config) {
     }
 }
 
-/// Blocks dealt to `stages` stages, the first ones taking what does not divide.
+/// Blocks dealt to `stages` stages.
 pub fn cut(blocks: u32, stages: u32) -> Result<Vec<u32>> {
     if stages == 0 || stages > blocks {
         return Err(Failure::input(format!(
             "--stages is {stages}, expected 1 to {blocks}: a stage holds at least one of the model's {blocks} blocks"
         )));
     }
-    Ok((0..stages).map(|stage| blocks / stages + u32::from(stage < blocks % stages)).collect())
+    Ok(dealt(blocks, stages))
+}
+
+/// What does not divide goes to the stages in the middle, then to the first: the last has the vocabulary's product besides, and while the
+/// first ends an inner step and begins the next all others wait for it.
+fn dealt(blocks: u32, stages: u32) -> Vec<u32> {
+    let (each, over) = (blocks / stages, blocks % stages);
+    let has_more = |stage: u32| match stage {
+        0 => over + 1 == stages,
+        last if last + 1 == stages => false,
+        middle => middle <= over,
+    };
+    (0..stages).map(|stage| each + u32::from(has_more(stage))).collect()
 }
 
 fn placeholder() -> Data {
@@ -438,6 +450,9 @@ mod tests {
         assert!(said.contains("model.dim is \"wide\" (string), expected a value of type integer"), "{said}");
         assert!(refusal("seed = 1\n[model\n").contains("line 2"), "{}", refusal("seed = 1\n[model\n"));
         assert_eq!(cut(5, 2).unwrap(), [3, 2]);
+        assert_eq!(cut(4, 3).unwrap(), [1, 2, 1]);
+        assert_eq!(cut(11, 4).unwrap(), [3, 3, 3, 2]);
+        assert_eq!(cut(7, 1).unwrap(), [7]);
         assert!(cut(2, 3).err().is_some_and(|e| e.to_string().contains("--stages is 3, expected 1 to 2")));
     }
 }
