@@ -154,10 +154,15 @@ impl StageState {
     /// # Errors
     /// As [`StageState::weights_bytes`].
     pub fn state_file(&self) -> Result<(Vec<u8>, Digest), DeviceError> {
-        let bytes = self.state_bytes()?;
+        let mut bytes = Vec::with_capacity(self.room(self.sections().len()));
         let digest = hashed(|sink| {
-            sink(&bytes);
-            Ok(())
+            self.write_state(&mut |piece| {
+                // Copied while it is in the cache for having been hashed: memory is read once.
+                for block in piece.chunks(BLOCK_BYTES) {
+                    sink(block);
+                    bytes.extend_from_slice(block);
+                }
+            })
         })?;
         Ok((bytes, digest))
     }
@@ -457,6 +462,9 @@ fn hashed(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Dig
     })?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
+
+/// Of a file, what is hashed and copied at a time: it fits a second-level cache, and several threads can share it.
+const BLOCK_BYTES: usize = 512 << 10;
 
 /// More than the header of a stage's file takes, for most stages.
 const HEADER_BYTES: usize = 64 << 10;
