@@ -1,24 +1,24 @@
 //! `cargo xtask gpu`: a CUDA device judged and timed, as a table in markdown.
 //!
-//! First the conformance set: a device that differs in a bit is not timed. Then every op at shapes of a 1.5B model, by
+//! First the conformance set: a device that differs in a bit is not timed. Then every op at shapes of a 1.5B model, under criterion, by
 //! events of the device's own; the share is that of the peak that the device's clocks allow, of arithmetic or of memory,
 //! whichever the op would reach first. Then the stages of a 1.5B model: what they take of a card of 16 GB, and how fast they
 //! train on this one.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use criterion::{BenchmarkId, Criterion};
 use engine::Device;
 use engine::memory::StageMemory;
 use engine::model::Stage;
 use engine::synthetic::{Size, SyntheticError, SyntheticStage};
 
-use kernels::catalogue::{Case, conformance, find};
-use kernels::device::{CudaDevice, DeviceError, Peaks, trials};
+use kernels::catalogue::{Case, Cost, Op, find};
+use kernels::device::trials::{self, Trial};
+use kernels::device::{CudaDevice, DeviceError, Peaks};
 use spec::Outer;
 
-/// Launches that are timed.
-const ROUNDS: usize = 20;
 /// Steps of a stage that are timed.
 const STEPS: u32 = 3;
 
@@ -58,9 +58,10 @@ fn run(may_be_emulated: bool) -> Result<bool, String> {
         peaks.flops_per_s / 1e12,
         peaks.bytes_per_s / 1e9
     );
-    let deviations = judge(&device)?;
+    let deviations = trials::deviations(&device).map_err(|why| format!("no device is measured: {why}"))?;
     if !deviations.is_empty() {
-        println!("conformance: the device DIFFERS in {}", deviations.join(", "));
+        let names: Vec<String> = deviations.iter().map(|deviation| format!("{deviation:?}")).collect();
+        println!("conformance: the device DIFFERS in {}", names.join(", "));
         return Ok(false);
     }
     let left: Vec<&str> = trials::only_on_cpu().collect();
@@ -69,16 +70,24 @@ fn run(may_be_emulated: bool) -> Result<bool, String> {
         trials::TRIALS.len(),
         left.join(", ")
     );
-    println!("| op | shape | ms, median | lowest | highest | | of the peak |");
-    println!("|---|---|---|---|---|---|---|");
+    // Times of an emulated device mean nothing, so few are taken.
+    let (warm_up_ms, measured_ms) = if emulated { (1, 1) } else { (100, 500) };
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(warm_up_ms))
+        .measurement_time(Duration::from_millis(measured_ms))
+        .without_plots();
+    let mut rows = vec![];
     for (name, case) in cases(emulated) {
         let (Some(op), Some(trial)) = (find(name), trials::find(name)) else {
             return Err(format!("no device is measured: there is no op `{name}`"));
         };
-        let rounds = if emulated { 3 } else { ROUNDS };
-        let timing = trial.time(&device, op, &case, rounds).map_err(said)?;
-        println!("{}", row(name, &case, &timing, &peaks));
+        let rounds_ms = time(&mut criterion, &device, (op, trial), &case).map_err(said)?;
+        rows.push(row(name, &case, op.cost(&case), rounds_ms, &peaks));
     }
+    println!("\n| op | shape | ms, median | lowest | highest | | of the peak |");
+    println!("|---|---|---|---|---|---|---|");
+    println!("{}", rows.join("\n"));
     stages(&device, &peaks, emulated).map_err(|error| format!("no stage is measured: {error}"))?;
     Ok(true)
 }
@@ -157,41 +166,56 @@ fn timed(
     Ok((tokens / seconds, flops / seconds / peaks.flops_per_s))
 }
 
-/// The ops that differ from the committed hashes.
-fn judge(device: &CudaDevice) -> Result<Vec<String>, String> {
-    let mut hashes = vec![];
-    for trial in trials::TRIALS {
-        let Some(op) = find(trial.op) else { continue };
-        let failed = std::cell::RefCell::new(None);
-        let hash = conformance::hash(op, |case, inputs, outputs| {
-            match trial.run(device, 0, 0, case, inputs, outputs) {
-                Ok(found) => *outputs = found,
-                Err(why) => drop(failed.replace(Some(why))),
+/// Milliseconds of launches of an op, under criterion, which prints its own summary and compares with the last time.
+fn time(
+    criterion: &mut Criterion,
+    device: &CudaDevice,
+    (op, trial): (&dyn Op, &Trial),
+    case: &Case,
+) -> Result<Vec<f64>, DeviceError> {
+    let mut launch = trial.prepare(device, op, case)?;
+    let (mut rounds_ms, mut failed) = (vec![], None);
+    let mut group = criterion.benchmark_group(format!("gpu {}", op.name()));
+    group.bench_function(BenchmarkId::from_parameter(shape(case)), |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut total_ms = 0.0;
+            for _ in 0..iterations {
+                match launch.time_ms() {
+                    Ok(ms) => {
+                        total_ms += ms;
+                        rounds_ms.push(ms);
+                    }
+                    Err(error) => failed = Some(error),
+                }
             }
+            // Nothing would make criterion ask again and again.
+            Duration::from_secs_f64(total_ms / 1e3).max(Duration::from_nanos(1))
         });
-        if let Some(why) = failed.into_inner() {
-            return Err(format!("no device is measured: {}: {why}", trial.op));
-        }
-        hashes.push((trial.op, hash));
-    }
-    Ok(conformance::deviations(&hashes).into_iter().map(|deviation| format!("{deviation:?}")).collect())
+    });
+    group.finish();
+    failed.map_or(Ok(rounds_ms), Err)
 }
 
-fn row(name: &str, case: &Case, timing: &trials::Timing, peaks: &Peaks) -> String {
-    let mut sorted = timing.rounds_ms.clone();
-    sorted.sort_by(f64::total_cmp);
-    let (lowest, median, highest) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+fn shape(case: &Case) -> String {
+    let sizes: Vec<String> = case.dims.iter().map(|(name, size)| format!("{name} {size}")).collect();
+    sizes.join(", ")
+}
+
+/// A row of the table, of at least one round.
+fn row(name: &str, case: &Case, cost: Cost, mut rounds_ms: Vec<f64>, peaks: &Peaks) -> String {
+    rounds_ms.sort_by(f64::total_cmp);
+    let (lowest, median, highest) =
+        (rounds_ms[0], rounds_ms[rounds_ms.len() / 2], rounds_ms[rounds_ms.len() - 1]);
     let seconds = median / 1e3;
-    let (flops, bytes) = (timing.cost.flops as f64, timing.cost.bytes as f64);
+    let (flops, bytes) = (cost.flops as f64, cost.bytes as f64);
     let (rate, share) = if flops / peaks.flops_per_s > bytes / peaks.bytes_per_s {
         (format!("{:.2} TFLOP/s", flops / seconds / 1e12), flops / seconds / peaks.flops_per_s)
     } else {
         (format!("{:.1} GB/s", bytes / seconds / 1e9), bytes / seconds / peaks.bytes_per_s)
     };
-    let shape: Vec<String> = case.dims.iter().map(|(name, size)| format!("{name} {size}")).collect();
     format!(
         "| {name} | {} | {median:.3} | {lowest:.3} | {highest:.3} | {rate} | {:.1} % |",
-        shape.join(", "),
+        shape(case),
         100.0 * share
     )
 }

@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 use super::{CudaDevice, DeviceError, Grid};
 use crate::catalogue::conformance::{self, Deviation};
-use crate::catalogue::{self, Buffers, Case, Cost, Op, equal, judge};
+use crate::catalogue::{self, Buffers, Case, Op, equal, judge};
 use crate::{
     adamw, attention, codec, cross_entropy, embedding, matmul, merge, philox, reduce, residual, rms_norm,
     rope, swiglu,
@@ -123,33 +123,47 @@ impl Trial {
     }
 }
 
-/// How long an op takes on a device, and what it must do at least.
-#[derive(Clone, Debug)]
-pub struct Timing {
-    /// Milliseconds of each round but the first, which compiles and warms up.
-    pub rounds_ms: Vec<f64>,
-    /// What a round costs.
-    pub cost: Cost,
+/// An op on a device with its operands there, to be launched again and again.
+pub struct Prepared<'a> {
+    trial: &'a Trial,
+    device: &'a CudaDevice,
+    case: &'a Case,
+    inputs: OnDevice,
+    outputs: OnDevice,
 }
 
 impl Trial {
-    /// Times `rounds` launches of `case`, the choice of how left to the launcher.
+    /// Brings the operands of `case` to the device and launches once, which compiles and warms up; the choice of how is left to
+    /// the launcher.
     ///
     /// # Errors
     /// The device's.
-    pub fn time(
-        &self,
-        device: &CudaDevice,
+    pub fn prepare<'a>(
+        &'a self,
+        device: &'a CudaDevice,
         op: &dyn Op,
-        case: &Case,
-        rounds: usize,
-    ) -> Result<Timing, DeviceError> {
+        case: &'a Case,
+    ) -> Result<Prepared<'a>, DeviceError> {
         let inputs = OnDevice::upload(device, &op.inputs(case), 0)?;
-        let mut outputs = OnDevice::upload(device, &op.outputs(case), 0)?;
-        (self.run)(device, 0, case, &inputs, &mut outputs)?;
-        let one = |_| device.time_ms(|| (self.run)(device, 0, case, &inputs, &mut outputs));
-        let rounds_ms = (0..rounds).map(one).collect::<Result<_, _>>()?;
-        Ok(Timing { rounds_ms, cost: op.cost(case) })
+        let outputs = OnDevice::upload(device, &op.outputs(case), 0)?;
+        let mut prepared = Prepared { trial: self, device, case, inputs, outputs };
+        prepared.launch()?;
+        Ok(prepared)
+    }
+}
+
+impl Prepared<'_> {
+    /// Milliseconds of one launch, by the device's events.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn time_ms(&mut self) -> Result<f64, DeviceError> {
+        let device = self.device;
+        device.time_ms(|| self.launch())
+    }
+
+    fn launch(&mut self) -> Result<(), DeviceError> {
+        (self.trial.run)(self.device, 0, self.case, &self.inputs, &mut self.outputs)
     }
 }
 
