@@ -56,7 +56,7 @@ pub struct MergeInputs {
 pub enum Finding {
     /// Every digest is equal.
     Equal {
-        /// Operations replayed.
+        /// Operations replayed; none where an epoch begins.
         operations: u32,
     },
     /// A digest differs.
@@ -86,6 +86,7 @@ impl Finding {
     /// The finding as a person reads it.
     pub fn sentence(&self) -> String {
         match self {
+            Self::Equal { operations: 0 } => "it began in a state in which it may".into(),
             Self::Equal { operations } => format!("{operations} operations replayed, every digest equal"),
             Self::Unequal { sequence, what, expected, found } => {
                 format!("receipt {sequence}: {what} is {found}, the replay gives {expected}")
