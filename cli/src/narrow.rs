@@ -109,6 +109,12 @@ impl Opened {
         let bytes = read(file)?;
         let parts =
             unpack(&bytes).map_err(|e| Failure::input(format!("{}: refused: {e}", file.display())))?;
+        if parts.case.order.window.is_beginning() {
+            let name = file.display();
+            return Err(Failure::input(format!(
+                "{name}: no evidence of one tile: it is of where an epoch began, and decided without work"
+            )));
+        }
         // Where it travels inside, it is there.
         let shard = shard.filter(|_| !parts.objects.contains_key(&parts.run.data.train)).map(|path| {
             TokenShard::open(path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;

@@ -41,7 +41,7 @@ impl Judge for SecondParty {
 
 impl SecondParty {
     fn decide_window(&self, case: &Evidence, file: &[u8], there: &[Digest]) -> Confirmation {
-        let said = &case.verdict.body.finding;
+        let (said, begins) = (&case.verdict.body.finding, case.order.window.is_beginning());
         let shard = postcard::from_bytes(&case.run).ok().and_then(|run: spec::Run| {
             let path = self.folder.path(&format!("objects/{}", run.data.train));
             TokenShard::open(&path).ok()
@@ -51,8 +51,8 @@ impl SecondParty {
             Ok(Outcome::NotProven { operations }) => {
                 not_proven(format!("{operations} operations done again, every digest as it was signed"))
             }
-            // A stranger asks the store; here it was asked.
-            Err(_) if matches!(said, Finding::Withheld { digest } if !there.contains(digest)) => {
+            // A stranger asks the store; here it was asked. What a manifest names is not the accused's to reveal.
+            Err(_) if !begins && matches!(said, Finding::Withheld { digest } if !there.contains(digest)) => {
                 Confirmation::Proven
             }
             // A stranger cannot know who chose the receipts; here they are all that the accused gave.

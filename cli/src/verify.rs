@@ -31,11 +31,15 @@ pub struct Arguments {
     /// Refuse verdicts signed by anyone but this validator
     #[arg(long, value_name = "KEY")]
     validator: Option<NodeId>,
+    /// Refuse manifests signed by anyone but this orchestrator
+    #[arg(long, value_name = "KEY")]
+    orchestrator: Option<NodeId>,
 }
 
 pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
     let began = Instant::now();
-    let Arguments { path, shard, run, miner, validator } = arguments;
+    let Arguments { path, shard, run, miner, validator, orchestrator } = arguments;
+    let expected = Expected { run, miner, validator, orchestrator };
     let name = path.display().to_string();
     let wrong = |what: &dyn std::fmt::Display| Failure::input(format!("{name}: refused: {what}"));
     let bytes = std::fs::metadata(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?.len();
@@ -44,15 +48,15 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
     }
     let file = std::fs::read(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?;
     if file.starts_with(&merge::MAGIC) {
-        let report = merge::verify(&file, &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+        let report = merge::verify(&file, &expected).map_err(|e| wrong(&e))?;
         return decide_sum(&name, &report, bytes, began);
     }
     if file.starts_with(&tile::MAGIC) {
-        let report = tile::verify(&file, &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+        let report = tile::verify(&file, &expected).map_err(|e| wrong(&e))?;
         return decide_tile(&name, &report, bytes, began);
     }
     let shard = shard.map(|path| TokenShard::open(&path)).transpose().map_err(|e| wrong(&e))?;
-    let report = verify(&file, shard.as_ref(), &Expected { run, miner, validator }).map_err(|e| wrong(&e))?;
+    let report = verify(&file, shard.as_ref(), &expected).map_err(|e| wrong(&e))?;
     let took = format!("{:.1} MB, decided in {:.2} s", bytes as f64 / 1e6, began.elapsed().as_secs_f64());
     match &report.outcome {
         Outcome::Convicted(conviction) => {
@@ -60,6 +64,10 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
             tell(&report, conviction, &took);
             Ok(())
         }
+        Outcome::NotProven { .. } if report.window.is_beginning() => Err(Failure::run(format!(
+            "{name}: NOT PROVEN: miner {} began epoch {} in a state in which it may; {took}",
+            report.miner, report.window.epoch
+        ))),
         Outcome::NotProven { operations } => Err(Failure::run(format!(
             "{name}: NOT PROVEN: {operations} operations of miner {} done again, every digest as it signed; {took}",
             report.miner
@@ -97,7 +105,7 @@ fn decide_tile(name: &str, report: &tile::TileReport, bytes: u64, began: Instant
     let (operation, sequence) = &report.operation;
     println!("CONVICTED  miner {} of stage {}", report.miner, report.stage);
     println!("  run        {} ({})", report.run.id(), report.run.name);
-    println!("  window     epoch {} step {}", report.window.epoch, report.window.step);
+    println!("  window     {}", report.window);
     println!("  operation  {operation}, receipt {sequence}");
     println!(
         "  op         {}, number {} of {}, output {}",
@@ -115,7 +123,7 @@ fn decide_tile(name: &str, report: &tile::TileReport, bytes: u64, began: Instant
 
 fn tell(report: &Report, conviction: &Conviction, took: &str) {
     println!("  run        {} ({})", report.run.id(), report.run.name);
-    println!("  window     epoch {} step {}", report.window.epoch, report.window.step);
+    println!("  window     {}", report.window);
     match (&conviction.operation, &conviction.finding) {
         (Some(operation), Finding::Unequal { sequence, what, expected, found }) => {
             println!("  operation  {operation}, receipt {sequence}");
@@ -123,6 +131,10 @@ fn tell(report: &Report, conviction: &Conviction, took: &str) {
             println!("  found      {what} {expected}");
         }
         (_, finding) => println!("  finding    {}", finding.sentence()),
+    }
+    if report.window.is_beginning() {
+        // All of the fresh state is its word.
+        println!("  manifest   of orchestrator {}", report.orchestrator);
     }
     let verdict = if report.said == conviction.finding { "the same".into() } else { report.said.sentence() };
     println!("  verdict    of validator {}: {verdict}", report.validator.short());

@@ -152,11 +152,15 @@ fn a_miner_killed_on_purpose_is_started_again_and_the_run_completes() {
 
 #[test]
 fn an_adversary_is_banned_and_the_others_complete_the_run() {
-    for (name, has_evidence) in [("free-rider", true), ("wrong-sum", true), ("withholder", false)] {
+    let lies =
+        [("free-rider", true, 2), ("wrong-sum", true, 2), ("withholder", false, 2), ("returner", true, 3)];
+    for (name, has_evidence, epochs) in lies {
         let place = tempfile::tempdir().unwrap();
         let (text, runs) = (text_argument(place.path()), place.path().join("runs"));
         let runs_argument = runs.to_string_lossy().into_owned();
-        let arguments = ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--epochs", "2"];
+        let epochs_argument = epochs.to_string();
+        let arguments =
+            ["up", "--text", &text, "--runs", &runs_argument, "--steps", "7", "--epochs", &epochs_argument];
         let lie = ["--miners-per-stage", "2", "--reveal-within", "10", "--adversary", name];
         let (code, said) = outcome(iota(&[&arguments[..], &lie, &SMALL].concat()));
         assert_eq!(code, 0, "{name}: {said}");
@@ -166,7 +170,7 @@ fn an_adversary_is_banned_and_the_others_complete_the_run() {
             summary["convictions"].as_array().unwrap().iter().map(|c| c[0].clone()).collect();
         assert_eq!(convicts.len(), 1, "{name}: {said}");
         assert_eq!(summary["adversaries"], serde_json::Value::from(convicts), "{name}: {said}");
-        assert_eq!(summary["commits"].as_array().unwrap().len(), 2, "{name}: {said}");
+        assert_eq!(summary["commits"].as_array().unwrap().len(), epochs, "{name}: {said}");
         assert!(said.contains("BANNED   miner"), "{name}: {said}");
         let mut evidence = run.join("evidence").read_dir().unwrap().map(|entry| entry.unwrap().path());
         match evidence.next() {

@@ -87,7 +87,7 @@ impl StageState {
         Ok(Self::fresh(run, stage, weights)?)
     }
 
-    /// A joiner's state: the weights of a manifest, all else as at the start.
+    /// The weights of a manifest, all else as at the start.
     ///
     /// # Errors
     /// The bytes are not this stage's weights; the error names tensor, expected and found.
@@ -95,6 +95,27 @@ impl StageState {
         let stage = stage(run, index)?;
         let weights = read_weights(run, &stage, bytes)?;
         Ok(Self::fresh(run, stage, weights)?)
+    }
+
+    /// The fresh state in which a stage begins the epoch of a manifest: its weights and outer momentum (bytes as of
+    /// [`StageState::weights_bytes`] and [`StageState::momentum_bytes`]), with moments, residual and step count of zero. Its digest
+    /// follows from the manifest alone.
+    ///
+    /// # Errors
+    /// The bytes are not this stage's weights or momentum; the error names tensor, expected and found.
+    pub fn of_manifest(
+        run: &Run,
+        index: usize,
+        weights: &[u8],
+        momentum: Option<&[u8]>,
+    ) -> Result<Self, CheckpointError> {
+        let mut state = Self::from_weights(run, index, weights)?;
+        if let (Some(outer), Some(bytes)) = (&mut state.outer, momentum) {
+            let (layout, metadata) = (state.stage.layout(), identity(&state.run, &state.stage));
+            let sections = checkpoint::read(layout, &metadata, &["momentum/"], bytes)?;
+            outer.momentum = sections.into_iter().next().unwrap_or_default();
+        }
+        Ok(state)
     }
 
     /// The state that [`StageState::state_bytes`] wrote. Where it was taken in the middle of an epoch, merging also needs
@@ -194,32 +215,6 @@ impl StageState {
     pub fn momentum_bytes(&self) -> Result<Option<Vec<u8>>, DeviceError> {
         let outer = self.outer.as_ref();
         outer.map(|outer| built(self.room(1), |sink| self.write_momentum(outer, sink))).transpose()
-    }
-
-    /// Takes over the outer momentum of a manifest (bytes as of [`StageState::momentum_bytes`]): what a miner does that
-    /// missed a merge. Without it the next outer step would part from everybody else's.
-    ///
-    /// # Errors
-    /// The bytes are not this stage's momentum; the state is then as before.
-    pub fn adopt_momentum(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        let metadata = identity(&self.run, &self.stage);
-        let sections = checkpoint::read(self.stage.layout(), &metadata, &["momentum/"], bytes)?;
-        if let (Some(outer), Some(momentum)) = (&mut self.outer, sections.into_iter().next()) {
-            outer.momentum = momentum;
-        }
-        Ok(())
-    }
-
-    /// Takes over the weights of a manifest (bytes as of [`StageState::weights_bytes`]) and keeps optimizer and momentum:
-    /// what a miner does that missed a merge. Work in flight is dropped.
-    ///
-    /// # Errors
-    /// The bytes are not this stage's weights; the state is then as before.
-    pub fn adopt(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        self.weights.overwrite(read_weights(&self.run, &self.stage, bytes)?)?;
-        self.land()?;
-        self.set_anchor()?;
-        Ok(())
     }
 
     /// Gives back the weights of the last merge, which a state file only names: needed before `Encode` and `Apply` when

@@ -183,6 +183,7 @@ fn files(frames: &[Frame]) -> Result<Vec<Target>> {
         run: run.id(),
         miner: order.miner,
         window: order.window,
+        start: order.start.digest(),
         finding: Finding::Equal { operations: 5 },
     };
     let verdict = Signed::new(verdict, &key);

@@ -37,7 +37,13 @@ pub fn sections() -> Result<Vec<Vec<u8>>> {
     let sequence = order.receipts.last().map_or(0, |receipt| receipt.body.sequence);
     let finding =
         Finding::Unequal { sequence, what: "state".into(), expected: "a".into(), found: "b".into() };
-    let verdict = Verdict { run: run.id(), miner: key.id(), window: order.window, finding };
+    let verdict = Verdict {
+        run: run.id(),
+        miner: key.id(),
+        window: order.window,
+        start: order.start.digest(),
+        finding,
+    };
     let case = Evidence {
         run: run.canonical_bytes(),
         manifest: Signed::new(Manifest::first(run.id(), &[weights]), &key),

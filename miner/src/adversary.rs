@@ -48,6 +48,8 @@ pub enum Adversary {
     Withholder,
     /// Begins an epoch with other moments than it ended the one before with.
     Moments,
+    /// Ends its process in its second epoch, and begins epochs with moments of its own making once it was started again.
+    Returner,
     /// Brings another contribution to a merge than its work came to.
     Contribution,
     /// Does all that it should, but half a minute later.
@@ -56,7 +58,7 @@ pub enum Adversary {
 
 impl Adversary {
     /// Every one, with its name.
-    pub const ALL: [(&'static str, Self); 17] = [
+    pub const ALL: [(&'static str, Self); 18] = [
         ("free-rider", Self::FreeRider),
         ("copier", Self::Copier),
         ("sign-flipper", Self::SignFlipper),
@@ -72,6 +74,7 @@ impl Adversary {
         ("equivocator", Self::Equivocator),
         ("withholder", Self::Withholder),
         ("moments", Self::Moments),
+        ("returner", Self::Returner),
         ("contribution", Self::Contribution),
         ("slow-loris", Self::SlowLoris),
     ];
@@ -121,6 +124,9 @@ impl Engine for Honest {
 /// How long a slow-loris waits before each operation.
 const DAWDLES: Duration = Duration::from_secs(30);
 
+/// The exit code of a returner: one that it is started again after.
+const RETURNS: i32 = 1;
+
 /// Makes ordinary activations and gradients as large as f32 allows.
 const POISON: f32 = 1e36;
 
@@ -130,13 +136,14 @@ pub(crate) struct Lying {
     adversary: Adversary,
     /// The last output, by direction and position.
     before: BTreeMap<(bool, u16), Vec<u8>>,
-    /// The last epoch that it began.
+    /// The last epoch that it began, and the first since the process was started.
     begun: Option<u32>,
+    first: Option<u32>,
 }
 
 impl Lying {
     pub fn new(adversary: Adversary) -> Self {
-        Self { honest: Honest, adversary, before: BTreeMap::new(), begun: None }
+        Self { honest: Honest, adversary, before: BTreeMap::new(), begun: None, first: None }
     }
 
     /// What it sends in place of a payload.
@@ -214,9 +221,18 @@ impl Engine for Lying {
         }
         let operation = &self.moved(operation);
         let begins = matches!(operation, Operation::Forward(_)) && self.begun != Some(epoch);
-        if begins && self.adversary == Adversary::Moments {
+        if begins {
             self.begun = Some(epoch);
-            state.edit_moments(|moments| moments[0] += 1.0)?;
+            // Who is there from the start begins with epoch 0.
+            let returned = *self.first.get_or_insert(epoch) > 0;
+            match self.adversary {
+                Adversary::Returner if !returned && epoch > 0 => std::process::exit(RETURNS),
+                Adversary::Returner if !returned => {}
+                Adversary::Moments | Adversary::Returner => {
+                    state.edit_moments(|moments| moments[0] += 1.0)?;
+                }
+                _ => {}
+            }
         }
         let mut done = self.honest.perform(state, data, epoch, operation, inputs)?;
         let honest = done.output.as_deref().unwrap_or_default();

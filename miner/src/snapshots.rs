@@ -1,7 +1,7 @@
 //! The state in which an epoch began, on disk: what a miner that was killed goes on from.
 //!
-//! One file a run, stage and epoch: BLAKE3 of the rest (32 bytes), epoch (u32 LE), state file. Written whole or not at
-//! all, beside the work that goes on meanwhile: a disk takes longer than several inner steps. As many epochs are kept as
+//! One file a run, stage and epoch: BLAKE3 of the rest (32 bytes), digest of the manifest that opened the epoch (32 bytes), state
+//! file. Written whole or not at all, beside the work that goes on meanwhile: a disk takes longer than several inner steps. As many epochs are kept as
 //! may still be undone.
 
 use engine::state::StageState;
@@ -41,7 +41,7 @@ impl Snapshots {
         Self { folder, writing: None }
     }
 
-    /// Keeps the state in which `epoch` begins, as it is now, and drops those of epochs that are never begun again. `tell`
+    /// Keeps the state in which `epoch` begins after `manifest`, as it is now, and drops those of epochs that are never begun again. `tell`
     /// hears how it ended, on a thread of its own.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Snapshots {
     pub fn write(
         &mut self,
         state: &StageState,
-        epoch: u32,
+        (epoch, manifest): (u32, Digest),
         tell: impl FnOnce(Result<(), SnapshotError>) + Send + 'static,
     ) -> Result<(), SnapshotError> {
         let (run, stage) = (state.run(), state.stage().shape().index);
@@ -60,7 +60,7 @@ impl Snapshots {
         let write = {
             let path = path.clone();
             move || {
-                let written = write(&path, epoch, &state).and_then(|()| prune(&path, &prefix, first));
+                let written = write(&path, &manifest, &state).and_then(|()| prune(&path, &prefix, first));
                 tell(written.map_err(|source| SnapshotError::File { path, source }));
             }
         };
@@ -69,17 +69,18 @@ impl Snapshots {
         Ok(())
     }
 
-    /// The state in which `epoch` began with these weights, if it was kept and is whole.
-    pub fn read(&mut self, run: &Run, stage: usize, epoch: u32, weights: Digest) -> Option<StageState> {
+    /// The state in which `epoch` began after `manifest`, if it was kept and is whole: the same epoch after another manifest, which
+    /// was undone, began elsewhere, even with the same weights.
+    pub fn read(&mut self, run: &Run, stage: usize, (epoch, manifest): (u32, Digest)) -> Option<StageState> {
         self.finish();
         let bytes = std::fs::read(self.path(run, stage, epoch)).ok()?;
         let (digest, body) = bytes.split_at_checked(32)?;
-        let (number, state) = body.split_at_checked(4)?;
-        if *digest != *Digest::of(body).as_bytes() || *number != epoch.to_le_bytes() {
+        let (opened, state) = body.split_at_checked(32)?;
+        if *digest != *Digest::of(body).as_bytes() || *opened != *manifest.as_bytes() {
             return None;
         }
         let state = StageState::from_state(run, stage, state).ok()?;
-        (state.weights_digest().ok()? == weights && !state.anchor_is_missing()).then_some(state)
+        (!state.anchor_is_missing()).then_some(state)
     }
 
     /// Waits for the snapshot that is being written.
@@ -101,9 +102,8 @@ impl Drop for Snapshots {
     }
 }
 
-fn write(path: &Path, epoch: u32, state: &[u8]) -> std::io::Result<()> {
-    let number = epoch.to_le_bytes();
-    let digest = blake3::Hasher::new().update(&number).update(state).finalize();
+fn write(path: &Path, manifest: &Digest, state: &[u8]) -> std::io::Result<()> {
+    let digest = blake3::Hasher::new().update(manifest.as_bytes()).update(state).finalize();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -111,7 +111,7 @@ fn write(path: &Path, epoch: u32, state: &[u8]) -> std::io::Result<()> {
     let written = (|| {
         let mut file = std::fs::File::create(&fresh)?;
         file.write_all(digest.as_bytes())?;
-        file.write_all(&number)?;
+        file.write_all(manifest.as_bytes())?;
         file.write_all(state)?;
         file.sync_data()?;
         std::fs::rename(&fresh, path)

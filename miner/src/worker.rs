@@ -40,7 +40,6 @@ pub fn work(
         device,
         stage: None,
         committed: None,
-        begun: None,
     };
     if let Err(error) = engine::workers::compute_here() {
         tracing::warn!(%error, "other threads compute than the engine's own, which is slower");
@@ -118,20 +117,17 @@ struct Worker {
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
     committed: Option<Committed>,
-    /// The last epoch whose beginning was kept.
-    begun: Option<u32>,
 }
 
 impl Worker {
     /// What came of a task, unless that is told later.
     fn perform(&mut self, ticket: u64, task: Task) -> Result<Option<Done>, TaskError> {
         Ok(Some(match task {
-            Task::Adopt { run, stage, epoch, weights, momentum } => {
-                self.adopt(&run, stage, epoch, &weights, momentum)?
+            Task::Adopt { run, stage, epoch, manifest, weights, momentum } => {
+                self.adopt(&run, stage, (epoch, manifest), (weights, momentum))?
             }
-            Task::Keep { epoch } => {
-                self.begun = Some(epoch);
-                self.keep(ticket, epoch)?;
+            Task::Keep { epoch, manifest } => {
+                self.keep(ticket, (epoch, manifest))?;
                 return Ok(None);
             }
             Task::Perform { epoch, operation, inputs, state, keep_weights } => {
@@ -153,7 +149,7 @@ impl Worker {
         }))
     }
 
-    fn keep(&mut self, ticket: u64, epoch: u32) -> Result<(), TaskError> {
+    fn keep(&mut self, ticket: u64, opening: (u32, Digest)) -> Result<(), TaskError> {
         let (state, _) = self.stage.as_ref().ok_or(TaskError::NoStage)?;
         let events = self.events.clone();
         let tell = move |kept: Result<(), SnapshotError>| {
@@ -164,7 +160,7 @@ impl Worker {
             // Nobody listens any more once the miner has ended.
             let _ = events.blocking_send(event);
         };
-        Ok(self.snapshots.write(state, epoch, tell)?)
+        Ok(self.snapshots.write(state, opening, tell)?)
     }
 
     fn state(&self) -> Result<&StageState, TaskError> {
@@ -183,50 +179,30 @@ impl Worker {
         self.objects.get(digest).ok_or(TaskError::Missing(*digest))
     }
 
-    /// Stands where an epoch begins: in the state kept then, else with newer weights of the stage it has, which keeps
-    /// its optimizer, else with weights alone: what was learnt in epochs that are undone is not kept.
+    /// Stands where an epoch begins: in the state kept when it opened with this manifest, else in the fresh one. What was learnt
+    /// besides the weights is kept only where a receipt binds it.
     fn adopt(
         &mut self,
         run: &Run,
         stage: u16,
-        epoch: u32,
-        digest: &Digest,
-        momentum: Option<Digest>,
+        opening: (u32, Digest),
+        (weights, momentum): (Digest, Option<Digest>),
     ) -> Result<Done, TaskError> {
-        let (weights, stage) = (self.object(digest)?, usize::from(stage));
+        let (weights, stage) = (self.object(&weights)?, usize::from(stage));
         let momentum = momentum.map(|momentum| self.object(&momentum)).transpose()?;
-        let kept = self.snapshots.read(run, stage, epoch, *digest);
-        let back = self.begun.is_some_and(|begun| epoch < begun);
+        // Whatever was here before gives its memory back first; tokens serve one stage as long as it is held.
         let same = |state: &StageState| state.run() == run && state.stage().shape().index == stage;
-        if let Some((mut state, data)) = self.stage.take_if(|(state, _)| same(state)) {
-            if kept.is_none() && !back {
-                state.adopt(&weights)?;
-            } else {
-                // Its memory is what the other takes.
-                drop(state);
-                let fresh = match kept {
-                    Some(kept) => kept,
-                    None => StageState::from_weights(run, stage, &weights)?,
-                };
-                state = fresh.to_device(&self.device)?;
-            }
-            adopt_momentum(&mut state, momentum.as_deref())?;
-            self.stage = Some((state, data));
-            return Ok(nothing());
-        }
-        // Whatever was here before gives its memory back first.
-        self.stage = None;
-        let state = match kept {
+        let data = self.stage.take().filter(|(state, _)| same(state)).and_then(|(_, data)| data);
+        let state = match self.snapshots.read(run, stage, opening) {
             Some(kept) => kept,
-            None => StageState::from_weights(run, stage, &weights)?,
+            None => StageState::of_manifest(run, stage, &weights, momentum.as_deref())?,
         };
-        let mut state = state.to_device(&self.device)?;
-        adopt_momentum(&mut state, momentum.as_deref())?;
+        let state = state.to_device(&self.device)?;
         let kind = state.stage().shape().kind;
-        let data = if kind.embeds() || kind.judges() {
-            Some(TokenShard::from_bytes(self.object(&run.data.train)?.into())?)
-        } else {
-            None
+        let reads = kind.embeds() || kind.judges();
+        let data = match data {
+            None if reads => Some(TokenShard::from_bytes(self.object(&run.data.train)?.into())?),
+            data => data,
         };
         self.stage = Some((state, data));
         Ok(nothing())
@@ -276,10 +252,6 @@ impl Worker {
             outcome: done.outcome,
         })
     }
-}
-
-fn adopt_momentum(state: &mut StageState, momentum: Option<&[u8]>) -> Result<(), TaskError> {
-    Ok(momentum.map_or(Ok(()), |bytes| state.adopt_momentum(bytes))?)
 }
 
 fn nothing() -> Done {

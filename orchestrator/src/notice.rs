@@ -91,13 +91,9 @@ fn sentence_of(report: &Report) -> Option<String> {
         Report::Committed { epoch, manifest, nats } => {
             format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())
         }
-        Report::Audited { miner, stage, window, finding } => format!(
-            "audit of {} (stage {stage}, epoch {}, step {}): {}",
-            miner.short(),
-            window.epoch,
-            window.step,
-            finding.sentence()
-        ),
+        Report::Audited { miner, stage, window, finding } => {
+            format!("audit of {} (stage {stage}, {window}): {}", miner.short(), finding.sentence())
+        }
         Report::Suspected { node, suspected: true } => {
             format!("nothing heard from {}: suspected", node.short())
         }

@@ -114,8 +114,45 @@ fn a_colluding_pair_is_caught_by_a_third_sum() {
 }
 
 #[test]
-fn who_begins_an_epoch_with_other_moments_contradicts_itself() {
+fn who_begins_an_epoch_with_other_moments_stands_where_nobody_may() {
     passes("moments", 0..4, &Options { miners: 2, epochs: 3, ..SHORT });
+}
+
+#[test]
+fn who_comes_back_with_moments_of_its_own_making_is_banned() {
+    let options = Options { miners: 2, epochs: 4, ..SHORT };
+    let reports: Vec<_> = (0..12).map(|seed| run("returner", seed, &options).unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "{report}");
+    }
+    let caught = reports.iter().filter(|report| report.convicted == report.cheats).count();
+    assert!(caught >= 8, "{caught}");
+}
+
+#[test]
+fn who_has_no_room_for_its_state_begins_afresh_and_is_not_blamed() {
+    for miners in [1, 2, 3] {
+        passes("full_disks", 0..8, &Options { miners, ..SHORT });
+    }
+}
+
+#[test]
+fn whoever_is_taken_back_stands_where_it_stood_or_begins_afresh() {
+    for miners in [1, 2] {
+        passes("taken_back", 0..10, &Options { miners, epochs: 4, ..SHORT });
+    }
+}
+
+#[test]
+fn a_slow_uplink_that_makes_progress_is_no_withholding() {
+    for miners in [1, 2] {
+        let options = Options { miners, epochs: 3, ..SHORT };
+        for seed in 0..3 {
+            let report = run("slow_uplink", seed, &options).unwrap();
+            // Three windows an epoch, together for longer than one may take.
+            assert!(report.passed() && report.virtual_us > 130_000_000, "{report}");
+        }
+    }
 }
 
 #[test]
@@ -269,7 +306,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, slow, growing, deserted"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, slow, slow_uplink, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

@@ -48,6 +48,9 @@ impl<S> Deceitful<S> {
             Message::Verdict(Signed::new(Verdict { finding, ..verdict.body.clone() }, &self.key))
         };
         match (self.adversary, message) {
+            (Adversary::Lazy, Message::Verdict(verdict)) if verdict.body.window.is_beginning() => {
+                window(&verdict, Finding::Equal { operations: 0 })
+            }
             (Adversary::Lazy, Message::Verdict(verdict)) => {
                 let operations = self.asked.pop_front().unwrap_or_default();
                 window(&verdict, Finding::Equal { operations })

@@ -1,5 +1,6 @@
 //! Doing a miner's window again.
 
+use engine::checkpoint::CheckpointError;
 use engine::contribution::{Committed, Contribution};
 use engine::data::TokenShard;
 use engine::state::StageState;
@@ -152,6 +153,19 @@ pub fn perform<B: AsRef<[u8]>>(
         });
     }
     Ok((results, None))
+}
+
+/// The digest of the fresh state in which a stage begins an epoch, from what its manifest names: the CPU's, as anybody's.
+///
+/// # Errors
+/// The bytes are no weights or momentum of the stage.
+pub fn fresh_state(
+    run: &Run,
+    stage: u16,
+    weights: &[u8],
+    momentum: Option<&[u8]>,
+) -> Result<Digest, CheckpointError> {
+    Ok(StageState::of_manifest(run, usize::from(stage), weights, momentum)?.state_digest()?)
 }
 
 /// What a miner commits to by encoding this.

@@ -1,8 +1,9 @@
 //! Clock, connection and engine around the core.
 
 use crate::adversary::{Adversary, Deceitful};
-use crate::replay::{Window, Workplace};
+use crate::replay::{Window, Workplace, fresh_state};
 use crate::sums;
+use spec::Digest;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,6 +117,26 @@ impl Shell<Validator> for ValidatorShell {
                         let why = format!("the replay panicked, which is a bug: {panic}");
                         Event::StoreFailed { digest: state, missing: false, why }
                     });
+                    let _ = events.send(event).await;
+                });
+            }
+            Effect::Build { run, stage, weights, momentum } => {
+                let (objects, events) = (self.node.objects().clone(), self.events.clone());
+                let object = move |digest: &Digest| {
+                    objects.get(digest).ok_or_else(|| "it is not in this node's table of objects".to_owned())
+                };
+                let build = move || {
+                    let momentum = momentum.as_ref().map(&object).transpose()?;
+                    let built = fresh_state(&run, stage, &object(&weights)?, momentum.as_deref());
+                    built.map_err(|error| error.to_string())
+                };
+                tokio::spawn(async move {
+                    let built = tokio::task::spawn_blocking(build).await;
+                    let event = match built.unwrap_or_else(|panic| Err(format!("a bug: {panic}"))) {
+                        Ok(state) => Event::Built { state },
+                        // What a manifest names is nobody's claim: trouble of this machine or of the store.
+                        Err(why) => Event::StoreFailed { digest: weights, missing: false, why },
+                    };
                     let _ = events.send(event).await;
                 });
             }

@@ -158,7 +158,13 @@ impl Work {
         };
         let weights = vec![ObjectRef::of(b"weights"); self.run.model.stage_count()];
         let finding = Finding::Inconsistent { why: "a trial".into() };
-        let verdict = Verdict { run: self.run.id(), miner: miner.id(), window: order.window, finding };
+        let verdict = Verdict {
+            run: self.run.id(),
+            miner: miner.id(),
+            window: order.window,
+            start: order.start.digest(),
+            finding,
+        };
         Evidence {
             run: self.run.canonical_bytes(),
             manifest: Signed::new(Manifest::first(self.run.id(), &weights), &Key::from_seed([1; 32])),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Each with what it is banned for, as `docs/adversaries.md` tells.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "free-rider",
     "copier",
     "sign-flipper",
@@ -23,6 +23,7 @@ const NAMES: [&str; 20] = [
     "equivocator",
     "withholder",
     "moments",
+    "returner",
     "contribution",
     "slow-loris",
     "colluding-pair",

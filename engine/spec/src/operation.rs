@@ -109,11 +109,36 @@ impl Outcome {
     }
 }
 
-/// A stretch of one miner's epoch that an audit replays: from one bound state to the next.
+/// A stretch of one miner's epoch that an audit replays: from one bound state to the next. Or where the epoch begins: the state
+/// alone, with no operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// The epoch.
     pub epoch: u32,
-    /// Its first inner step; the state before it is bound by a receipt.
+    /// Its first inner step; the state before it is bound by a receipt. [`Window::BEGINNING`] where the epoch begins.
     pub step: u32,
+}
+
+impl Window {
+    /// In place of an inner step: where the epoch begins.
+    pub const BEGINNING: u32 = u32::MAX;
+
+    /// Where an epoch begins.
+    pub fn beginning(epoch: u32) -> Self {
+        Self { epoch, step: Self::BEGINNING }
+    }
+
+    /// Whether it is where its epoch begins.
+    pub fn is_beginning(self) -> bool {
+        self.step == Self::BEGINNING
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_beginning() {
+            return write!(f, "the beginning of epoch {}", self.epoch);
+        }
+        write!(f, "epoch {} step {}", self.epoch, self.step)
+    }
 }

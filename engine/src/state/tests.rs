@@ -52,7 +52,7 @@ fn a_state_at_the_start_of_an_epoch_needs_no_anchor() {
 }
 
 #[test]
-fn a_joiner_starts_from_weights_alone_and_an_adopter_keeps_its_moments() {
+fn a_joiner_starts_from_weights_alone_and_whoever_comes_later_from_weights_and_momentum() {
     let run = run(&[2]);
     let mut pipeline = Pipeline::new(&run);
     pipeline.step(0, 0);
@@ -63,11 +63,23 @@ fn a_joiner_starts_from_weights_alone_and_an_adopter_keeps_its_moments() {
     assert_eq!((joiner.steps(), joiner.anchor()), (0, Digest::of(&bytes)));
     assert!(joiner.m.host().iter().all(|&m| m == 0.0));
 
-    pipeline.step(0, 1);
-    let moments = pipeline.stages[0].m.host().to_vec();
-    pipeline.stages[0].adopt(&bytes).unwrap();
-    assert_eq!(pipeline.stages[0].weights(), joiner.weights());
-    assert_eq!(pipeline.stages[0].m.host(), moments);
+    let nesterov = spec::Outer::Nesterov { lr: 0.7, momentum: 0.9, bits: 8 };
+    let run = spec::Run { outer: nesterov, ..run };
+    let mut merged = StageState::initial(&run, 0).unwrap();
+    let (weights, none) = (merged.weights_bytes().unwrap(), merged.momentum_bytes().unwrap().unwrap());
+    let digest = |momentum: Option<&[u8]>| {
+        StageState::of_manifest(&run, 0, &weights, momentum).unwrap().state_digest().unwrap()
+    };
+    // Before the first merge a manifest names no momentum, which is that of zeros.
+    let initial = merged.state_digest().unwrap();
+    assert_eq!((digest(None), digest(Some(&none))), (initial, initial));
+    merged.outer.as_mut().unwrap().momentum.fill(0.5);
+    let momentum = merged.momentum_bytes().unwrap().unwrap();
+    assert_eq!(digest(Some(&momentum)), merged.state_digest().unwrap());
+    // Whatever else it holds is no fresh state.
+    merged.edit_moments(|moments| moments[0] += 1.0).unwrap();
+    assert_ne!(digest(Some(&momentum)), merged.state_digest().unwrap());
+    assert!(StageState::of_manifest(&run, 0, &weights, Some(&weights)).is_err());
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl fmt::Display for Task {
             Self::Adopt { stage, epoch, weights, .. } => {
                 write!(f, "adopt stage {stage} of epoch {epoch} with weights {}", weights.short())
             }
-            Self::Keep { epoch } => write!(f, "keep the state of epoch {epoch}"),
+            Self::Keep { epoch, .. } => write!(f, "keep the state of epoch {epoch}"),
             Self::Cut { blocks } => write!(f, "cut blocks {} to {}", blocks.start, blocks.end),
             Self::Open { piece, from, root, blocks } => {
                 let (piece, from, root) = (piece.short(), from.short(), root.short());

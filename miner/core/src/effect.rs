@@ -69,8 +69,8 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)] // one Adopt a run
 pub enum Task {
-    /// Stand where an epoch begins: in the state that was kept then, if it has these weights; else with these
-    /// weights, and the moments that there are.
+    /// Stand where an epoch begins: in the state that was kept when this manifest opened it, if there is one; else in the fresh
+    /// one, these weights and this momentum with moments, residual and step count of zero.
     Adopt {
         /// The run.
         run: Run,
@@ -78,6 +78,8 @@ pub enum Task {
         stage: u16,
         /// The epoch.
         epoch: u32,
+        /// The manifest that opens it, by its digest.
+        manifest: Digest,
         /// The weights shard, in the object table.
         weights: Digest,
         /// The outer momentum that goes with them, in the object table.
@@ -87,6 +89,8 @@ pub enum Task {
     Keep {
         /// The epoch.
         epoch: u32,
+        /// The manifest that opens it, by its digest.
+        manifest: Digest,
     },
     /// Do one unit of work: `engine::work`.
     Perform {

@@ -383,7 +383,7 @@ impl Miner {
         }
         self.state.epoch = None;
         if let Some(seat) = &mut self.state.seat {
-            seat.weights = Some(weights.digest);
+            (seat.weights, seat.merged) = (Some(weights.digest), Some(epoch));
         }
         let merged = Signed::new(Merged { epoch, weights, momentum }, &self.config.key);
         if let Some(merging) = &mut self.state.merging {

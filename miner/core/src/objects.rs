@@ -52,6 +52,9 @@ impl Miner {
             Some((ask, Err(why))) => {
                 // What was asked for before an epoch began again may be nobody's any more.
                 self.state.waits.transferred(ask.verb, ask.object.digest);
+                if ask.verb == Verb::Put {
+                    self.reveal_refused(ask.object.digest);
+                }
                 self.note(format!("the orchestrator does not let me {ask}: {why}"));
             }
         }

@@ -12,7 +12,9 @@ use wire::{Message, ObjectRef, Verb};
 pub(crate) struct Kept {
     state: Option<ObjectRef>,
     inputs: Vec<ObjectRef>,
-    /// What is not in the store yet, once the window is drawn.
+    /// Whether it is drawn.
+    drawn: bool,
+    /// What is not in the store yet, once it is its turn.
     uploading: Option<BTreeSet<Digest>>,
 }
 
@@ -32,7 +34,7 @@ impl Miner {
     /// An input of a window was used, which the table holds once for it: keeps it while the window may be drawn.
     pub(crate) fn keep_input(&mut self, window: Window, block: ObjectRef) {
         match self.state.kept.get_mut(&window) {
-            Some(kept) if kept.uploading.is_none() && !kept.inputs.contains(&block) => {
+            Some(kept) if !kept.drawn && !kept.inputs.contains(&block) => {
                 kept.inputs.push(block);
             }
             _ => self.release(block.digest),
@@ -55,7 +57,7 @@ impl Miner {
             self.reveal(Window { epoch, step });
         }
         if !more {
-            self.drop_windows(|window, kept| window.epoch == epoch && kept.uploading.is_none());
+            self.drop_windows(|window, kept| window.epoch == epoch && !kept.drawn);
         }
     }
 
@@ -75,14 +77,27 @@ impl Miner {
                 window.epoch, window.step
             ));
         };
-        if kept.uploading.is_some() {
+        kept.drawn = true;
+        self.reveal_next();
+    }
+
+    /// Windows go to the store one after another: the orchestrator gives time for the next with each that is there.
+    pub(crate) fn reveal_next(&mut self) {
+        if self.state.kept.values().any(|kept| kept.uploading.is_some()) {
             return;
         }
+        let Some(kept) = self.state.kept.values_mut().find(|kept| kept.drawn) else { return };
         let objects: Vec<ObjectRef> = kept.state.into_iter().chain(kept.inputs.iter().copied()).collect();
         kept.uploading = Some(objects.iter().map(|object| object.digest).collect());
         for object in objects {
             self.ask(Verb::Put, object);
         }
+    }
+
+    /// An object may not be put into the store: the window that binds it is asked of nobody any more.
+    pub(crate) fn reveal_refused(&mut self, digest: Digest) {
+        let binds = |kept: &Kept| kept.uploading.as_ref().is_some_and(|missing| missing.contains(&digest));
+        self.drop_windows(|_, kept| binds(kept));
     }
 
     pub(crate) fn reveal_uploaded(&mut self, digest: Digest) {
@@ -103,6 +118,7 @@ impl Miner {
                 self.send(revealed);
             }
             self.drop_kept(&kept);
+            self.reveal_next();
         }
     }
 
@@ -117,6 +133,7 @@ impl Miner {
             }
             self.drop_kept(kept);
         }
+        self.reveal_next();
     }
 
     fn drop_kept(&mut self, kept: &Kept) {

@@ -4,7 +4,7 @@ use crate::effect::Task;
 use crate::epoch::{Epoch, Job};
 use crate::machine::Miner;
 use serde::Serialize;
-use spec::{Digest, Operation, Outcome, Run, StageKind};
+use spec::{Digest, NodeId, Operation, Outcome, Run, StageKind};
 use std::collections::BTreeSet;
 use wire::{Manifest, Message, ObjectRef, Receipt, Role, Signed, StageRecord, Verb, Welcome};
 
@@ -21,6 +21,8 @@ pub(crate) struct Seat {
     pub missing: BTreeSet<Digest>,
     /// Digest of the weights that the engine holds; `None` before the first adoption.
     pub weights: Option<Digest>,
+    /// The epoch whose merge gave them, until that is known to be what the manifest names.
+    pub merged: Option<u32>,
 }
 
 /// What a miner of a stage must hold to stand where a manifest's epoch begins.
@@ -35,6 +37,23 @@ impl Seat {
     /// What the manifest says of this stage.
     pub fn record(&self) -> Option<&StageRecord> {
         self.manifest.body.stages.get(usize::from(self.stage))
+    }
+
+    /// Whether the engine stands where the epoch of a manifest begins, and nothing has to be fetched: it adopted just that, or came
+    /// there by its own merge and is named for it.
+    fn stands_at(&self, stage: u16, manifest: &Signed<Manifest>, me: NodeId) -> bool {
+        let record = manifest.body.stages.get(usize::from(stage));
+        let Some(record) = record.filter(|record| Some(record.weights.digest) == self.weights) else {
+            return false;
+        };
+        self.stage == stage
+            && match self.merged {
+                None => self.manifest == *manifest,
+                Some(epoch) => {
+                    let follows = manifest.body.previous == self.manifest.digest();
+                    follows && epoch + 1 == manifest.body.epoch && record.miners.contains(&me)
+                }
+            }
     }
 
     /// Whether an audit may start from a state that a receipt binds.
@@ -74,7 +93,8 @@ impl Miner {
         let missing = wanted.iter().map(|object| object.digest).collect();
         // A miner that was started again goes on with the chain that the orchestrator has of it.
         self.state.chain = chain;
-        self.state.seat = Some(Seat { run, run_id, stage, kind, manifest, missing, weights: None });
+        self.state.seat =
+            Some(Seat { run, run_id, stage, kind, manifest, missing, weights: None, merged: None });
         for object in wanted {
             self.ask(Verb::Get, object);
         }
@@ -94,7 +114,7 @@ impl Miner {
         let Some(record) = seat.record() else { return true };
         let (weights, momentum) = (record.weights.digest, record.momentum.map(|momentum| momentum.digest));
         let (run, stage, epoch) = (seat.run.clone(), seat.stage, seat.manifest.body.epoch);
-        let task = Task::Adopt { run, stage, epoch, weights, momentum };
+        let task = Task::Adopt { run, stage, epoch, manifest: seat.manifest.digest(), weights, momentum };
         self.compute(Job::Adopt { weights, momentum }, task);
         true
     }
@@ -105,7 +125,7 @@ impl Miner {
             self.release(momentum);
         }
         let Some(seat) = &mut self.state.seat else { return };
-        seat.weights = Some(weights);
+        (seat.weights, seat.merged) = (Some(weights), None);
         let epoch = seat.manifest.body.epoch;
         self.state.ready = Some(epoch);
         self.send(Message::Ready { epoch });
@@ -130,28 +150,27 @@ impl Miner {
         let Some(shape) = seat.run.model.stage(usize::from(stage)) else {
             return self.leave(format!("the orchestrator gives this miner stage {stage}, past the tail"));
         };
-        let back = epoch < seat.manifest.body.epoch;
+        // Whoever has worked since does not stand there any more, even where the weights are the same.
+        let stands = self.state.epoch.is_none() && seat.stands_at(stage, &manifest, self.config.key.id());
         seat.manifest = manifest;
         // What was on its way for another manifest is not waited for; the token shard serves all.
         let tokens = ObjectRef::train(&seat.run.data);
         seat.missing.retain(|missing| *missing == tokens.digest);
         let moves = seat.stage != stage;
         if moves {
-            (seat.stage, seat.kind, seat.weights) = (stage, shape.kind, None);
+            (seat.stage, seat.kind) = (stage, shape.kind);
         }
         let reads = seat.kind.embeds() || seat.kind.judges();
         let unread = moves && reads && seat.missing.is_empty() && !self.state.table.holds(tokens.digest);
         let wanted = seat.record().into_iter().flat_map(objects).chain(unread.then_some(tokens));
         let wanted: Vec<ObjectRef> = wanted.collect();
-        let held = seat.weights == seat.record().map(|record| record.weights.digest);
-        // Whoever has worked since does not stand on these weights any more, even where they are the same.
-        let begun = back || self.state.epoch.is_some();
         self.abandon(epoch);
-        if held && !begun {
+        let Some(seat) = &mut self.state.seat else { return };
+        seat.merged = None;
+        if stands {
             self.state.ready = Some(epoch);
             return self.send(Message::Ready { epoch });
         }
-        let Some(seat) = &mut self.state.seat else { return };
         seat.weights = None;
         seat.missing.extend(wanted.iter().map(|object| object.digest));
         for object in wanted {
@@ -179,6 +198,7 @@ impl Miner {
         for block in blocks {
             self.release(block);
         }
+        self.reveal_next();
         self.state.told.retain(|window, _| window.epoch < epoch);
         self.used_before(u32::MAX);
         self.state.ready = None;
@@ -202,11 +222,11 @@ impl Miner {
         self.state.given.clear();
         self.state.ready = None;
         self.state.told.retain(|window, _| window.epoch + TOLD_EPOCHS >= manifest.body.epoch);
-        let epoch = manifest.body.epoch;
+        let (epoch, digest) = (manifest.body.epoch, manifest.digest());
         if let Some(seat) = &mut self.state.seat {
             seat.manifest = manifest;
         }
-        self.compute(Job::Keep, Task::Keep { epoch });
+        self.compute(Job::Keep, Task::Keep { epoch, manifest: digest });
     }
 
     fn check_open(&self, manifest: &Signed<Manifest>) -> Result<Epoch, String> {

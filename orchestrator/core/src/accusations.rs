@@ -112,14 +112,14 @@ impl Orchestrator {
         };
         match (charge, lie) {
             (Charge::Window { miner, stage, window, finding, why }, None) => {
-                self.forget_undone(miner, window, evidence);
+                self.forget_undone(miner, evidence);
                 if !self.state.consequences.banned.contains_key(&miner) {
                     self.report(Report::Audited { miner, stage, window, finding });
                     self.convict(miner, &why, Some(case));
                 }
             }
             (Charge::Window { miner, window, .. }, Some(lie)) => {
-                self.forget_undone(miner, window, evidence);
+                self.forget_undone(miner, evidence);
                 self.doubt(miner, window, evidence);
                 self.slandered(accuser, &lie);
             }
@@ -153,11 +153,9 @@ impl Orchestrator {
     }
 
     /// A window of an epoch that was undone is judged, and asked of nobody.
-    fn forget_undone(&mut self, miner: NodeId, Window { epoch, step }: Window, evidence: Digest) {
-        let undone = &mut self.state.consequences.undone;
+    fn forget_undone(&mut self, miner: NodeId, evidence: Digest) {
         let accused = |standing: &Standing| matches!(standing, Standing::Accused { evidence: of, .. } if *of == evidence);
-        if undone.get(&(miner, epoch, step)).is_some_and(|(_, pending)| accused(&pending.standing)) {
-            undone.remove(&(miner, epoch, step));
-        }
+        let undone = &mut self.state.consequences.undone;
+        undone.retain(|(of, ..), (_, pending)| *of != miner || !accused(&pending.standing));
     }
 }

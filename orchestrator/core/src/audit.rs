@@ -10,7 +10,8 @@ use spec::{Digest, NodeId, Operation, Outcome, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use wire::{
-    AuditOrder, Evidence, Finding, Manifest, MergeInputs, Message, ObjectRef, Receipt, Signed, Verdict,
+    AuditOrder, Evidence, Finding, Manifest, MergeInputs, Message, ObjectRef, Receipt, Signed, StageRecord,
+    Verdict,
 };
 
 /// An epoch with windows that no verdict speaks of yet.
@@ -54,11 +55,46 @@ pub(crate) enum Standing {
     Accused { evidence: Digest, state: ObjectRef, inputs: Vec<ObjectRef> },
 }
 
+impl AuditedEpoch {
+    fn new(manifest: Signed<Manifest>) -> Self {
+        Self { manifest, drawn: 0, pending: BTreeMap::new(), passed: BTreeMap::new() }
+    }
+}
+
 impl Pending {
-    /// Operations that a validator does again: sums of a merge are added up on their own.
-    fn operations(&self) -> usize {
+    /// Where a miner began the epoch of a manifest that says `record` of its stage: `start` binds the state, `merge` the one that
+    /// its own merge came to, if the manifest names it. Nothing has to be revealed.
+    pub fn beginning(
+        record: &StageRecord,
+        start: &Signed<Receipt>,
+        merge: Option<Signed<Receipt>>,
+        since_ms: u64,
+    ) -> Self {
+        let standing =
+            Standing::Revealed { state: record.weights, inputs: record.momentum.into_iter().collect() };
+        Self {
+            stage: start.body.stage,
+            since_ms,
+            extended: false,
+            start: start.clone(),
+            receipts: merge.into_iter().collect(),
+            merge: None,
+            standing,
+        }
+    }
+
+    /// Operations that a validator does again: sums of a merge are added up on their own, and where an epoch begins nothing is done.
+    fn operations(&self, window: Window) -> usize {
+        if window.is_beginning() {
+            return 0;
+        }
         let replayed = |receipt: &&Signed<Receipt>| receipt.body.operation.is_replayed();
         self.receipts.iter().filter(replayed).count()
+    }
+
+    /// The receipt that binds the state before it, by its digest.
+    pub fn begins_with(&self) -> Digest {
+        self.start.digest()
     }
 
     /// Digests of the payloads that came in.
@@ -86,14 +122,20 @@ impl Pending {
 }
 
 impl Orchestrator {
+    /// What is audited of an epoch that opened with `manifest`.
+    pub(crate) fn audited(&mut self, epoch: u32, manifest: Signed<Manifest>) -> &mut AuditedEpoch {
+        self.state.audits.entry(epoch).or_insert_with(|| AuditedEpoch::new(manifest))
+    }
+
     /// Draws windows of an epoch that is committed.
     pub(crate) fn draw_audits(&mut self, epoch: Epoch) {
         let (mut pending, draw) = (BTreeMap::new(), self.draw());
-        // Whoever went away in the epoch cannot reveal what went with it.
-        let there = self.state.seats.miners().filter(|seat| !seat.away);
-        let miners: Vec<(NodeId, u16)> = there.map(|seat| (seat.miner, seat.stage)).collect();
+        // Whoever went away before what it did counted is not among them any more.
+        let seats = self.state.seats.miners();
+        let miners: Vec<(NodeId, u16)> = seats.map(|seat| (seat.miner, seat.stage)).collect();
         for (miner, stage) in miners {
-            let Some(progress) = epoch.miners.get(&miner) else { continue };
+            let of = epoch.miners.get(&miner).or_else(|| epoch.left.get(&miner));
+            let Some(progress) = of else { continue };
             let mut windows = windows_of(&self.config.run, &progress.receipts);
             windows.retain(|window| window.whole);
             let whole: Vec<u32> = windows.iter().map(|window| window.step).collect();
@@ -115,17 +157,9 @@ impl Orchestrator {
                 self.send(miner, Message::Draw { epoch: epoch.number, steps, more: false });
             }
         }
-        if !pending.is_empty() {
-            self.state.audits.insert(
-                epoch.number,
-                AuditedEpoch {
-                    manifest: epoch.opened_with,
-                    drawn: pending.len(),
-                    pending,
-                    passed: BTreeMap::new(),
-                },
-            );
-        }
+        let audited = self.audited(epoch.number, epoch.opened_with);
+        audited.drawn = pending.len();
+        audited.pending.extend(pending);
     }
 
     /// The merge of a miner as a window, by its number, where it has come to its end.
@@ -160,10 +194,22 @@ impl Orchestrator {
         let inputs = inputs.into_iter().filter(|input| bound.contains(&input.digest)).collect();
         pending.standing = Standing::Revealed { state, inputs };
         pending.since_ms = now_ms;
+        self.give_time(from);
         self.inquiry_progressed();
         self.order_audits();
         let reveal_ms = self.config.timeouts.reveal_ms;
         self.convict_withholders(&|since_ms| now_ms >= since_ms.saturating_add(reveal_ms));
+    }
+
+    /// A miner has revealed a window: the others that are drawn from it have as long again. So the last of them is due after as many
+    /// times `reveal_ms` as there are, whatever its uplink, and who stops revealing is late no later than who never began.
+    fn give_time(&mut self, miner: NodeId) {
+        let now_ms = self.now_ms;
+        for audited in self.state.audits.values_mut() {
+            let of_it = audited.pending.range_mut((miner, 0)..=(miner, u32::MAX));
+            let drawn = of_it.map(|(_, pending)| pending).filter(|of| of.standing == Standing::Drawn);
+            drawn.for_each(|pending| pending.since_ms = now_ms);
+        }
     }
 
     /// Gives every revealed window to the validator that has the fewest.
@@ -225,14 +271,14 @@ impl Orchestrator {
         if verdict.signer != from || body.run != self.run_id {
             return self.turn_away(from, "sent a verdict of another node or run");
         }
-        let Verdict { miner, window, finding, .. } = body;
+        let Verdict { miner, window, start, finding, .. } = body;
         if self.take_trial(from, miner, window, &finding) {
             return;
         }
-        let Some((manifest, pending, undone)) = self.judged(miner, window) else {
+        let Some((manifest, pending, undone)) = self.judged(miner, window, start) else {
             return self.note(from, "verdict", "judged a window that is not audited; ignored");
         };
-        let (stage, count) = (pending.stage, pending.operations());
+        let (stage, count) = (pending.stage, pending.operations(window));
         let Standing::Ordered { validator, state, inputs } = pending.standing.clone() else {
             return self.note(from, "verdict", "judged a window that was not ordered; ignored");
         };
@@ -250,13 +296,16 @@ impl Orchestrator {
         if let Finding::Equal { .. } = finding {
             self.report(Report::Audited { miner, stage, window, finding });
             if undone {
-                self.forget_judged(miner, window, undone);
+                self.state.consequences.undone.remove(&(miner, window, start));
             } else {
                 self.pass(miner, window, from);
             }
-            self.window_passed(miner);
-            if !undone {
-                self.count_equal(miner, window.epoch);
+            // Where a miner stands is no work.
+            if !window.is_beginning() {
+                self.window_passed(miner);
+                if !undone {
+                    self.count_equal(miner, window.epoch);
+                }
             }
             return self.settle();
         }
@@ -266,9 +315,8 @@ impl Orchestrator {
         let case = wire::to_bytes(&Evidence { run, manifest, order, verdict: verdict.clone() });
         let charge = Charge::Window { miner, stage, window, finding, why };
         let evidence = self.accuse(from, case, charge);
-        let Window { epoch, step } = window;
         let pending = if undone {
-            self.state.consequences.undone.get_mut(&(miner, epoch, step)).map(|(_, pending)| pending)
+            self.state.consequences.undone.get_mut(&(miner, window, start)).map(|(_, pending)| pending)
         } else {
             self.pending(miner, window)
         };
@@ -277,23 +325,19 @@ impl Orchestrator {
         }
     }
 
-    /// The window that a verdict speaks of, with the manifest of its epoch, and whether it was undone since: a
-    /// validator answers in the order in which it was asked, so of two with one name the undone is first.
-    fn judged(&self, miner: NodeId, window: Window) -> Option<(Signed<Manifest>, Pending, bool)> {
-        let Window { epoch, step } = window;
-        if let Some((manifest, pending)) = self.state.consequences.undone.get(&(miner, epoch, step)) {
+    /// The window that a verdict speaks of, with the manifest of its epoch, and whether it was undone since.
+    fn judged(
+        &self,
+        miner: NodeId,
+        window: Window,
+        start: Digest,
+    ) -> Option<(Signed<Manifest>, Pending, bool)> {
+        if let Some((manifest, pending)) = self.state.consequences.undone.get(&(miner, window, start)) {
             return Some((manifest.clone(), pending.clone(), true));
         }
-        let audited = self.state.audits.get(&epoch)?;
-        Some((audited.manifest.clone(), audited.pending.get(&(miner, step))?.clone(), false))
-    }
-
-    fn forget_judged(&mut self, miner: NodeId, Window { epoch, step }: Window, undone: bool) {
-        if undone {
-            self.state.consequences.undone.remove(&(miner, epoch, step));
-        } else if let Some(audited) = self.state.audits.get_mut(&epoch) {
-            audited.pending.remove(&(miner, step));
-        }
+        let audited = self.state.audits.get(&window.epoch)?;
+        let pending = audited.pending.get(&(miner, window.step)).filter(|of| of.begins_with() == start)?;
+        Some((audited.manifest.clone(), pending.clone(), false))
     }
 
     /// A window was found equal, by this validator.
@@ -304,17 +348,16 @@ impl Orchestrator {
         }
     }
 
-    /// Whether `digest` is bound by a window drawn from `miner`: `Some(true)` as state, `Some(false)` as
-    /// input.
-    pub(crate) fn drawn_bound(&self, miner: NodeId, digest: Digest) -> Option<bool> {
+    /// Whether `digest` is bound by a window drawn from `miner`, in which stage: with `true` as state, with `false` as input.
+    pub(crate) fn drawn_bound(&self, miner: NodeId, digest: Digest) -> Option<(u16, bool)> {
         let drawn = self.pending_of(miner).filter(|pending| pending.standing == Standing::Drawn);
         let mut bound = None;
         for pending in drawn {
             if pending.start.body.state == Some(digest) {
-                return Some(true);
+                return Some((pending.stage, true));
             }
             if pending.inputs().contains(&digest) {
-                bound = Some(false);
+                bound = Some((pending.stage, false));
             }
         }
         // Of a window that is drawn before its end, the miner may have gone on.
@@ -322,7 +365,7 @@ impl Orchestrator {
         let later = open
             .and_then(|epoch| epoch.miners.get(&miner))
             .filter(|progress| progress.receipts.iter().any(|receipt| receipt.body.input == Some(digest)));
-        bound.or(later.map(|_| false))
+        bound.or(later.and_then(|_| Some((self.state.seats.stage_of(miner)?, false))))
     }
 
     /// As long as anything is found out, nothing stands still.

@@ -100,17 +100,22 @@ impl Orchestrator {
         self.report(Report::Committed { epoch: epoch.number, manifest: digest, nats });
         // Who merged these weights holds them.
         let next = self.state.manifest.body.epoch;
-        let holds = |miner: &&NodeId| epoch.merges.iter().any(|merge| merge.has_merged(**miner));
+        let holds = |miner: &&NodeId| epoch.merges.iter().any(|merge| merge.holds_merged(**miner));
         for miner in epoch.miners.keys().filter(holds) {
             if let Some(seat) = self.state.seats.seat_mut(*miner) {
                 seat.ready = Some(next);
             }
         }
+        self.remember_merges(epoch.merges_into(&self.state.manifest.body));
         self.account(&epoch, digest);
+        let forgetful = epoch.forgetful.clone();
         self.draw_audits(epoch);
         self.state.phase = Phase::Settling;
         self.progressed();
         self.settle();
+        for node in forgetful {
+            self.forgive_windows(node, true);
+        }
         if !self.is_complete() {
             self.tell_to_adopt();
         }

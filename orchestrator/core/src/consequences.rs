@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::{Finding, Manifest, Signed};
 
 /// How often a miner may lose what its drawn windows bind before that counts as withholding.
-const LAPSES_MAX: u32 = 2;
+pub(crate) const LAPSES_MAX: u32 = 2;
 /// Windows found equal after which earlier lapses no longer count.
 const PASSED_FOR_LAPSES: u32 = 8;
 
@@ -25,8 +25,8 @@ pub(crate) struct Consequences {
     pub stable: u32,
     /// The manifest to go back to, while the pointer is on its way elsewhere.
     rollback: Option<Signed<Manifest>>,
-    /// Windows of epochs that were undone while a validator replayed them, by miner, epoch and step.
-    pub undone: BTreeMap<(NodeId, u32, u32), (Signed<Manifest>, Pending)>,
+    /// Windows of epochs that were undone while a validator replayed them, by miner, and by the receipt that binds the state before.
+    pub undone: BTreeMap<(NodeId, Window, Digest), (Signed<Manifest>, Pending)>,
     /// Who lost drawn windows: how often, and how many were found equal since.
     lapses: BTreeMap<NodeId, (u32, u32)>,
     /// Keys that came without an invitation, of which a window was found equal.
@@ -120,7 +120,7 @@ impl Orchestrator {
             for ((miner, step), pending) in audited.pending {
                 // What a validator or a second party has in hand may still convict; what is with its miner is forgotten there.
                 if let Standing::Ordered { .. } | Standing::Accused { .. } = pending.standing {
-                    let at = (miner, number, step);
+                    let at = (miner, Window { epoch: number, step }, pending.begins_with());
                     self.state.consequences.undone.insert(at, (audited.manifest.clone(), pending));
                 }
             }
@@ -153,7 +153,9 @@ impl Orchestrator {
 
     /// Epochs whose windows, and those of all before, are judged can no longer be undone.
     pub(crate) fn settle(&mut self) {
-        self.state.audits.retain(|_, audited| !audited.pending.is_empty());
+        // Of an epoch that is not committed more is audited.
+        let committed = self.state.manifest.body.epoch;
+        self.state.audits.retain(|&epoch, audited| epoch >= committed || !audited.pending.is_empty());
         self.conclude();
         if self.is_over() {
             return;
@@ -161,7 +163,6 @@ impl Orchestrator {
         if self.state.phase == Phase::RollingBack {
             return;
         }
-        let committed = self.state.manifest.body.epoch;
         let stable = self.state.audits.keys().next().map_or(committed, |&epoch| epoch.min(committed));
         while self.state.consequences.stable < stable {
             let epoch = self.state.consequences.stable;
@@ -200,6 +201,11 @@ impl Orchestrator {
         }
         self.convict(miner, &format!(" of withholding: it lost drawn windows {lapses} times"), None);
         true
+    }
+
+    /// How often what drawn windows of a miner bind went, of late.
+    pub(crate) fn lapses(&self, miner: NodeId) -> u32 {
+        self.state.consequences.lapses.get(&miner).map_or(0, |(lapses, _)| *lapses)
     }
 
     /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
@@ -256,5 +262,8 @@ pub(crate) fn conviction_of(order: &wire::AuditOrder, finding: &Finding) -> Stri
         _ => String::new(),
     };
     let Window { epoch, step } = order.window;
+    if order.window.is_beginning() {
+        return format!(" of another state (epoch {epoch}, where it begins): {finding}");
+    }
     format!("{operation} (epoch {epoch}, window of step {step}): {finding}")
 }

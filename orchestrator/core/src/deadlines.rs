@@ -4,7 +4,7 @@ use crate::audit::Standing;
 use crate::config::Timeouts;
 use crate::effect::Effect;
 use crate::machine::{Orchestrator, Phase};
-use spec::NodeId;
+use spec::{NodeId, Window};
 use std::collections::BTreeSet;
 
 /// Debtors named in one sentence.
@@ -237,21 +237,18 @@ impl Orchestrator {
             for (&(miner, step), pending) in
                 audited.pending.iter().filter(|(_, pending)| late(pending.since_ms))
             {
-                let name = self.name(miner);
+                let (name, window) = (self.name(miner), Window { epoch: *epoch, step });
                 owing.push(match &pending.standing {
                     // Has a deadline of its own.
                     Standing::Accused { .. } => continue,
                     Standing::Drawn => {
-                        format!("{name} owes what its receipts bind of epoch {epoch} step {step}")
+                        format!("{name} owes what its receipts bind of {window}")
                     }
                     Standing::Revealed { .. } => {
-                        format!("no validator is there to replay epoch {epoch} step {step} of {name}")
+                        format!("no validator is there to replay {window} of {name}")
                     }
                     Standing::Ordered { validator, .. } => {
-                        format!(
-                            "{} owes a verdict on epoch {epoch} step {step} of {name}",
-                            self.name(*validator)
-                        )
+                        format!("{} owes a verdict on {window} of {name}", self.name(*validator))
                     }
                 });
             }

@@ -94,13 +94,9 @@ impl fmt::Display for Report {
             Self::Committed { epoch, manifest, nats } => {
                 write!(f, "epoch {epoch} committed as {}, mean loss {nats:.4}", manifest.short())
             }
-            Self::Audited { miner, stage, window, finding } => write!(
-                f,
-                "epoch {} step {} of {} (stage {stage}) audited: {finding}",
-                window.epoch,
-                window.step,
-                miner.short()
-            ),
+            Self::Audited { miner, stage, window, finding } => {
+                write!(f, "{window} of {} (stage {stage}) audited: {finding}", miner.short())
+            }
             Self::Suspected { node, suspected } => {
                 write!(f, "{} is {}", node.short(), if *suspected { "suspected" } else { "heard again" })
             }

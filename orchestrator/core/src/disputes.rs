@@ -310,7 +310,7 @@ impl Orchestrator {
         let epoch = self.state.epoch.as_ref()?;
         let merge: &StageMerge = epoch.merges.get(usize::from(stage))?;
         let given = |miner: &NodeId, wanted: &dyn Fn(&Operation) -> bool| -> Option<Signed<Receipt>> {
-            let receipts = &epoch.miners.get(miner)?.receipts;
+            let receipts = &epoch.miners.get(miner).or_else(|| epoch.left.get(miner))?.receipts;
             receipts.iter().rev().find(|receipt| wanted(&receipt.body.operation)).cloned()
         };
         let of_shard =

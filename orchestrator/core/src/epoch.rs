@@ -6,7 +6,7 @@ use crate::merge::StageMerge;
 use crate::pace::Pace;
 use serde::Serialize;
 use spec::{Digest, Member, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed};
 
 /// An epoch from its opening until its successor opens.
@@ -27,6 +27,10 @@ pub(crate) struct Epoch {
     /// Microbatches of which nobody does the rest. Who had folded one before it heard so says it in its receipts.
     pub struck: BTreeMap<u64, Tracked>,
     pub miners: BTreeMap<NodeId, Progress>,
+    /// Those who went away while their stage merged, when their pieces were in: what they did counts.
+    pub left: BTreeMap<NodeId, Progress>,
+    /// Those whose work counts and who were started again since: what is drawn from them is gone.
+    pub forgetful: BTreeSet<NodeId>,
     /// Inner steps that every miner has taken.
     pub stepped: u32,
     /// Miners that have taken no more, when they were last counted.
@@ -127,6 +131,19 @@ impl Progress {
 }
 
 impl Epoch {
+    /// Whether a miner has done all that there is to do in the epoch.
+    pub fn is_done(&self, miner: NodeId) -> bool {
+        self.merges.iter().any(|merge| merge.is_done(miner))
+    }
+
+    /// A miner is gone before its stage had merged; `false` if nothing that it did counts.
+    pub fn leave(&mut self, miner: NodeId) -> bool {
+        let counts = self.merges.iter().any(|merge| merge.contributors().contains(&miner));
+        let progress = self.miners.remove(&miner).filter(|_| counts);
+        self.left.extend(progress.map(|progress| (miner, progress)));
+        counts
+    }
+
     /// Whether a miner is to put these weights into the store.
     pub fn may_keep(&self, miner: NodeId, stage: u16, object: ObjectRef) -> bool {
         self.merges.get(usize::from(stage)).is_some_and(|merge| merge.may_keep(miner, object))
@@ -213,6 +230,8 @@ impl Orchestrator {
             live: BTreeMap::new(),
             struck: BTreeMap::new(),
             miners,
+            left: BTreeMap::new(),
+            forgetful: BTreeSet::new(),
             stepped: 0,
             behind: 0,
             loss_q32_sum: 0,

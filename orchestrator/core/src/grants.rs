@@ -48,10 +48,13 @@ impl Orchestrator {
             let fits = object.bytes <= now.saturating_add(WEIGHTS_SLACK_BYTES);
             return if fits { Ok(()) } else { Err("the piece is longer than this stage's can be") };
         }
-        let state_max = now.saturating_mul(STATE_WEIGHTS_MAX).saturating_add(WEIGHTS_SLACK_BYTES);
-        match self.drawn_bound(miner, object.digest) {
-            Some(true) if object.bytes <= state_max => Ok(()),
-            Some(false) if object.bytes <= u64::from(BODY_BYTES_MAX) => Ok(()),
+        let bound = self.drawn_bound(miner, object.digest);
+        // Whoever moved since reveals what it did in the stage that it had.
+        let then = bound.and_then(|(stage, _)| self.weights(stage)).map_or(0, |weights| weights.bytes);
+        let state_max = then.saturating_mul(STATE_WEIGHTS_MAX).saturating_add(WEIGHTS_SLACK_BYTES);
+        match bound {
+            Some((_, true)) if object.bytes <= state_max => Ok(()),
+            Some((_, false)) if object.bytes <= u64::from(BODY_BYTES_MAX) => Ok(()),
             Some(_) => Err("the object is longer than what the receipt binds can be"),
             None => Err("a miner writes its merged weights and what a drawn window binds"),
         }

@@ -6,7 +6,7 @@
 //! the miners that did not come to the same weights, who all had the same sums. Is all of it
 //! equal, the run itself diverges: everybody goes back to the last stable manifest, and if that does not help the run ends.
 
-use crate::audit::{AuditedEpoch, windows_of};
+use crate::audit::windows_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
@@ -97,7 +97,9 @@ impl Orchestrator {
         }
         let drawn = pending.len();
         self.report(Report::Note { text });
-        self.state.audits.insert(number, AuditedEpoch { manifest, drawn, pending, passed: BTreeMap::new() });
+        let audited = self.audited(number, manifest);
+        audited.drawn = drawn;
+        audited.pending.extend(pending);
         for (miner, draw) in draws {
             self.send(miner, draw);
         }
@@ -124,7 +126,9 @@ impl Orchestrator {
     /// Every window was judged: nobody lied.
     pub(crate) fn conclude(&mut self) {
         let open = self.state.epoch.as_ref().map(|epoch| epoch.number);
-        let judged = open.is_some_and(|number| !self.state.audits.contains_key(&number));
+        let unjudged =
+            |number: &u32| self.state.audits.get(number).is_some_and(|audited| !audited.pending.is_empty());
+        let judged = open.is_some_and(|number| !unjudged(&number));
         if judged && self.state.inquiry.as_ref().is_some_and(|inquiry| inquiry.drawn) {
             self.diverged();
         }
@@ -150,8 +154,7 @@ impl Orchestrator {
         }
         // What is not judged yet may be where it began.
         let first = self.state.audits.keys().next().copied().unwrap_or(number);
-        let none = || AuditedEpoch { manifest, drawn: 0, pending: BTreeMap::new(), passed: BTreeMap::new() };
-        self.state.audits.entry(first).or_insert_with(none);
+        self.audited(first, manifest);
         self.roll_back(first, format!("{what}, and nobody was found to lie"));
     }
 }

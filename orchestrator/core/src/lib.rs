@@ -8,6 +8,7 @@
 mod account;
 mod accusations;
 mod audit;
+mod beginnings;
 mod commit;
 mod config;
 mod consequences;

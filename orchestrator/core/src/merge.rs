@@ -37,10 +37,12 @@ pub(crate) struct StageMerge {
     settled: BTreeMap<u32, Digest>,
     /// Shards that are added up again.
     pub disputes: BTreeMap<u32, Dispute>,
-    /// The weights that each applied.
-    applied: BTreeMap<NodeId, Digest>,
+    /// The receipt by which each came to the new weights, and to the state in which it begins the next epoch.
+    applied: BTreeMap<NodeId, Signed<Receipt>>,
     merged: BTreeMap<NodeId, Merged>,
     gone: BTreeSet<NodeId>,
+    /// Members that went away once all was done and kept.
+    left: BTreeSet<NodeId>,
     /// Who puts the weights into the store.
     keeper: Option<NodeId>,
     kept: bool,
@@ -65,6 +67,7 @@ impl StageMerge {
             applied: BTreeMap::new(),
             merged: BTreeMap::new(),
             gone: BTreeSet::new(),
+            left: BTreeSet::new(),
             keeper: None,
             kept: false,
         }
@@ -81,8 +84,13 @@ impl StageMerge {
     }
 
     /// Whether this miner holds what the stage merged into.
-    pub fn has_merged(&self, miner: NodeId) -> bool {
-        self.merged.contains_key(&miner) && !self.gone.contains(&miner)
+    pub fn holds_merged(&self, miner: NodeId) -> bool {
+        self.merged.contains_key(&miner) && !self.gone.contains(&miner) && !self.left.contains(&miner)
+    }
+
+    /// Whether a member has nothing left to do: the stage's new weights are in the store.
+    pub fn is_done(&self, miner: NodeId) -> bool {
+        self.kept && self.merged.contains_key(&miner) && !self.gone.contains(&miner)
     }
 
     /// Members that still owe their word on the result.
@@ -150,15 +158,15 @@ impl StageMerge {
     }
 
     /// Notes what an operation that was due gave.
-    fn take(&mut self, from: NodeId, operation: &Operation, output: Digest) -> Option<Heard> {
-        match operation {
+    fn take(&mut self, from: NodeId, receipt: &Signed<Receipt>, output: Digest) -> Option<Heard> {
+        match &receipt.body.operation {
             Operation::Scale => drop(self.scales.insert(from, output)),
             Operation::Encode => {
                 self.roots.insert(from, output);
                 return Some(Heard::Committed { from, root: output });
             }
             Operation::Reduce { shard, .. } => drop(self.sums.insert((*shard, from), output)),
-            Operation::Apply => drop(self.applied.insert(from, output)),
+            Operation::Apply => drop(self.applied.insert(from, receipt.clone())),
             Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => {}
         }
         None
@@ -234,7 +242,7 @@ impl Orchestrator {
         }
         // A merge that met NaN or infinity gave nothing, and the run ends for it.
         let Some(output) = *output else { return Ok(()) };
-        let heard = merge.take(from, operation, output);
+        let heard = merge.take(from, receipt, output);
         if let Some(heard) = heard {
             self.tell_caller(*stage, heard);
         }
@@ -247,7 +255,7 @@ impl Orchestrator {
     pub(crate) fn take_holding(&mut self, from: NodeId, epoch: u32, round: Round) {
         let stage = self.state.seats.stage_of(from).unwrap_or_default();
         let due = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
-        if due && self.stage_merge(stage).is_some() {
+        if due && self.stage_merge(stage).is_some_and(|merge| !merge.gone.contains(&from)) {
             self.tell_caller(stage, Heard::Holding { from, round });
             self.progressed();
         } else {
@@ -261,12 +269,15 @@ impl Orchestrator {
         };
         let stage = self.state.seats.stage_of(from).unwrap_or_default();
         let due = self.state.epoch.as_ref().is_some_and(|epoch| epoch.number == body.epoch);
-        let merge = self.stage_merge(stage).filter(|merge| due && !merge.merged.contains_key(&from));
+        // Somebody that the others went on without may not know it yet.
+        let owes = |merge: &&mut StageMerge| !merge.merged.contains_key(&from) && !merge.gone.contains(&from);
+        let merge = self.stage_merge(stage).filter(|merge| due && owes(merge));
         let Some(merge) = merge else {
             let text = format!("says that it merged epoch {}, which is not due; ignored", body.epoch);
             return self.note(from, "merged", &text);
         };
-        if merged.signer != from || merge.applied.get(&from) != Some(&body.weights.digest) {
+        let applied = merge.applied.get(&from).and_then(|receipt| receipt.body.output);
+        if merged.signer != from || applied != Some(body.weights.digest) {
             return self.turn_away(from, "names other weights than its receipts gave");
         }
         merge.merged.insert(from, body);
@@ -293,7 +304,7 @@ impl Orchestrator {
             return true;
         }
         if merge.kept {
-            merge.gone.insert(node);
+            merge.left.insert(node);
             return true;
         }
         if merge.living().count() < 2 {
@@ -345,7 +356,7 @@ impl Orchestrator {
             }
             let keeper = merge.keeper.filter(|_| merge.kept && merge.disputes.is_empty())?;
             let first = merge.merged.get(&keeper)?;
-            let miners = merge.contributors.clone();
+            let miners = merge.living().filter(|member| merge.is_done(*member)).collect();
             stages.push(StageRecord { weights: first.weights, momentum: first.momentum, miners });
         }
         (stages.len() == self.config.run.model.stage_count()).then(|| Manifest {
@@ -448,6 +459,15 @@ impl Orchestrator {
 }
 
 impl Epoch {
+    /// The receipts of those who merged into what a manifest says of the stages.
+    pub(crate) fn merges_into(&self, manifest: &Manifest) -> BTreeMap<NodeId, Signed<Receipt>> {
+        let stages = self.merges.iter().zip(&manifest.stages);
+        let named = stages.flat_map(|(merge, record)| {
+            record.miners.iter().filter_map(|miner| Some((*miner, merge.applied.get(miner)?.clone())))
+        });
+        named.collect()
+    }
+
     /// What the merge of a stage read.
     pub(crate) fn merge_inputs(&self, stage: u16) -> Option<MergeInputs> {
         let anchor = self.opened_with.body.stages.get(usize::from(stage))?.weights;

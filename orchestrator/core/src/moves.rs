@@ -28,12 +28,20 @@ impl Orchestrator {
         let why = format!("{} has nobody left", self.stage_name(stage));
         let gone: Vec<NodeId> = self.state.seats.miners_of(usize::from(stage)).collect();
         for node in gone {
-            self.forgive_windows(node, false);
+            // As for whoever is away; under the same key it comes back with that.
+            let is_lapse = self
+                .state
+                .seats
+                .seat(node)
+                .and_then(|seat| seat.lost.as_ref())
+                .is_some_and(|lost| !lost.with_all);
+            if self.forgive_windows(node, is_lapse) {
+                return;
+            }
             self.state.seats.evict(node);
         }
         self.rewind(&why);
-        // The bounds of what it may put into the store are those of its stage.
-        self.forgive_windows(miner, false);
+        // What was drawn from it before it can still reveal.
         let name = self.name(miner);
         self.state.seats.reseat(miner, stage);
         self.report(Report::Note { text: format!("{why}: {name} moves there") });

@@ -125,6 +125,17 @@ fn spoil(order: &AuditOrder, key: &Key, word: u64) -> Option<AuditOrder> {
     if order.merge.is_some() {
         return None;
     }
+    if order.window.is_beginning() {
+        let mut start = order.start.body.clone();
+        start.state = start.state.map(|state| Digest::of(state.as_bytes()));
+        let receipts = order.receipts.iter().map(|receipt| Signed::new(receipt.body.clone(), key)).collect();
+        return Some(AuditOrder {
+            miner: key.id(),
+            start: Signed::new(start, key),
+            receipts,
+            ..order.clone()
+        });
+    }
     let says = |receipt: &Signed<Receipt>| receipt.body.output.is_some() || receipt.body.loss_q32.is_some();
     let candidates: Vec<usize> = (0..order.receipts.len()).filter(|&at| says(&order.receipts[at])).collect();
     let at = *candidates.get(usize::try_from(word % candidates.len().max(1) as u64).ok()?)?;

@@ -3,8 +3,7 @@
 use crate::effect::Report;
 use crate::epoch::{Epoch, Leg, Tracked};
 use crate::machine::Orchestrator;
-use crate::seats::{Binding, Bound, Seat};
-use spec::{Digest, Member, NodeId, Operation, Outcome, Run};
+use spec::{Member, NodeId, Operation, Outcome, Run};
 use wire::{ChainError, Receipt, Signed};
 
 /// What is wrong with a receipt.
@@ -15,8 +14,6 @@ pub(crate) enum Fault {
     Lie(String),
     /// It signed two receipts with one number, and both are here.
     Twice(u64),
-    /// It begins this epoch in another state than the one that it signed before.
-    OtherState(u32),
 }
 
 impl Orchestrator {
@@ -36,12 +33,6 @@ impl Orchestrator {
                     &format!(" of equivocation: it signed two receipts with number {sequence}"),
                     None,
                 );
-            }
-            Err(Fault::OtherState(epoch)) => {
-                let why = format!(
-                    " of another state: it begins epoch {epoch} in one that it did not come to before, by its own receipts"
-                );
-                self.convict(from, &why, None);
             }
             Err(Fault::Lie(why)) => self.turn_away(from, &format!("gave receipt {sequence}, which {why}")),
         }
@@ -93,9 +84,8 @@ impl Orchestrator {
         let Some(epoch) = &self.state.epoch else { return Ok(()) };
         let is_first = epoch.miners.get(&from).is_some_and(|progress| progress.receipts.len() == 1);
         check_shape(&self.config.run, body, is_first)?;
-        let (number, opened_with) = (epoch.number, epoch.opened_with.digest());
-        if let Some(seat) = self.state.seats.seat_mut(from) {
-            seat.bind(receipt, is_first, (number, opened_with))?;
+        if is_first && matches!(body.operation, Operation::Forward(_)) {
+            self.look_at_beginning(from, receipt);
         }
         let Some(epoch) = &mut self.state.epoch else { return Ok(()) };
         let stage = usize::from(body.stage);
@@ -140,33 +130,6 @@ impl Orchestrator {
         (of_route.sum, of_route.count) = (of_route.sum + nats, of_route.count + 1);
         let (step, microbatch) = (member.step, member.microbatch);
         self.report(Report::Loss { epoch: body.epoch, step, microbatch, nats });
-    }
-}
-
-impl Seat {
-    /// Holds the state in which an epoch begins against what was signed before, and remembers what is bound.
-    fn bind(
-        &mut self,
-        receipt: &Signed<Receipt>,
-        is_first: bool,
-        (epoch, opened_with): (u32, Digest),
-    ) -> Result<(), Fault> {
-        let body = &receipt.body;
-        let Some(state) = body.state else { return Ok(()) };
-        if is_first {
-            let due = self.bound.as_ref().filter(|bound| bound.epoch == epoch);
-            let due = due.filter(|bound| match bound.by {
-                Binding::Merge(receipt) => receipt == body.previous,
-                Binding::Opening(manifest) => manifest == opened_with,
-            });
-            if due.is_some_and(|bound| bound.state != state) {
-                return Err(Fault::OtherState(epoch));
-            }
-            self.bound = Some(Bound { epoch, state, by: Binding::Opening(opened_with) });
-        } else if body.operation == Operation::Apply {
-            self.bound = Some(Bound { epoch: epoch + 1, state, by: Binding::Merge(receipt.digest()) });
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is lost comes back: nodes, this orchestrator itself, and an epoch whose work is gone.
 
 use crate::audit::Standing;
+use crate::consequences::LAPSES_MAX;
 use crate::effect::Report;
+use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
 use crate::seats::Lost;
 use spec::NodeId;
@@ -36,9 +38,11 @@ impl Orchestrator {
     pub(crate) fn catch_up(&mut self, node: NodeId) {
         let due = self.state.manifest.clone();
         let takes_part = self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node));
+        // Who adopts forgets what may be drawn from it: that waits for the commit.
+        let left = self.state.epoch.as_ref().is_some_and(|epoch| epoch.left.contains_key(&node));
         if !takes_part {
             let behind = self.state.seats.seat(node).filter(|seat| seat.ready != Some(due.body.epoch));
-            if let Some(stage) = behind.map(|seat| seat.stage) {
+            if let Some(stage) = behind.filter(|_| !left).map(|seat| seat.stage) {
                 self.send(node, Message::Adopt { stage, manifest: due });
             }
             return self.draw_again(node);
@@ -80,6 +84,10 @@ impl Orchestrator {
         let name = self.name(node);
         if self.state.epoch.as_ref().is_some_and(|epoch| epoch.miners.contains_key(&node)) {
             self.lose_work(node, &format!("{name} was started again"));
+        }
+        let counts = |epoch: &&mut Epoch| epoch.is_done(node) || epoch.left.contains_key(&node);
+        if let Some(epoch) = self.state.epoch.as_mut().filter(counts) {
+            epoch.forgetful.insert(node);
         }
     }
 
@@ -153,9 +161,11 @@ impl Orchestrator {
         if merging && !self.leave_merge(node) {
             return self.rewind(why);
         }
-        // The windows of what it did went with it, so none of them is drawn.
-        if let Some(epoch) = self.state.epoch.as_mut().filter(|_| merging) {
-            epoch.miners.remove(&node);
+        // What counts is drawn from. The windows of what does not went with it.
+        let unfinished = |epoch: &&mut Epoch| merging && !epoch.is_done(node);
+        if let Some(epoch) = self.state.epoch.as_mut().filter(unfinished)
+            && !epoch.leave(node)
+        {
             let text = format!("{why}: what it did in epoch {} is not audited", epoch.number);
             self.report(Report::Note { text });
         }
@@ -257,8 +267,11 @@ impl Orchestrator {
             }
         }
         let name = self.name(node);
-        let text =
-            format!("{name} cannot reveal {} drawn windows any more: they are not audited", windows.len());
+        let lost = windows.len();
+        let mut text = format!("{name} cannot reveal {lost} drawn windows any more: they are not audited");
+        if is_lapse {
+            text += &format!("; that happened {} times, {LAPSES_MAX} are let pass", self.lapses(node));
+        }
         self.report(Report::Note { text });
         if self.state.inquiry.is_some() {
             self.rewind(&format!("{name} was not there to reveal what may have spoilt the epoch"));

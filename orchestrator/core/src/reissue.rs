@@ -8,7 +8,7 @@
 //! not folded it leaves it out. What is left stands in the order in which it stood before, and so comes to an end.
 
 use crate::effect::Report;
-use crate::epoch::{Epoch, Progress};
+use crate::epoch::{Epoch, Progress, Tracked};
 use crate::handout::Share;
 use crate::machine::{Orchestrator, Phase};
 use spec::NodeId;
@@ -46,6 +46,9 @@ impl Orchestrator {
         let host = roomy.iter().find(|host| epoch.can_be_done(&moved, **host));
         let Some(&to) = host.or(roomy.first()) else { return false };
         let (struck, moved) = if host.is_some() { (Vec::new(), moved) } else { (moved, Vec::new()) };
+        if epoch.hides_beginnings(&struck, gone) {
+            return false;
+        }
         let folds = epoch.miners.remove(&gone).map_or(0, |progress| progress.folds);
         let again = epoch.hand_over(&moved, gone, to, at);
         let struck = epoch.strike(&struck);
@@ -127,6 +130,19 @@ impl Epoch {
             self.struck.insert(*id, tracked);
         }
         assignments
+    }
+
+    /// Whether striking these would leave somebody who has done nothing yet without a forward in its first step: its step would be its
+    /// first receipt, and nothing would say in which state it began.
+    fn hides_beginnings(&self, shares: &[Share], gone: NodeId) -> bool {
+        let new = shares.iter().filter_map(|(id, _)| self.live.get(id));
+        let struck: Vec<&Tracked> = new.chain(self.struck.values()).collect();
+        let idle = self.miners.iter().filter(|(miner, of)| **miner != gone && of.receipts.is_empty());
+        idle.into_iter().any(|(miner, progress)| {
+            let slots = struck.iter().flat_map(|tracked| &tracked.assignment.route);
+            let first = slots.filter(|slot| (slot.miner, slot.step) == (*miner, 0)).count();
+            progress.sizes.first().is_some_and(|&size| first == usize::from(size))
+        })
     }
 
     /// How many of the struck microbatches a miner had folded.

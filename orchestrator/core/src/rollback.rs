@@ -4,7 +4,8 @@ use crate::event::Event;
 use crate::machine::{Orchestrator, Phase};
 use serde::Serialize;
 use spec::NodeId;
-use wire::{Command, Manifest, Message, Signed};
+use std::collections::BTreeMap;
+use wire::{Command, Manifest, Message, Receipt, Signed};
 
 /// Epochs that can be gone back to.
 const PAST_EPOCHS: u32 = 64;
@@ -16,6 +17,8 @@ pub(crate) struct Past {
     manifest: Signed<Manifest>,
     /// Microbatches whose loss was reported until it was committed.
     pub losses: u64,
+    /// Receipts of the merges that made the manifest, of those whom it names: where each of them stands.
+    pub merges: BTreeMap<NodeId, Signed<Receipt>>,
 }
 
 /// What is undone of epochs that were stable.
@@ -32,8 +35,11 @@ impl Orchestrator {
         let manifest = self.state.manifest.clone();
         let epoch = manifest.body.epoch;
         // What an earlier way through these epochs left is undone.
-        self.state.past.split_off(&epoch);
-        self.state.past.insert(epoch, Past { manifest, losses: 0 });
+        let undone = self.state.past.split_off(&epoch).remove(&epoch);
+        // Who goes back stands where it stood.
+        let merges = undone.filter(|past| past.manifest == manifest).map(|past| past.merges);
+        let merges = merges.unwrap_or_default();
+        self.state.past.insert(epoch, Past { manifest, losses: 0, merges });
         let first = (epoch + 1).saturating_sub(PAST_EPOCHS);
         self.state.past = self.state.past.split_off(&first);
     }

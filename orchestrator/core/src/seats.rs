@@ -31,29 +31,10 @@ pub(crate) struct Seat {
     pub ready: Option<u32>,
     /// The end of its chain of receipts, over the run.
     pub chain: Chain,
-    /// The state that it must begin an epoch with.
-    pub bound: Option<Bound>,
     /// Whether it weighs nothing in merges, until a window of it was found equal.
     pub on_probation: bool,
     /// In how many epochs it had all it needed and did nothing.
     pub lingers: u8,
-}
-
-/// The state in which a miner begins an epoch, as it signed it before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Bound {
-    pub epoch: u32,
-    pub state: Digest,
-    pub by: Binding,
-}
-
-/// What a state is bound by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) enum Binding {
-    /// The receipt of the merge, if the epoch's first receipt goes on from it: nothing happened to the miner between.
-    Merge(Digest),
-    /// The first receipt of the same epoch, opened with the same manifest, before it began again.
-    Opening(Digest),
 }
 
 /// Every place, taken or not.
@@ -174,7 +155,6 @@ impl Seats {
                 away: false,
                 ready: None,
                 chain,
-                bound: None,
                 on_probation,
                 lingers: 0,
             },
@@ -210,8 +190,6 @@ impl Seats {
     pub fn none_is_ready(&mut self) {
         for seat in self.miners.values_mut() {
             seat.ready = None;
-            // The merge may be one that does not count; who takes no part in the next signs nothing between.
-            seat.bound.take_if(|bound| matches!(bound.by, Binding::Merge(_)));
         }
     }
 
@@ -240,8 +218,7 @@ impl Seats {
             self.stages[usize::from(seat.stage)][usize::from(seat.lane)] = None;
             self.stages[usize::from(stage)][lane] = Some(miner);
             (seat.stage, seat.lane) = (stage, u16::try_from(lane).unwrap_or(u16::MAX));
-            // Nothing that it signed says what it must begin with there.
-            (seat.ready, seat.bound, seat.lingers) = (None, None, 0);
+            (seat.ready, seat.lingers) = (None, 0);
         }
     }
 
@@ -304,7 +281,7 @@ impl Orchestrator {
             && !hello.resumes
             && let Some(seat) = self.state.seats.seat_mut(node)
         {
-            (seat.chain, seat.bound, seat.lingers) = (seat.chain.broken(), None, 0);
+            (seat.chain, seat.lingers) = (seat.chain.broken(), 0);
         }
         let chain = self.state.seats.seat(node).map(|seat| seat.chain).unwrap_or_default();
         let (run, manifest) = (self.config.run.clone(), self.state.manifest.clone());

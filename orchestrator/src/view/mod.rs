@@ -297,6 +297,8 @@ impl View {
                     (line.committed_ms, line.nats) = (Some(ms), Some(*nats));
                 }
             }
+            // Where a miner stands is no work.
+            Report::Audited { window, finding: Finding::Equal { .. }, .. } if window.is_beginning() => {}
             Report::Audited { miner, stage, finding, .. } => {
                 let equal = matches!(finding, Finding::Equal { .. });
                 if let Some(node) = self.nodes.get_mut(miner) {

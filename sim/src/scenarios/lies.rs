@@ -1,6 +1,6 @@
 //! Who cheats, and what comes of it for whom.
 
-use super::misfortunes::{ORCHESTRATOR_RESTARTED, whole};
+use super::misfortunes::{ORCHESTRATOR_RESTARTED, SEATED_EVENTS, killed, some_event, whole};
 use super::{Scenario, complete};
 use crate::cores::Recipe;
 use crate::report::Report;
@@ -250,15 +250,35 @@ pub(super) static COLLUDING_PAIR: Scenario = Scenario {
 
 pub(super) static MOMENTS: Scenario = Scenario {
     name: "moments",
-    about: "one miner begins epochs with moments of its own making: its own receipts contradict one another, it is banned at once",
+    about: "one miner begins epochs with moments of its own making: they are neither what its merge came to nor fresh, and it is banned",
     run: |_| {},
     escapes: 1,
     twist: |setup, chance| setup.some_miner(chance).fate.other_moments = true,
     expect: |report| {
-        if report.convicted != report.cheats || !report.evidence.is_empty() {
+        if report.convicted != report.cheats || report.evidence != report.cheats {
             return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
         }
         goes_on(report)
+    },
+};
+
+pub(super) static RETURNER: Scenario = Scenario {
+    name: "returner",
+    about: "one miner is killed, started again, and goes on with moments of its own making: nobody else's receipts say what they should be, and it is banned all the same",
+    run: |run| run.epoch.count = run.epoch.count.max(4),
+    escapes: 1,
+    twist: |setup, chance| {
+        let killed_after_events = some_event(setup, chance, SEATED_EVENTS);
+        let mishap = killed(killed_after_events, Some(chance.within(10_000..900_000)));
+        let fate = &mut setup.some_miner(chance).fate;
+        fate.returns_with_moments = true;
+        fate.mishaps.push_back(mishap);
+    },
+    // Who lies in no epoch that counts was killed too late to begin another.
+    expect: |report| match report.convicted.is_empty() {
+        true => complete(report),
+        false if report.convicted == report.cheats && report.evidence == report.cheats => goes_on(report),
+        false => Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence)),
     },
 };
 

@@ -85,6 +85,39 @@ pub(super) static TURMOIL: Scenario = Scenario {
     expect: complete,
 };
 
+pub(super) static FULL_DISKS: Scenario = Scenario {
+    name: "full_disks",
+    about: "no miner has room to keep the state in which an epoch begins, and half of them are killed at some moment: they begin afresh, nobody is blamed, the run completes",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        let miners = setup.miners();
+        setup.nodes[1..=miners].iter_mut().for_each(|node| node.fate.disk_is_full = true);
+        mishaps(setup, chance, 2, 3);
+    },
+    expect: complete,
+};
+
+pub(super) static TAKEN_BACK: Scenario = Scenario {
+    name: "taken_back",
+    about: "the owner takes everybody back to what is stable, twice, some disks are full, some miners are killed: whoever has its state goes on from there, the others begin afresh, the run completes",
+    run: |run| run.epoch.count = run.epoch.count.max(4),
+    escapes: 1,
+    twist: |setup, chance| {
+        let miners = setup.miners();
+        for node in 1..=miners {
+            setup.nodes[node].fate.disk_is_full = chance.within(0..3) == 0;
+        }
+        mishaps(setup, chance, 4, 0);
+        let nodes = setup.nodes.len();
+        let mut times = [0; 2].map(|_| some_event(setup, chance, SEATED_EVENTS) * nodes / 3);
+        times.sort_unstable();
+        let back = |after_events| Mishap { after_events, what: What::TakenBack };
+        setup.nodes[0].fate.mishaps.extend(times.map(back));
+    },
+    expect: complete,
+};
+
 pub(super) static FLAKY: Scenario = Scenario {
     name: "flaky",
     about: "connections of half of the miners break, for a moment or for seconds, some miners are killed: the run completes",
@@ -112,6 +145,21 @@ pub(super) static SLOW: Scenario = Scenario {
         }
         Ok(())
     },
+};
+
+pub(super) static SLOW_UPLINK: Scenario = Scenario {
+    name: "slow_uplink",
+    about: "one miner takes seconds to put an object into the store, and everything is drawn: it reveals one window after another, later than one alone may take, and nobody is blamed",
+    // As many windows as there are.
+    run: |run| run.audit.windows = run.epoch.steps.div_ceil(run.epoch.digest_every),
+    escapes: 1,
+    twist: |setup, chance| {
+        // The longest window, as a share of what it may take.
+        let inputs = 2 * u64::from(setup.run.inner.members) * u64::from(setup.run.epoch.digest_every);
+        let upload_us = chance.within(35_000_000..55_000_000) / (inputs + 1);
+        setup.some_miner(chance).fate.upload_us = upload_us;
+    },
+    expect: complete,
 };
 
 pub(super) static GROWING: Scenario = Scenario {

@@ -32,7 +32,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 29] = [
+    pub const ALL: [&'static Self; 33] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -48,6 +48,7 @@ impl Scenario {
         &WRONG_SUM,
         &COLLUDING_PAIR,
         &MOMENTS,
+        &RETURNER,
         &CONTRIBUTION,
         &OUTER_STEP,
         &PROBATION,
@@ -59,7 +60,10 @@ impl Scenario {
         &CHURN,
         &TURMOIL,
         &FLAKY,
+        &FULL_DISKS,
+        &TAKEN_BACK,
         &SLOW,
+        &SLOW_UPLINK,
         &GROWING,
         &DESERTED,
     ];

@@ -6,8 +6,10 @@ use super::learner::{Learner, Made};
 use super::perform::missing;
 use orchestrator_core::Confirmation;
 use spec::{Digest, NodeId, Operation, Run};
-use validator_core::{Addition, Objection, begins_epoch, check, check_merge, compare};
-use wire::{Evidence, Finding, Key, MergeEvidence, Message, Signed, SumVerdict, Verdict};
+use validator_core::{
+    Addition, Objection, begins_epoch, check, check_beginning, check_merge, compare, compare_beginning,
+};
+use wire::{Evidence, Finding, Key, MergeEvidence, Message, ObjectRef, Signed, SumVerdict, Verdict};
 
 /// What pieces of a shard add up to, if all open.
 pub(super) fn add_up(
@@ -22,6 +24,17 @@ pub(super) fn add_up(
     };
     let all = pieces.iter().zip(roots).all(opens);
     Some(Digest::of(&codes::sum(&pieces).ok().filter(|_| all)?))
+}
+
+/// The fresh state of a stage, from what a manifest names of it.
+pub(super) fn fresh_state(
+    table: &Objects,
+    stage: u16,
+    weights: Digest,
+    momentum: Option<Digest>,
+) -> Result<Learner, String> {
+    let object = |digest| table.get(digest).ok_or_else(|| missing(digest));
+    Learner::of_manifest(stage, object(weights)?, momentum.map(object).transpose()?)
 }
 
 /// Does again what receipts say, up to the first operation that cannot be done.
@@ -83,6 +96,9 @@ pub(super) fn confirm(run: &Run, store: &Objects, case: &[u8]) -> Confirmation {
 
 fn window_is_wrong(run: &Run, store: &Objects, case: &Evidence) -> bool {
     let order = &case.order;
+    if order.window.is_beginning() {
+        return beginning_is_wrong(run, store, case);
+    }
     let operations = match check(run, run.id(), order) {
         Ok(operations) => operations,
         Err(Objection::Miner(_)) => return true,
@@ -96,6 +112,23 @@ fn window_is_wrong(run: &Run, store: &Objects, case: &Evidence) -> bool {
     let (results, stopped) =
         replay(run, store, (order.miner, order.window.epoch), (order.state.digest, weights), &operations);
     !matches!(compare(&order.receipts, &results, stopped.as_deref()), Finding::Equal { .. })
+}
+
+fn beginning_is_wrong(run: &Run, store: &Objects, case: &Evidence) -> bool {
+    let order = &case.order;
+    let record = &case.manifest.body.stages[usize::from(order.stage)];
+    let named: Vec<ObjectRef> = std::iter::once(record.weights).chain(record.momentum).collect();
+    let is_whole =
+        order.objects().eq(named) && record.miners.contains(&order.miner) != order.receipts.is_empty();
+    if !is_whole || check_beginning(run, run.id(), order).is_err() {
+        return false;
+    }
+    let momentum = record.momentum.map(|momentum| momentum.digest);
+    let fresh = fresh_state(store, order.stage, record.weights.digest, momentum);
+    fresh.is_ok_and(|fresh| {
+        let found = compare_beginning(order, Digest::of(&fresh.state()));
+        !matches!(found, Finding::Equal { .. })
+    })
 }
 
 fn sum_is_wrong(run: &Run, store: &Objects, case: &MergeEvidence) -> bool {

@@ -7,7 +7,7 @@ use crate::trace::Event;
 use crate::world::disk::{Journal, Objects};
 use orchestrator_core::Event as Happened;
 use spec::NodeId;
-use wire::Message;
+use wire::{Command, Message};
 
 impl World {
     /// A node stops without a word: silence, suspicion, loss; the orchestrator takes every connection with it.
@@ -45,6 +45,13 @@ impl World {
             self.heard_at(at_us, (node, link), Happened::Lost { peer, why });
             self.cut(node, "the connection broke");
         }
+    }
+
+    /// The owner commands the orchestrator, by its own key, to go back to what is stable.
+    pub(super) fn take_back(&mut self) {
+        let message = Message::Command(Command::RollBack { to: None });
+        let event = Event::Orchestrator(Happened::Message { from: self.nodes[0].id, message });
+        self.own_at(self.clock.now_us(), 0, event, Vec::new());
     }
 
     /// A killed node is started again: the orchestrator from its journal, the others from their keys and disks.

@@ -22,6 +22,12 @@ pub struct Fate {
     pub withholds: bool,
     /// The node begins epochs with moments of its own making.
     pub other_moments: bool,
+    /// The node begins epochs with moments of its own making once it was started again.
+    pub returns_with_moments: bool,
+    /// Each object that the node puts into the store takes so long, one after the other, in microseconds.
+    pub upload_us: u64,
+    /// The node has no room to keep a state.
+    pub disk_is_full: bool,
     /// The node brings other codes to merges than its work came to.
     pub other_codes: bool,
     /// Takes another outer step than the sums say.
@@ -48,6 +54,7 @@ impl Fate {
     /// Whether the node owes something to somebody.
     pub fn cheats(&self) -> bool {
         self.other_moments
+            || self.returns_with_moments
             || self.other_codes
             || self.other_weights
             || self.perturbation.is_some()
@@ -76,6 +83,8 @@ pub enum What {
         /// Microseconds.
         restarted_after_us: Option<u64>,
     },
+    /// The owner of the run takes everybody back to what is stable; it happens to the orchestrator.
+    TakenBack,
     /// Its connection breaks, and no other comes up for so long.
     Cut {
         /// Microseconds.

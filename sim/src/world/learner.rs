@@ -98,11 +98,17 @@ impl Learner {
         wire::to_bytes(&(self.stage, self.momentum))
     }
 
-    /// Takes over an outer momentum.
+    /// The fresh state of a manifest: these weights, this outer momentum, and nothing else.
     ///
     /// # Errors
-    /// When the bytes are no momentum of this stage.
-    pub fn take_momentum(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// When the bytes are no weights or momentum of that stage.
+    pub fn of_manifest(stage: u16, weights: &[u8], momentum: Option<&[u8]>) -> Result<Self, String> {
+        let mut fresh = Self::adopt(stage, weights)?;
+        momentum.map_or(Ok(()), |momentum| fresh.take_momentum(momentum))?;
+        Ok(fresh)
+    }
+
+    fn take_momentum(&mut self, bytes: &[u8]) -> Result<(), String> {
         let (found, momentum): (u16, Digest) =
             postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         if found != self.stage {
@@ -120,17 +126,6 @@ impl Learner {
     /// Puts another outer momentum in the place of its own.
     pub fn spoil_momentum(&mut self) {
         self.momentum = hash("spoilt", &self.momentum);
-    }
-
-    /// Takes over newer weights of the same stage.
-    ///
-    /// # Errors
-    /// When the bytes are no weights of that stage.
-    pub fn take_over(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let fresh = Self::adopt(self.stage, bytes)?;
-        (self.weights, self.anchor, self.folded) = (fresh.weights, fresh.anchor, 0);
-        self.open.clear();
-        Ok(())
     }
 
     /// Does one operation on these inputs.

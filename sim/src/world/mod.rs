@@ -71,14 +71,16 @@ struct Node {
     cut_until_us: u64,
     /// How often they began to.
     link: u64,
-    /// The states in which epochs that may be undone began, on the node's disk.
-    snapshots: BTreeMap<u32, Learner>,
+    /// The states in which epochs that may be undone began, and after which manifests, on the node's disk.
+    snapshots: BTreeMap<u32, (Digest, Learner)>,
     table: Objects,
     learner: Option<Learner>,
     /// What was encoded last.
     contribution: Option<codes::Contribution>,
     /// When the engine has done everything it was given.
     free_at_us: u64,
+    /// When everything that it puts into the store is there, where its uplink is slow.
+    uplink_free_at_us: u64,
     wake_ms: Option<u64>,
     journal: Journal,
     /// Operations of the windows that a validator was asked to replay.
@@ -216,6 +218,7 @@ impl World {
             fate.mishaps.pop_front();
             match mishap.what {
                 faults::What::Killed { restarted_after_us } => return self.kill(node, restarted_after_us),
+                faults::What::TakenBack => self.take_back(),
                 faults::What::Cut { for_us } => self.break_off(node, for_us),
             }
         }
@@ -301,6 +304,7 @@ impl Node {
             learner: None,
             contribution: None,
             free_at_us: 0,
+            uplink_free_at_us: 0,
             wake_ms: None,
             journal: Journal::default(),
             asked: VecDeque::new(),

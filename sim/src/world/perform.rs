@@ -1,8 +1,8 @@
 //! What the shells do: the effects of the three cores, in this world.
 
-use super::again::{add_up, confirm, replay, slander};
-use super::learner::{Learner, Made, POISON, WORSE, WORSE_Q32};
-use super::{Coming, World, codes};
+use super::again::{add_up, confirm, fresh_state, replay, slander};
+use super::learner::{Made, POISON, WORSE, WORSE_Q32};
+use super::{Coming, Node, World, codes};
 use crate::report::Reissue;
 use crate::trace::{Event, What};
 use miner_core::{Done, StateAfter, Task};
@@ -91,7 +91,7 @@ impl World {
                     }
                     None => Happened::StoreFailed { digest: object.digest, why: missing(object.digest) },
                 };
-                let at_us = self.net.store_us(self.clock.now_us(), node, object.bytes);
+                let at_us = self.upload_us(node, object.bytes);
                 self.own_at(at_us, node, Event::Miner(event), Vec::new());
             }
             Effect::Compute { ticket, task } => self.compute(node, ticket, task),
@@ -107,7 +107,10 @@ impl World {
         use validator_core::{Effect, Event as Happened};
         match effect {
             Effect::Send(Message::Verdict(verdict)) if self.nodes[node].fate.lazy => {
-                let operations = self.nodes[node].asked.pop_front().unwrap_or_default();
+                let operations = match verdict.body.window.is_beginning() {
+                    true => 0,
+                    false => self.nodes[node].asked.pop_front().unwrap_or_default(),
+                };
                 let body = wire::Verdict { finding: Finding::Equal { operations }, ..verdict.body };
                 if let Some(key) = self.nodes[node].recipe.key() {
                     self.say(node, Message::Verdict(Signed::new(body, key)));
@@ -131,6 +134,14 @@ impl World {
                 let at_us = self.busy_us(node, operations.len() as u64);
                 let event = Event::Validator(Happened::Replayed { results, stopped });
                 self.own_at(at_us, node, event, Vec::new());
+            }
+            Effect::Build { stage, weights, momentum, .. } => {
+                let at_us = self.busy_us(node, 1);
+                let event = match fresh_state(&self.nodes[node].table, stage, weights, momentum) {
+                    Ok(fresh) => Happened::Built { state: Digest::of(&fresh.state()) },
+                    Err(why) => Happened::StoreFailed { digest: weights, missing: false, why },
+                };
+                self.own_at(at_us, node, Event::Validator(event), Vec::new());
             }
             Effect::AddUp { blocks, roots, pieces, .. } => {
                 let sum = add_up(&self.nodes[node].table, &blocks, &roots, &pieces);
@@ -200,6 +211,17 @@ impl World {
         self.own_at(at_us, node, event, objects);
     }
 
+    /// When an upload that is asked for now is over.
+    fn upload_us(&mut self, node: usize, bytes: u64) -> u64 {
+        let at_us = self.net.store_us(self.clock.now_us(), node, bytes);
+        let Node { fate, uplink_free_at_us, .. } = &mut self.nodes[node];
+        if fate.upload_us == 0 {
+            return at_us;
+        }
+        *uplink_free_at_us = at_us.max(*uplink_free_at_us) + fate.upload_us;
+        *uplink_free_at_us
+    }
+
     /// When an engine that is given so many operations now is done with them.
     fn busy_us(&mut self, node: usize, operations: u64) -> u64 {
         let took_us: u64 = (0..operations.max(1)).map(|_| self.tempo.within(FORWARD_US)).sum();
@@ -240,25 +262,21 @@ impl World {
         };
         let machine = &mut self.nodes[node];
         let (epoch, operation, inputs, state, keep_weights) = match task {
-            Task::Adopt { stage, epoch, weights, momentum, .. } => {
-                let bytes = machine.table.get(weights).ok_or_else(|| missing(weights))?;
-                let kept = machine.snapshots.get(&epoch);
-                let kept = kept.filter(|learner| Digest::of(&learner.shard()) == weights);
-                let back = machine.snapshots.keys().any(|begun| epoch < *begun);
-                match (&mut machine.learner, kept) {
-                    (learner, Some(kept)) => *learner = Some(kept.clone()),
-                    (Some(learner), None) if !back && learner.stage() == stage => learner.take_over(bytes)?,
-                    (learner, _) => *learner = Some(Learner::adopt(stage, bytes)?),
-                }
-                if let (Some(momentum), Some(learner)) = (momentum, &mut machine.learner) {
-                    learner.take_momentum(machine.table.get(momentum).ok_or_else(|| missing(momentum))?)?;
-                }
+            Task::Adopt { stage, epoch, manifest, weights, momentum, .. } => {
+                let kept = machine.snapshots.get(&epoch).filter(|(opened, _)| *opened == manifest);
+                let kept = kept.map(|(_, learner)| learner).filter(|learner| learner.stage() == stage);
+                machine.learner = Some(match kept {
+                    Some(kept) => kept.clone(),
+                    None => fresh_state(&machine.table, stage, weights, momentum)?,
+                });
                 return Ok(done);
             }
-            Task::Keep { epoch } => {
+            Task::Keep { .. } if machine.fate.disk_is_full => return Err("no room on the disk".into()),
+            Task::Keep { epoch, manifest } => {
                 let first = epoch.saturating_sub(self.run.audit.lag);
-                machine.snapshots.retain(|begun, _| (first..epoch).contains(begun));
-                machine.snapshots.extend(machine.learner.clone().map(|learner| (epoch, learner)));
+                machine.snapshots.retain(|begun, _| *begun >= first);
+                let kept = machine.learner.clone().map(|learner| (epoch, (manifest, learner)));
+                machine.snapshots.extend(kept);
                 return Ok(done);
             }
             Task::Cut { blocks } => {
@@ -285,7 +303,8 @@ impl World {
         let learner = machine.learner.as_mut().ok_or("no weights were adopted")?;
         let begins = state != StateAfter::Untold && matches!(operation, Operation::Forward(_));
         let mut lied = None;
-        if machine.fate.other_moments && begins && epoch > 0 {
+        let returned = machine.fate.returns_with_moments && machine.life > 0;
+        if (machine.fate.other_moments || returned) && begins && epoch > 0 {
             learner.spoil_moments();
             lied = Some(What::Lied { epoch });
         }

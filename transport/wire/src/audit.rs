@@ -7,7 +7,8 @@ use crate::signed::{Signable, Signed};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 
-/// The order to replay one window of one miner.
+/// The order to replay one window of one miner, or to look where one began its epoch ([`Window::beginning`]): there `state` is
+/// the manifest's weights, `inputs` its outer momentum, and the only receipt that of the merge by which the miner came there, if it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditOrder {
     /// Whose work.
@@ -55,7 +56,7 @@ pub struct MergeInputs {
 pub enum Finding {
     /// Every digest is equal.
     Equal {
-        /// Operations replayed.
+        /// Operations replayed; none where an epoch begins.
         operations: u32,
     },
     /// A digest differs.
@@ -85,6 +86,7 @@ impl Finding {
     /// The finding as a person reads it.
     pub fn sentence(&self) -> String {
         match self {
+            Self::Equal { operations: 0 } => "it began in a state in which it may".into(),
             Self::Equal { operations } => format!("{operations} operations replayed, every digest equal"),
             Self::Unequal { sequence, what, expected, found } => {
                 format!("receipt {sequence}: {what} is {found}, the replay gives {expected}")
@@ -104,12 +106,14 @@ pub struct Verdict {
     pub miner: NodeId,
     /// Which inner step.
     pub window: Window,
+    /// Digest of the receipt that binds the state before it: an epoch that is done again has another.
+    pub start: Digest,
     /// What was found.
     pub finding: Finding,
 }
 
 impl Signable for Verdict {
-    const DOMAIN: &'static str = "iota verdict v1";
+    const DOMAIN: &'static str = "iota verdict v2";
 }
 
 /// What anyone needs to check a conviction alone: the run through the manifest, the order through

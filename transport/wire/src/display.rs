@@ -4,7 +4,7 @@ use crate::{
     Ask, Assignment, Call, Command, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind,
     Receipt, Role, Round, Slot, SumVerdict, Verb,
 };
-use spec::{Digest, NodeId, Outcome, Window};
+use spec::{Digest, NodeId, Outcome};
 use std::fmt;
 
 impl fmt::Display for Message {
@@ -46,13 +46,13 @@ impl fmt::Display for Message {
                 write!(f, "draw the windows of epoch {epoch} from steps {steps:?}{more}")
             }
             Self::Revealed { window, state, inputs } => {
-                write!(f, "revealed {}: state {state}, inputs", At(*window))?;
+                write!(f, "revealed {}: state {state}, inputs", window)?;
                 inputs.iter().try_for_each(|input| write!(f, " {input}"))
             }
             Self::Audit(order) => write!(
                 f,
                 "audit {} of {} (stage {}): {} receipts, {} inputs",
-                At(order.window),
+                order.window,
                 order.miner.short(),
                 order.stage,
                 order.receipts.len(),
@@ -61,7 +61,7 @@ impl fmt::Display for Message {
             Self::Verdict(verdict) => write!(
                 f,
                 "verdict on {} of {}: {}",
-                At(verdict.body.window),
+                verdict.body.window,
                 verdict.body.miner.short(),
                 verdict.body.finding
             ),
@@ -232,12 +232,4 @@ fn names<'a>(f: &mut fmt::Formatter<'_>, mut nodes: impl Iterator<Item = &'a Nod
 /// Digests by their first digits, everything else as it is.
 fn brief(value: &str) -> String {
     value.parse().map_or_else(|_| value.to_owned(), |digest: Digest| digest.short())
-}
-
-struct At(Window);
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "epoch {} step {}", self.0.epoch, self.0.step)
-    }
 }

@@ -27,7 +27,8 @@ pub struct StageRecord {
     pub weights: ObjectRef,
     /// The outer momentum; none before the first merge, and without an outer optimizer.
     pub momentum: Option<ObjectRef>,
-    /// Who merged it, in key order; empty for the initial weights.
+    /// Who merged into it and was there to the end, in key order: the receipt of its merge binds the state in which each of these
+    /// begins the epoch. Empty for the initial weights.
     pub miners: Vec<NodeId>,
 }
 

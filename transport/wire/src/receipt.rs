@@ -21,8 +21,8 @@ pub struct Receipt {
     pub stage: u16,
     /// What was done.
     pub operation: Operation,
-    /// Digest of the full state *after* the operation: of the last step of a window, and of the epoch's first forward, which
-    /// changes nothing.
+    /// Digest of the full state *after* the operation: of the last step of a window, of an apply, and of the epoch's first
+    /// forward, which changes nothing.
     pub state: Option<Digest>,
     /// Digest of the receipt whose payload came in; `None` where nothing came in.
     pub input_receipt: Option<Digest>,

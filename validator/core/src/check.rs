@@ -60,6 +60,30 @@ pub fn check(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<Vec<Replay
     Ok(bodies.map(replay).collect())
 }
 
+/// Whether an order to look where a miner began its epoch holds together: it signed the state, and the receipt of the merge by which
+/// it came there, if that is given.
+///
+/// # Errors
+/// The first contradiction. Whoever chose the receipts is to blame.
+pub fn check_beginning(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), Objection> {
+    let start = &order.start;
+    check_signature(run, run_id, (order, order.window.epoch), start)?;
+    let begins = matches!(start.body.operation, Operation::Forward(_)) && start.body.state.is_some();
+    if !order.window.is_beginning() || !begins || order.receipts.len() > 1 {
+        return Err(Order(format!("receipt {} does not bind where an epoch begins", start.body.sequence)));
+    }
+    let Some(merge) = order.receipts.first() else { return Ok(()) };
+    let before = order.window.epoch.checked_sub(1);
+    let before = before.ok_or_else(|| Order("no merge comes before the first epoch".into()))?;
+    check_signature(run, run_id, (order, before), merge)?;
+    let Receipt { operation, output, state, sequence, .. } = &merge.body;
+    let merges = *operation == Operation::Apply && *output == Some(order.weights) && state.is_some();
+    if !merges || *sequence >= start.body.sequence {
+        return Err(Order(format!("receipt {sequence} is not of the merge that the epoch began after")));
+    }
+    Ok(())
+}
+
 /// Whether the window begins its epoch. The state before it is bound by the first receipt of the window itself: a forward changes nothing.
 pub fn begins_epoch(order: &AuditOrder) -> bool {
     order.window.step == 0
@@ -73,7 +97,7 @@ fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), Obje
     }
     let mut chain = Chain { next: order.start.body.sequence, last: order.start.body.previous };
     for receipt in before.into_iter().chain(&order.receipts) {
-        check_signature(run, run_id, order, receipt)?;
+        check_signature(run, run_id, (order, order.window.epoch), receipt)?;
         chain.follow(&receipt.body).map_err(|error| Order(error.to_string()))?;
     }
     Ok(())
@@ -82,7 +106,7 @@ fn check_chain(run: &Run, run_id: Digest, order: &AuditOrder) -> Result<(), Obje
 fn check_signature(
     run: &Run,
     run_id: Digest,
-    order: &AuditOrder,
+    (order, epoch): (&AuditOrder, u32),
     receipt: &Signed<Receipt>,
 ) -> Result<(), Objection> {
     let body = receipt.verify().map_err(|error| Order(error.to_string()))?;
@@ -95,7 +119,7 @@ fn check_signature(
         )));
     }
     let place = (body.run, body.mode, body.epoch, body.stage);
-    if place != (run_id, run.mode, order.window.epoch, order.stage) {
+    if place != (run_id, run.mode, epoch, order.stage) {
         return Err(Order(format!("receipt {sequence} is of another run, mode, epoch or stage")));
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::event::Replayed;
 use spec::{Digest, Outcome};
-use wire::{Finding, Receipt, Signed};
+use wire::{AuditOrder, Finding, Receipt, Signed};
 
 /// The first difference, or that there is none.
 pub fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Option<&str>) -> Finding {
@@ -24,6 +24,17 @@ pub fn compare(receipts: &[Signed<Receipt>], results: &[Replayed], stopped: Opti
             ),
         },
     }
+}
+
+/// The state that a miner began its epoch with, against those in which it may: the one that its merge came to, and the fresh one.
+pub fn compare_beginning(order: &AuditOrder, fresh: Digest) -> Finding {
+    let Receipt { state, sequence, .. } = &order.start.body;
+    let merged = order.receipts.first().and_then(|merge| merge.body.state);
+    if [Some(fresh), merged].contains(state) && state.is_some() {
+        return Finding::Equal { operations: 0 };
+    }
+    let found = state.map_or("nothing".into(), |state| state.to_string());
+    Finding::Unequal { sequence: *sequence, what: "state".into(), expected: fresh.to_string(), found }
 }
 
 fn difference(body: &Receipt, replayed: &Replayed) -> Option<Finding> {

@@ -19,6 +19,7 @@ impl fmt::Display for Event {
                 write!(f, "replayed {} operations", results.len())?;
                 stopped.iter().try_for_each(|why| write!(f, ", then stopped: {why}"))
             }
+            Self::Built { state } => write!(f, "built the fresh state {}", state.short()),
             Self::AddedUp { sum: Some(sum) } => write!(f, "added up to {}", sum.short()),
             Self::AddedUp { sum: None } => write!(f, "a piece does not open"),
             Self::Woke => write!(f, "woke"),
@@ -38,6 +39,9 @@ impl fmt::Display for Effect {
                 operations.len(),
                 state.short()
             ),
+            Self::Build { stage, weights, .. } => {
+                write!(f, "build the fresh state of stage {stage} from weights {}", weights.short())
+            }
             Self::AddUp { stage, blocks, pieces, .. } => {
                 write!(f, "add up {} pieces of blocks {blocks:?} of stage {stage}", pieces.len())
             }

@@ -48,6 +48,17 @@ pub enum Effect {
         /// What to do, in order.
         operations: Vec<Replay>,
     },
+    /// Build the state in which a stage begins an epoch afresh; answered by `Built`.
+    Build {
+        /// The run.
+        run: Run,
+        /// The stage.
+        stage: u16,
+        /// Its weights, in the object table.
+        weights: Digest,
+        /// The outer momentum, in the object table, where there is one.
+        momentum: Option<Digest>,
+    },
     /// Add up pieces of the same shard that open against their roots; answered by `AddedUp`.
     AddUp {
         /// The run.

@@ -40,6 +40,11 @@ pub enum Event {
         /// Trouble of this machine is not to be told here, it ends the validator.
         stopped: Option<String>,
     },
+    /// The state in which a stage begins an epoch afresh is built.
+    Built {
+        /// Its digest.
+        state: Digest,
+    },
     /// A shard is added up.
     AddedUp {
         /// Digest of the sum; `None` if a piece is none, or does not open against its root.

@@ -3,6 +3,7 @@
 //! It never holds a tensor. State and payloads lie in the shell's object table under their digests. The
 //! conversation is told in `docs/protocol.md`.
 
+mod beginnings;
 mod check;
 mod compare;
 mod display;
@@ -11,8 +12,8 @@ mod event;
 mod machine;
 mod sums;
 
-pub use check::{Objection, begins_epoch, check};
-pub use compare::compare;
+pub use check::{Objection, begins_epoch, check, check_beginning};
+pub use compare::{compare, compare_beginning};
 pub use effect::{Effect, Replay};
 pub use event::{Event, Replayed};
 pub use machine::Validator;

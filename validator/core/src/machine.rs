@@ -1,6 +1,7 @@
 //! The validator's state and who takes in which event.
 
-use crate::check::{begins_epoch, check};
+use crate::beginnings::{Fresh, source_of};
+use crate::check::{Objection, begins_epoch, check};
 use crate::compare::compare;
 use crate::effect::{Effect, Replay};
 use crate::event::{Event, Replayed};
@@ -31,7 +32,8 @@ pub(crate) struct State {
     waits: Waits,
     pub seat: Option<Seat>,
     queue: VecDeque<AuditOrder>,
-    audit: Option<Audit>,
+    pub audit: Option<Audit>,
+    pub fresh: Fresh,
     pub sums: VecDeque<MergeOrder>,
     pub adding: Option<Adding>,
     noted: BTreeSet<&'static str>,
@@ -48,14 +50,14 @@ pub(crate) struct Seat {
 
 /// The order in work.
 #[derive(Debug, Clone, Serialize)]
-struct Audit {
-    order: AuditOrder,
+pub(crate) struct Audit {
+    pub order: AuditOrder,
     operations: Vec<Replay>,
     /// Objects on their way.
     missing: BTreeSet<Digest>,
     /// Objects in the table, to be dropped after.
     held: BTreeSet<Digest>,
-    replaying: bool,
+    pub replaying: bool,
 }
 
 impl Validator {
@@ -87,6 +89,7 @@ impl Validator {
             Event::Fetched { digest } => self.fetched(digest),
             Event::StoreFailed { digest, missing, why } => self.fetch_failed(digest, missing, &why),
             Event::AddedUp { sum } => self.added_up(sum),
+            Event::Built { state } => self.built(state),
             Event::Replayed { results, stopped } => self.replayed(&results, stopped.as_deref()),
             Event::Woke => {
                 if let Some(why) = self.state.waits.overdue(self.now_ms, &self.config) {
@@ -217,8 +220,9 @@ impl Validator {
             self.state.waits.transferred(Verb::Get, digest);
             return self.added_up(None);
         }
-        let wanted = self.state.audit.as_ref().is_some_and(|audit| audit.missing.contains(&digest));
-        if wanted && missing {
+        // What a fresh state is made of is nobody's to reveal.
+        let of_miner = |audit: &&Audit| !audit.order.window.is_beginning() && audit.missing.contains(&digest);
+        if missing && self.state.audit.as_ref().filter(of_miner).is_some() {
             self.state.waits.transferred(Verb::Get, digest);
             return self.judge(Finding::Withheld { digest });
         }
@@ -232,7 +236,8 @@ impl Validator {
     }
 
     fn replayed(&mut self, results: &[Replayed], stopped: Option<&str>) {
-        match self.state.audit.as_ref().filter(|audit| audit.replaying) {
+        let replays = |audit: &&Audit| audit.replaying && !audit.order.window.is_beginning();
+        match self.state.audit.as_ref().filter(replays) {
             Some(audit) => self.judge(compare(&audit.order.receipts, results, stopped)),
             None => self.note("a replay came that was not asked for, ignored"),
         }
@@ -245,7 +250,15 @@ impl Validator {
             self.begin(order);
         }
         let (Some(seat), Some(audit)) = (&self.state.seat, &mut self.state.audit) else { return };
-        if audit.replaying || !audit.missing.is_empty() || !seat.has_tokens {
+        if audit.replaying || !audit.missing.is_empty() {
+            return;
+        }
+        if audit.order.window.is_beginning() {
+            audit.replaying = true;
+            let ((stage, weights, momentum), run) = (source_of(&audit.order), seat.run.clone());
+            return self.emit(Effect::Build { run, stage, weights, momentum });
+        }
+        if !seat.has_tokens {
             return;
         }
         audit.replaying = true;
@@ -260,29 +273,34 @@ impl Validator {
 
     fn begin(&mut self, order: AuditOrder) {
         let Some(seat) = &self.state.seat else { return };
-        let checked = check(&seat.run, seat.run_id, &order);
+        let operations = if order.window.is_beginning() {
+            self.known_beginning(&order).map_or(Ok(Vec::new()), Err)
+        } else {
+            let inconsistent = |why: Objection| Finding::Inconsistent { why: why.to_string() };
+            check(&seat.run, seat.run_id, &order).map_err(inconsistent)
+        };
         let objects: Vec<ObjectRef> = order.objects().collect();
         let (missing, held) = (objects.iter().map(|object| object.digest).collect(), BTreeSet::new());
         let empty = Audit { order, operations: Vec::new(), missing, held, replaying: false };
-        match checked {
+        match operations {
             Ok(operations) => {
                 self.state.audit = Some(Audit { operations, ..empty });
                 for object in objects {
                     self.ask(object);
                 }
             }
-            Err(why) => {
+            Err(finding) => {
                 self.state.audit = Some(empty);
-                self.judge(Finding::Inconsistent { why: why.to_string() });
+                self.judge(finding);
             }
         }
     }
 
     /// Says what was found, and drops what was fetched for it.
-    fn judge(&mut self, finding: Finding) {
+    pub(crate) fn judge(&mut self, finding: Finding) {
         let (Some(seat), Some(audit)) = (&self.state.seat, self.state.audit.take()) else { return };
-        let AuditOrder { miner, window, .. } = audit.order;
-        let verdict = Verdict { run: seat.run_id, miner, window, finding };
+        let AuditOrder { miner, window, ref start, .. } = audit.order;
+        let verdict = Verdict { run: seat.run_id, miner, window, start: start.digest(), finding };
         self.drop_objects(audit);
         let verdict = Signed::new(verdict, &self.config.key);
         self.send(Message::Verdict(verdict));

@@ -54,7 +54,8 @@ fn named(case: &Evidence, run: &Run) -> Vec<ObjectRef> {
     let order = &case.order;
     let mut objects: Vec<ObjectRef> = order.objects().collect();
     let shard = ObjectRef::train(&run.data);
-    if reads_tokens(run, order.stage) && shard.bytes <= SHARD_BYTES_MAX {
+    let reads = reads_tokens(run, order.stage) && !order.window.is_beginning();
+    if reads && shard.bytes <= SHARD_BYTES_MAX {
         objects.push(shard);
     }
     objects

@@ -7,8 +7,10 @@
 //! Where the accused has signed a trace of the window's ops, a smaller file ([`tile`]) is decided by one tile of one op, in seconds.
 //!
 //! A conviction rests on two things alone: the accused's signatures, and what [`engine::work`] gives when it does the
-//! same again. The validator's verdict is checked for its signature and quoted, never believed.
+//! same again; where it is about the beginning of an epoch, on the manifest's word besides, and on no work. The validator's verdict is
+//! checked for its signature and quoted, never believed.
 
+mod beginning;
 mod file;
 pub mod merge;
 pub mod tile;

@@ -132,6 +132,7 @@ impl Draft {
             run: self.run.id(),
             miner: self.miner.id(),
             window: order.window,
+            start: order.start.digest(),
             finding: self.said.clone(),
         };
         Evidence {

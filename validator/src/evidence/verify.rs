@@ -1,7 +1,7 @@
 //! From the bytes of an evidence file to one verdict.
 
 use super::file::{Parts, unpack};
-use super::{Refused, refused};
+use super::{Refused, beginning, refused};
 use crate::replay::{Window, perform, reads_tokens};
 use engine::Device;
 use engine::data::TokenShard;
@@ -19,6 +19,8 @@ pub struct Expected {
     pub miner: Option<NodeId>,
     /// Whose verdict it is.
     pub validator: Option<NodeId>,
+    /// Who signed the manifest, where there is one.
+    pub orchestrator: Option<NodeId>,
 }
 
 /// What an evidence file is about, and what it proves.
@@ -36,6 +38,8 @@ pub struct Report {
     pub window: spec::Window,
     /// The validator who signed the verdict.
     pub validator: NodeId,
+    /// Who signed the manifest.
+    pub orchestrator: NodeId,
     /// What that verdict says.
     pub said: Finding,
     /// What was found here.
@@ -71,14 +75,10 @@ pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> R
     let parts = unpack(file)?;
     let run_id = parts.run.id();
     check_signed(&parts.case, run_id, expected)?;
-    let outcome = match check(&parts.run, run_id, &parts.case.order) {
-        Ok(operations) => replay(&parts, operations, shard)?,
-        Err(Objection::Miner(why)) => {
-            Outcome::Convicted(Conviction { operation: None, finding: Finding::Inconsistent { why } })
-        }
-        Err(Objection::Order(why)) => {
-            return Err(refused("receipts", "one window of the accused, signed and unbroken", why));
-        }
+    let outcome = if parts.case.order.window.is_beginning() {
+        beginning::decide(&parts, run_id)?
+    } else {
+        replay_window(&parts, run_id, shard)?
     };
     let Parts { run, case, digest, .. } = parts;
     Ok(Report {
@@ -88,9 +88,22 @@ pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> R
         stage: case.order.stage,
         window: case.order.window,
         validator: case.verdict.signer,
+        orchestrator: case.manifest.signer,
         said: case.verdict.body.finding,
         outcome,
     })
+}
+
+fn replay_window(parts: &Parts, run_id: Digest, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
+    match check(&parts.run, run_id, &parts.case.order) {
+        Ok(operations) => replay(parts, operations, shard),
+        Err(Objection::Miner(why)) => {
+            Ok(Outcome::Convicted(Conviction { operation: None, finding: Finding::Inconsistent { why } }))
+        }
+        Err(Objection::Order(why)) => {
+            Err(refused("receipts", "one window of the accused, signed and unbroken", why))
+        }
+    }
 }
 
 /// Manifest and verdict hold, and are about the same as the receipts; the receipts themselves are the core's matter.
@@ -105,13 +118,14 @@ pub(super) fn check_signed(case: &Evidence, run_id: Digest, expected: &Expected)
     same("run", expected.run.and_then(text), run_id.to_string())?;
     same("accused miner", expected.miner.and_then(key), order.miner.to_string())?;
     same("signer of the verdict", expected.validator.and_then(key), case.verdict.signer.to_string())?;
+    same("signer of the manifest", expected.orchestrator.and_then(key), case.manifest.signer.to_string())?;
     signature("signature of the manifest", &case.manifest)?;
     signature("signature of the verdict", &case.verdict)?;
     same("run of the manifest", text(run_id), manifest.run.to_string())?;
     same("run of the verdict", text(run_id), verdict.run.to_string())?;
     same("accused of the verdict", key(order.miner), verdict.miner.to_string())?;
-    let window = |window: spec::Window| format!("epoch {} step {}", window.epoch, window.step);
-    same("window of the verdict", Some(window(order.window)), window(verdict.window))?;
+    same("window of the verdict", Some(order.window.to_string()), verdict.window.to_string())?;
+    same("start of the verdict", text(order.start.digest()), verdict.start.to_string())?;
     same("epoch of the manifest", Some(order.window.epoch.to_string()), manifest.epoch.to_string())?;
     let record = manifest.stages.get(usize::from(order.stage));
     let weights = record.map_or("none of that stage".into(), |record| record.weights.digest.to_string());
@@ -123,18 +137,24 @@ pub(super) fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> R
     signed.verify().map(drop).map_err(|_| refused(field, valid, "one that does not hold"))
 }
 
+/// An object that the case names, and that must be there to decide it.
+pub(super) fn object<'a>(parts: &'a Parts, object: &ObjectRef) -> Result<&'a Vec<u8>, Refused> {
+    let ObjectRef { digest, bytes } = object;
+    parts.objects.get(digest).ok_or_else(|| {
+        let found = match &parts.case.verdict.body.finding {
+            Finding::Withheld { digest: withheld } if withheld == digest => {
+                "nothing; the verdict is that it was withheld, which no file can prove: ask the store for it"
+            }
+            _ => "nothing",
+        };
+        refused(format!("object {digest}"), format!("its {bytes} bytes"), found)
+    })
+}
+
 fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
     let order = &parts.case.order;
-    for ObjectRef { digest, bytes } in order.objects() {
-        if !parts.objects.contains_key(&digest) {
-            let found = match &parts.case.verdict.body.finding {
-                Finding::Withheld { digest: withheld } if *withheld == digest => {
-                    "nothing; the verdict is that it was withheld, which no file can prove: ask the store for it"
-                }
-                _ => "nothing",
-            };
-            return Err(refused(format!("object {digest}"), format!("its {bytes} bytes"), found));
-        }
+    for named in order.objects() {
+        object(parts, &named)?;
     }
     let (run, window) = (parts.run.clone(), order.window);
     let (stage, epoch, state) = (order.stage, window.epoch, order.state.digest);

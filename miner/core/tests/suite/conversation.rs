@@ -1,7 +1,7 @@
 //! The whole of a small epoch, as text that a person can read, and the law of the journal.
 
 use crate::support::{World, asks, notes, object, orchestrator, run};
-use miner_core::{Effect, Miner, Task};
+use miner_core::{Effect, Event, Miner, Task};
 use spec::{Digest, Operation};
 use wire::PayloadKind::{Activation, Gradient};
 use wire::{Chain, Key, Machine, Manifest, Merge, Message, Signed, Slot, StageRecord, Verb};
@@ -170,6 +170,90 @@ fn the_next_epoch_opens_on_the_weights_that_were_merged() {
     world.say(Message::Open(Signed::new(next, &orchestrator())));
     assert_eq!(world.exit(), None);
     assert_eq!(asks(&world.effects, Verb::Get), 1, "nothing is fetched a second time");
+}
+
+/// A world whose miner has merged its first epoch, and the manifest that comes of it: with the miner among those who merged, or not.
+fn merged(named: bool) -> (World, Manifest) {
+    let mut longer = run();
+    longer.epoch.count = 2;
+    let mut world = World::opened(longer);
+    steps(&mut world);
+    let weights = merge(&mut world);
+    let first = crate::support::manifest(&world.run);
+    let mut next =
+        Manifest { epoch: 1, previous: Signed::new(first.clone(), &orchestrator()).digest(), ..first };
+    let miners = if named { vec![world.me()] } else { vec![] };
+    next.stages[1].weights.digest = weights;
+    next.stages[1].miners = miners;
+    (world, next)
+}
+
+/// Tells the miner to stand where a manifest's epoch begins: which manifest the engine adopts for that, if any, and whether the
+/// miner says that it is ready.
+fn adopts(world: &mut World, manifest: &Manifest) -> (Option<Digest>, bool) {
+    let manifest = Signed::new(manifest.clone(), &orchestrator());
+    let effects = world.say(Message::Adopt { stage: 1, manifest: manifest.clone() });
+    let adopted = |effect: &Effect| match effect {
+        Effect::Compute { task: Task::Adopt { manifest, .. }, .. } => Some(*manifest),
+        _ => None,
+    };
+    let epoch = manifest.body.epoch;
+    (effects.iter().find_map(adopted), effects.contains(&Effect::Send(Message::Ready { epoch })))
+}
+
+#[test]
+fn what_a_merge_came_to_is_stood_on_only_by_whom_the_manifest_names() {
+    let (mut world, next) = merged(true);
+    assert_eq!(adopts(&mut world, &next), (None, true), "it stands there");
+    assert_eq!(adopts(&mut world, &next), (None, true), "and still does");
+    // Gone by without it: whatever it has besides the weights, nobody takes it on its word.
+    let digest = |manifest: &Manifest| Some(Signed::new(manifest.clone(), &orchestrator()).digest());
+    let (mut world, next) = merged(false);
+    assert_eq!(adopts(&mut world, &next), (digest(&next), true));
+    assert_eq!(adopts(&mut world, &next), (None, true), "it adopted just that");
+    // The same weights after another manifest are another place.
+    let (mut world, next) = merged(true);
+    let other = Manifest { previous: Digest::of(b"another"), ..next };
+    assert_eq!(adopts(&mut world, &other), (digest(&other), true));
+    // Whoever has begun an epoch stands where it began no more.
+    let (mut world, next) = merged(true);
+    world.say(Message::Open(Signed::new(next.clone(), &orchestrator())));
+    assert_eq!(adopts(&mut world, &next), (digest(&next), true));
+}
+
+#[test]
+fn drawn_windows_are_revealed_one_after_another() {
+    let mut world = World::opened(run());
+    steps(&mut world);
+    merge(&mut world);
+    world.uploads_wait = true;
+    let asked = |effects: &[Effect]| -> Vec<Digest> {
+        let put = |effect: &Effect| match effect {
+            Effect::Upload { object, .. } => Some(object.digest),
+            _ => None,
+        };
+        effects.iter().filter_map(put).collect()
+    };
+    let first = asked(&world.say(Message::Draw { epoch: 0, steps: vec![0, 1], more: false }));
+    // State, and activation and gradient of each of two microbatches.
+    assert_eq!(first.len(), 5);
+    let mut effects = Vec::new();
+    for digest in &first {
+        assert!(asked(&effects).is_empty(), "the second waits for the whole of the first");
+        effects = world.give(Event::Uploaded { digest: *digest });
+    }
+    let revealed = |effect: &Effect| match effect {
+        Effect::Send(Message::Revealed { window, .. }) => Some(window.step),
+        _ => None,
+    };
+    assert_eq!(effects.iter().filter_map(revealed).collect::<Vec<_>>(), [0]);
+    let second = asked(&effects);
+    assert_eq!(second.len(), 5);
+    // A window that is asked of nobody any more holds no other up.
+    world.refuses = true;
+    world.give(Event::StoreFailed { digest: second[0], why: "expired".into() });
+    assert!(world.table.iter().all(|held| !second.contains(held)), "it is forgotten");
+    assert_eq!(world.exit(), None);
 }
 
 fn steps(world: &mut World) {

@@ -26,6 +26,10 @@ pub struct World {
     pub outcome: Outcome,
     /// Whether the store answers nothing.
     pub store_fails: bool,
+    /// Whether it takes no object before the test says so.
+    pub uploads_wait: bool,
+    /// Whether the orchestrator refuses every object.
+    pub refuses: bool,
     /// Whether pieces open against what was committed to.
     pub pieces_open: bool,
     /// Head, the miner itself, tail.
@@ -84,6 +88,8 @@ impl World {
             engine_fails: false,
             outcome: Outcome::Ok,
             store_fails: false,
+            uploads_wait: false,
+            refuses: false,
             pieces_open: true,
             keys,
             chains: vec![Chain::default(); 3],
@@ -117,6 +123,9 @@ impl World {
 
     fn perform(&mut self, effect: Effect) -> Vec<Effect> {
         match effect {
+            Effect::Send(Message::Ask(ask)) if self.refuses => {
+                self.say(Message::Grant(Grant { ask, answer: Err("nobody draws it".into()) }))
+            }
             Effect::Send(Message::Ask(ask)) => {
                 let request = Presigned {
                     verb: ask.verb,
@@ -133,6 +142,7 @@ impl World {
                 self.table.insert(object.digest);
                 self.give(Event::Fetched { digest: object.digest })
             }
+            Effect::Upload { .. } if self.uploads_wait => Vec::new(),
             Effect::Upload { object, .. } => {
                 assert!(self.table.contains(&object.digest), "uploads what it holds");
                 self.give(Event::Uploaded { digest: object.digest })

@@ -2,6 +2,7 @@
 
 use crate::support::{World, drawn, run};
 use orchestrator_core::{Effect, Ending, Event, Report};
+use spec::{Outer, Window};
 use wire::{Finding, Message, Role};
 
 #[test]
@@ -118,6 +119,61 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
     world.reveal();
     let why = failure(&mut world);
     assert!(why.contains("owes a verdict on epoch 0 step 1"), "{why}");
+}
+
+#[test]
+fn each_window_that_is_revealed_gives_time_for_the_next() {
+    let mut everything = run();
+    everything.audit.windows = everything.epoch.steps;
+    let reveal = |world: &mut World, who: usize, window: Window| {
+        let (revealed, id) = (world.revealed(who, window), world.ids()[who]);
+        world.say(id, revealed);
+        let operations = match (window.step, &world.config.run.outer) {
+            (0 | 1, _) => 5,
+            (_, Outer::None) => 1,
+            _ => 2,
+        };
+        let said = world.say_verdict(id, window, Finding::Equal { operations });
+        assert!(format!("{said:?}").contains("Audited"), "{said:?}");
+    };
+    let drawn_from = |who: usize| {
+        let mut world = World::opened(everything.clone());
+        world.inner_step(0);
+        world.inner_step(1);
+        world.merge();
+        let id = world.ids()[who];
+        let of_it = |(miner, window)| (miner == id).then_some(window);
+        let windows: Vec<Window> = world.effects.iter().flat_map(drawn).filter_map(of_it).collect();
+        assert_eq!(windows.iter().map(|window| window.step).collect::<Vec<_>>(), [0, 1, 2]);
+        // The other one is quick.
+        windows.iter().for_each(|&window| reveal(&mut world, 1 - who, window));
+        (world, windows)
+    };
+    let convicted = |world: &World| world.transcript.text().contains("was convicted of withholding");
+    // Nearly as long for each as for one alone.
+    let (mut world, windows) = drawn_from(0);
+    for &window in &windows {
+        world.now_ms += world.config.timeouts.reveal_ms - 100;
+        world.give(Event::Woke);
+        assert!(!convicted(&world), "{window}");
+        reveal(&mut world, 0, window);
+    }
+    assert_eq!(world.ending(), Some(Ending::Complete));
+    // Who reveals some and then no more has as long again, and no longer.
+    for (revealed, waits_ms) in [(0, 4_000), (1, 7_900), (2, 11_800)] {
+        let (mut world, windows) = drawn_from(0);
+        let drawn_ms = world.now_ms;
+        for &window in &windows[..revealed] {
+            world.now_ms += world.config.timeouts.reveal_ms - 100;
+            reveal(&mut world, 0, window);
+        }
+        while !convicted(&world) {
+            world.now_ms += 100;
+            world.give(Event::Woke);
+            assert!(world.now_ms - drawn_ms <= waits_ms + 200, "{revealed}");
+        }
+        assert!(world.now_ms - drawn_ms >= waits_ms - 200, "{revealed}");
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What goes from one epoch to the next: the state that each miner begins with, and whose work weighs nothing.
 
-use crate::support::{World, config, drawn, object, run, state};
+use crate::support::{World, config, drawn, new_weights, object, run, state, state_before};
 use orchestrator_core::{Effect, Orchestrator, Report};
-use spec::{Admission, Digest, Operation, Run};
-use wire::{Finding, Message, Role};
+use spec::{Admission, Digest, Operation, Run, Window};
+use wire::{Finding, Message, Role, Signed, Verdict};
 
 fn two_epochs() -> Run {
     let mut longer = run();
@@ -36,44 +36,131 @@ fn begins(world: &mut World, state: Digest) -> Vec<Effect> {
     })
 }
 
+/// What a validator is asked about the beginning of the second epoch: how many receipts of merges are given.
+fn asked(effects: &[Effect]) -> Vec<usize> {
+    let asked = |effect: &Effect| match effect {
+        Effect::Send { message: Message::Audit(order), .. } if order.window == Window::beginning(1) => {
+            assert_eq!(order.objects().collect::<Vec<_>>(), [new_weights(0), object("momentum")]);
+            Some(order.receipts.len())
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(asked).collect()
+}
+
 fn is_convicted(effects: &[Effect]) -> bool {
     let told = format!("{effects:?}");
     effects.iter().any(|effect| matches!(effect, Effect::Report(Report::Convicted { .. })))
-        && told.contains("of another state: it begins epoch 1")
+        && told.contains("of another state (epoch 1, where it begins)")
+}
+
+/// The fresh state, as the validator of these trials builds it.
+fn fresh() -> Digest {
+    state_before(0, 0).digest
 }
 
 #[test]
-fn an_epoch_begins_in_the_state_that_the_one_before_ended_in() {
-    let came_to = state(0, 2).digest;
-    assert!(!is_convicted(&begins(&mut second_epoch(), came_to)));
-    assert!(is_convicted(&begins(&mut second_epoch(), object("other moments").digest)));
-}
-
-#[test]
-fn the_chain_of_a_miner_that_was_started_again_says_so() {
-    let mut world = second_epoch();
-    let [head, tail] = world.ids()[..] else { panic!("two stages") };
-    let before = world.puppets[0].chain;
-    let effects = world.hello(head, Role::Miner, b"token");
-    let welcomed = effects.iter().find_map(|effect| match effect {
-        Effect::Send { to, message: Message::Welcome(welcome) } if *to == head => Some(welcome.chain),
+fn the_first_epoch_begins_in_the_fresh_state_and_a_validator_looks() {
+    let mut world = World::opened(run());
+    world.inner_step(0);
+    let asked = |effect: &Effect| match effect {
+        Effect::Send { message: Message::Audit(order), .. } => {
+            Some((order.miner, order.window, order.receipts.len()))
+        }
         _ => None,
-    });
-    let chain = welcomed.unwrap();
-    assert_eq!((chain.next, chain), (before.next, before.broken()));
-    world.puppets[0].chain = chain;
-    for miner in [head, tail] {
-        world.say(miner, Message::Ready { epoch: 1 });
+    };
+    let found: Vec<_> = world.effects.iter().filter_map(asked).collect();
+    let expected: Vec<_> = world.ids().into_iter().map(|id| (id, Window::beginning(0), 0)).collect();
+    assert_eq!(found, expected);
+    // Where nothing is audited nobody is there to look.
+    let mut unaudited = run();
+    unaudited.audit.windows = 0;
+    let mut world = World::opened(unaudited);
+    world.inner_step(0);
+    assert!(world.effects.iter().filter_map(asked).next().is_none());
+}
+
+#[test]
+fn an_epoch_begins_in_the_state_that_the_one_before_ended_in_or_in_the_fresh_one() {
+    let effects = begins(&mut second_epoch(), state(0, 2).digest);
+    assert!(asked(&effects).is_empty() && !is_convicted(&effects), "its own merge says so: {effects:?}");
+    let effects = begins(&mut second_epoch(), fresh());
+    assert!(asked(&effects) == [1] && !is_convicted(&effects), "{effects:?}");
+    let effects = begins(&mut second_epoch(), object("other moments").digest);
+    assert!(asked(&effects) == [1] && is_convicted(&effects), "{effects:?}");
+    let undone = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Report(Report::RolledBack { epoch: 0 | 1, .. })));
+    assert!(
+        undone && effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence { .. })),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_miner_that_was_started_again_stands_where_its_merge_came_to_or_begins_afresh() {
+    let restarted = || {
+        let mut world = second_epoch();
+        let [head, tail] = world.ids()[..] else { panic!("two stages") };
+        let before = world.puppets[0].chain;
+        let effects = world.hello(head, Role::Miner, b"token");
+        let welcomed = effects.iter().find_map(|effect| match effect {
+            Effect::Send { to, message: Message::Welcome(welcome) } if *to == head => Some(welcome.chain),
+            _ => None,
+        });
+        let chain = welcomed.unwrap();
+        assert_eq!((chain.next, chain), (before.next, before.broken()));
+        world.puppets[0].chain = chain;
+        for miner in [head, tail] {
+            world.say(miner, Message::Ready { epoch: 1 });
+        }
+        world
+    };
+    // The one is what it kept on its disk, the other what it builds from what the manifest names.
+    for (state, expected) in [(state(0, 2).digest, 0), (fresh(), 1)] {
+        let mut world = restarted();
+        let effects = begins(&mut world, state);
+        assert_eq!((asked(&effects).len(), is_convicted(&effects)), (expected, false), "{effects:?}");
+        // Beginning the same epoch once more, it may stand in either.
+        let [head, tail] = world.ids()[..] else { panic!("two stages") };
+        world.say(tail, Message::Leave { reason: "of a test".into() });
+        world.hello(tail, Role::Miner, b"token");
+        for miner in [head, tail] {
+            world.say(miner, Message::Ready { epoch: 1 });
+        }
+        assert!(!is_convicted(&begins(&mut world, state)));
     }
-    // What it had is gone, and everybody sees that: nothing is said of the moments that it has now.
-    assert!(!is_convicted(&begins(&mut world, object("fresh moments").digest)));
-    // Beginning the same epoch once more, it stands where it stood.
+    // It may not in one that nobody knows, though its chain is broken.
+    assert!(is_convicted(&begins(&mut restarted(), object("other moments").digest)));
+}
+
+#[test]
+fn a_verdict_on_a_beginning_that_was_undone_is_not_taken_for_the_one_on_its_successor() {
+    let mut world = second_epoch();
+    world.looks_at_beginnings = false;
+    let [head, tail] = world.ids()[..] else { panic!("two stages") };
+    begins(&mut world, object("other moments").digest);
+    let undone = world.start_of(head, Window::beginning(1));
+    // The epoch begins again, and the liar with a state that is in order.
     world.say(tail, Message::Leave { reason: "of a test".into() });
     world.hello(tail, Role::Miner, b"token");
     for miner in [head, tail] {
         world.say(miner, Message::Ready { epoch: 1 });
     }
-    assert!(is_convicted(&begins(&mut world, object("other moments").digest)));
+    assert_eq!(asked(&begins(&mut world, fresh())), [1]);
+    let successor = world.start_of(head, Window::beginning(1));
+    let mut judge = |start, finding| {
+        let (run, window) = (world.config.run.id(), Window::beginning(1));
+        let verdict = Verdict { run, miner: head, window, start, finding };
+        let verdict = Signed::new(verdict, &world.validator);
+        world.say(world.validator.id(), Message::Verdict(verdict))
+    };
+    assert!(!is_convicted(&judge(successor, Finding::Equal { operations: 0 })));
+    let [expected, found] = ["the fresh one", "another"].map(Into::into);
+    assert!(is_convicted(&judge(
+        undone,
+        Finding::Unequal { sequence: 9, what: "state".into(), expected, found }
+    )));
 }
 
 #[test]

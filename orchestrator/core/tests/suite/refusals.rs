@@ -244,7 +244,7 @@ fn verdicts_count_only_from_the_validator_that_was_asked() {
     let head = world.ids()[0];
     let window = Window { epoch: 0, step: 1 };
     let (run, finding) = (world.config.run.id(), Finding::Withheld { digest: Digest([1; 32]) });
-    let verdict = Verdict { run, miner: head, window, finding };
+    let verdict = Verdict { run, miner: head, window, start: world.start_of(head, window), finding };
     let forged = Signed::new(verdict, &world.puppets[1].key);
     let effects = world.say(world.validator.id(), Message::Verdict(forged));
     assert!(disconnects(&effects, world.validator.id()), "{effects:?}");

@@ -255,3 +255,18 @@ fn what_would_make_two_stand_ins_wait_for_one_another_is_struck() {
     assert_eq!(effects.iter().filter(merges).count(), 2);
     assert!(!world.effects.iter().any(|e| matches!(e, Effect::Report(Report::Rewound { .. }))));
 }
+
+#[test]
+fn who_has_done_nothing_yet_is_not_left_without_a_forward_that_says_where_it_began() {
+    let mut world = swarm();
+    let ids = world.ids();
+    lose(&mut world, ids[TAIL]);
+    // As above, but the other tail has done nothing: all of its first step would be struck.
+    let effects = lose(&mut world, ids[OTHER_HEAD]);
+    let struck = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Strike(_), .. });
+    assert!(!effects.iter().any(struck), "{effects:?}");
+    assert!(
+        reports(&effects).iter().any(|said| matches!(said, Report::Rewound { epoch: 0, .. })),
+        "{effects:?}"
+    );
+}

@@ -5,8 +5,8 @@ use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
 use std::sync::LazyLock;
 use wire::merge::inputs_digest;
 use wire::{
-    Assignment, Chain, Finding, Hello, Key, Machine, Manifest, Merged, Message, ObjectRef, Receipt, Role,
-    Signed, StageRecord, Transcript, Verdict,
+    Assignment, AuditOrder, Chain, Finding, Hello, Key, Machine, Manifest, Merged, Message, ObjectRef,
+    Receipt, Role, Signed, StageRecord, Transcript, Verdict,
 };
 
 pub struct World {
@@ -20,6 +20,8 @@ pub struct World {
     pub validator: Key,
     /// What a second party says of every accusation; `None` if it says nothing.
     pub confirmation: Option<Confirmation>,
+    /// Whether the validator says at once of each beginning whether its state is the fresh one.
+    pub looks_at_beginnings: bool,
 }
 
 /// A miner whose receipts the test makes.
@@ -52,7 +54,8 @@ static SECRET: LazyLock<[u8; 32]> = LazyLock::new(|| {
         world.reveal();
         let steps: Vec<u32> = world.effects.iter().flat_map(drawn).map(|(_, window)| window.step).collect();
         let ordered = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Audit(_), .. });
-        steps == [1, 1] && world.effects.iter().filter(ordered).count() == 2
+        // With where each of the two begins.
+        steps == [1, 1] && world.effects.iter().filter(ordered).count() == 4
     };
     (0..=u8::MAX).map(|byte| [byte; 32]).find(is_plain).unwrap()
 });
@@ -150,7 +153,19 @@ impl World {
         let core = Orchestrator::new(config.clone()).unwrap();
         let (journal, effects) = (Vec::new(), Vec::new());
         let confirmation = Some(Confirmation::Proven);
-        Self { core, config, now_ms: 0, journal, effects, transcript, puppets, validator, confirmation }
+        let (now_ms, looks_at_beginnings) = (0, true);
+        Self {
+            core,
+            config,
+            now_ms,
+            journal,
+            effects,
+            transcript,
+            puppets,
+            validator,
+            confirmation,
+            looks_at_beginnings,
+        }
     }
 
     /// A world in which everyone is in and the first epoch is open.
@@ -182,10 +197,29 @@ impl World {
                         all.extend(self.give(Event::Confirmed { evidence, confirmation }));
                     }
                 }
+                Effect::Send { message: Message::Audit(order), .. }
+                    if order.window.is_beginning() && self.looks_at_beginnings =>
+                {
+                    all.extend(self.look_at(&order));
+                }
                 _ => {}
             }
         }
         all
+    }
+
+    /// The validator's word on where a miner began its epoch.
+    pub fn look_at(&mut self, order: &AuditOrder) -> Vec<Effect> {
+        let merged = order.receipts.first().and_then(|merge| merge.body.state);
+        let fresh = Some(state_before(order.stage.into(), 0).digest);
+        let body = &order.start.body;
+        let finding = if body.state == fresh || body.state == merged {
+            Finding::Equal { operations: 0 }
+        } else {
+            let [expected, found] = ["the fresh one", "another"].map(Into::into);
+            Finding::Unequal { sequence: body.sequence, what: "state".into(), expected, found }
+        };
+        self.say_verdict(order.miner, order.window, finding)
     }
 
     pub fn say(&mut self, from: NodeId, message: Message) -> Vec<Effect> {
@@ -341,7 +375,9 @@ impl World {
 
     /// What an honest miner reveals of a window.
     pub fn revealed(&self, stage: usize, window: Window) -> Message {
-        let of_step = |a: &Assignment| a.member(stage).filter(|member| member.step == window.step);
+        let of_step = |a: &Assignment| {
+            a.member(stage).filter(|member| (a.epoch, member.step) == (window.epoch, window.step))
+        };
         let members: Vec<Member> = self.assignments().iter().filter_map(of_step).collect();
         if window.step >= self.config.run.epoch.steps {
             let sums = (self.config.run.outer != Outer::None).then(|| object(&format!("reduce {stage}")));
@@ -369,10 +405,31 @@ impl World {
         effects
     }
 
-    fn say_verdict(&mut self, miner: NodeId, window: Window, finding: Finding) -> Vec<Effect> {
-        let verdict = Verdict { run: self.config.run.id(), miner, window, finding };
+    pub fn say_verdict(&mut self, miner: NodeId, window: Window, finding: Finding) -> Vec<Effect> {
+        let (run, start) = (self.config.run.id(), self.start_of(miner, window));
+        let verdict = Verdict { run, miner, window, start, finding };
         let verdict = Signed::new(verdict, &self.validator);
         self.say(self.validator.id(), Message::Verdict(verdict))
+    }
+
+    /// The receipt that binds the state before a window.
+    pub fn start_of(&self, miner: NodeId, window: Window) -> Digest {
+        let binds = |(_, event): &(u64, Event)| match event {
+            Event::Message { from, message: Message::Receipt(receipt) } if *from == miner => {
+                let body = &receipt.body;
+                let binds = body.epoch == window.epoch
+                    && match &body.operation {
+                        Operation::Step { step, .. } => step.checked_add(1) == Some(window.step),
+                        Operation::Forward(_) => {
+                            (window.is_beginning() || window.step == 0) && body.state.is_some()
+                        }
+                        _ => false,
+                    };
+                binds.then(|| receipt.digest())
+            }
+            _ => None,
+        };
+        self.journal.iter().rev().find_map(binds).unwrap_or_default()
     }
 
     /// Time passes until the core's alarm, again and again, until the run ends; the answer is how.

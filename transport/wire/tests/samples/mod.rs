@@ -168,7 +168,8 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         expected: "53".repeat(32),
         found: "54".repeat(32),
     };
-    let verdict = Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, finding };
+    let verdict =
+        Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, start: Digest([0x59; 32]), finding };
     let merged = Merged { epoch: 5, weights: object(0x61), momentum: Some(object(0x62)) };
     let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000_000 };
     let slot = Slot { miner: key(2).id(), step: 6, position: 3, members: 4, attempt: 1, settled: 5 };

@@ -1,6 +1,6 @@
 //! Every finding, from the contradiction that leads to it; and how a validator ends.
 
-use crate::support::{World, merge_order, miner, object, order};
+use crate::support::{Beginning, World, beginning, merge_order, miner, object, order};
 use spec::{Digest, Operation, Outcome};
 use validator_core::{Effect, Event, Replayed};
 use wire::{AuditOrder, Finding, Key, Message, Receipt, Refusal, Signed};
@@ -218,4 +218,69 @@ fn a_merge_is_judged_from_the_last_step_to_the_state_that_the_next_epoch_begins_
     for (why, order) in told {
         inconsistent(&mut world, order, why);
     }
+}
+
+#[test]
+fn an_epoch_begins_in_the_state_of_the_merge_or_in_the_fresh_one() {
+    let [fresh, merged, other] = ["fresh", "merged", "other moments"].map(object);
+    let equal = Finding::Equal { operations: 0 };
+    let mut world = World::joined();
+    let builds =
+        |world: &World| world.effects.iter().filter(|effect| matches!(effect, Effect::Build { .. })).count();
+    for (state, by, holds) in [
+        (fresh, None, true),
+        (fresh, Some(merged), true),
+        (merged, Some(merged), true),
+        (merged, None, false),
+        (other, Some(merged), false),
+        (other, None, false),
+    ] {
+        let found = world.finding(beginning(Beginning { state, merged: by }, |_, _| {}));
+        if holds {
+            assert_eq!(found, equal);
+        } else {
+            let Finding::Unequal { sequence: 12, what, expected, found } = found else { panic!("{found}") };
+            assert_eq!(
+                (what.as_str(), expected, found),
+                ("state", fresh.digest.to_string(), state.digest.to_string())
+            );
+        }
+        // Another miner of the stage costs nothing more.
+        assert_eq!(builds(&world), 1);
+    }
+    assert_eq!(world.table.len(), 1, "the token shard stays, the rest is forgotten");
+    // Another momentum makes another state.
+    let mut order = beginning(Beginning { state: fresh, merged: None }, |_, _| {});
+    order.inputs[0] = object("another momentum");
+    assert_eq!((world.finding(order), builds(&world)), (equal, 2));
+}
+
+#[test]
+fn orders_that_bind_no_beginning_are_inconsistent() {
+    let of = || Beginning { state: object("fresh"), merged: Some(object("merged")) };
+    type Edit = fn(usize, &mut Receipt);
+    let told: [(&str, Edit); 5] = [
+        ("does not bind where an epoch begins", |at, r| r.state = r.state.filter(|_| at == 0)),
+        ("is not of the merge", |at, r| r.state = r.state.filter(|_| at == 1)),
+        ("is not of the merge", |_, r| r.output = r.output.map(|_| Digest([9; 32]))),
+        ("is not of the merge", |at, r| r.sequence += if at == 0 { 9 } else { 0 }),
+        ("is of another run, mode, epoch or stage", |at, r| r.epoch += u32::from(at == 0)),
+    ];
+    for (why, edit) in told {
+        inconsistent(&mut World::joined(), beginning(of(), edit), why);
+    }
+    let mut other = beginning(of(), |_, _| {});
+    other.start = Signed::new(other.start.body.clone(), &Key::from_seed([66; 32]));
+    inconsistent(&mut World::joined(), other, "not by the miner");
+}
+
+#[test]
+fn what_a_manifest_names_is_nobodys_to_withhold() {
+    let mut world = World::joined();
+    world.absent = Some(object("momentum").digest);
+    let order = beginning(Beginning { state: object("fresh"), merged: None }, |_, _| {});
+    world.say(Message::Audit(order));
+    let said = world.exit().unwrap().unwrap_err();
+    assert!(said.contains("could not be fetched (404)"), "{said}");
+    assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Verdict(_)))));
 }

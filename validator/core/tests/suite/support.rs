@@ -156,6 +156,54 @@ pub fn merge_order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
     }
 }
 
+/// What a beginning is to be held against.
+pub struct Beginning {
+    /// The state with which the tail says that it began epoch 1.
+    pub state: ObjectRef,
+    /// The state that the tail's merge came to, if it is among those who merged.
+    pub merged: Option<ObjectRef>,
+}
+
+/// The order to look where the tail began epoch 1; `edit` may spoil the bodies of its merge (0) and its first forward (1).
+pub fn beginning(of: Beginning, edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
+    let run = run();
+    let (weights, momentum) = (object("weights"), object("momentum"));
+    let member = Member { assignment: 9, attempt: 0, step: 0, position: 0, microbatch: 9 };
+    let sign = |at: usize, (epoch, sequence): (u32, u64), operation, [output, state]: [Option<Digest>; 2]| {
+        let forwards = at == 1;
+        let mut body = Receipt {
+            run: run.id(),
+            mode: run.mode,
+            epoch,
+            sequence,
+            previous: Digest([4; 32]),
+            stage: 1,
+            operation,
+            state,
+            input_receipt: forwards.then_some(Digest([5; 32])),
+            input: Some(Digest([6; 32])),
+            output,
+            loss_q32: forwards.then_some(5 << 32),
+            outcome: Outcome::Ok,
+        };
+        edit(at, &mut body);
+        Signed::new(body, &miner())
+    };
+    let apply =
+        |state: ObjectRef| sign(0, (0, 11), Operation::Apply, [Some(weights.digest), Some(state.digest)]);
+    AuditOrder {
+        miner: miner().id(),
+        stage: 1,
+        window: Window::beginning(1),
+        weights: weights.digest,
+        state: weights,
+        start: sign(1, (1, 12), Operation::Forward(member), [None, Some(of.state.digest)]),
+        receipts: of.merged.into_iter().map(apply).collect(),
+        inputs: vec![momentum],
+        merge: None,
+    }
+}
+
 fn input(at: usize) -> ObjectRef {
     object(&format!("input {at}"))
 }
@@ -266,6 +314,12 @@ impl World {
             Effect::Forget(digest) => {
                 assert!(self.table.remove(&digest), "forgets what it holds, once");
                 Vec::new()
+            }
+            Effect::Build { weights, momentum, .. } => {
+                assert!(
+                    [Some(weights), momentum].into_iter().flatten().all(|made| self.table.contains(&made))
+                );
+                self.give(Event::Built { state: object("fresh").digest })
             }
             Effect::Replay { state, operations, run, anchor, .. } => {
                 let inputs = operations.iter().flat_map(|operation| operation.inputs.clone());

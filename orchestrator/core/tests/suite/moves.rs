@@ -1,0 +1,111 @@
+//! Windows of those who lose their seat, or move to another stage.
+
+use crate::support::{World, config, drawn, object, run};
+use orchestrator_core::{Effect, Orchestrator, Report};
+use spec::{NodeId, Window};
+use wire::{Ask, Finding, Key, Message, ObjectRef, Role, Verb};
+
+/// A world of two heads and a tail, of which the second head and the tail worked in the first epoch; windows of both are drawn.
+struct Deserted {
+    world: World,
+    head: NodeId,
+    tail: NodeId,
+}
+
+fn first_epoch() -> Deserted {
+    let mut wide = run();
+    (wide.miners_per_stage, wide.epoch.count) = (2, 2);
+    let mut world = World::new(run());
+    world.config = orchestrator_core::Config { lanes_at_start: 1, ..config(wide) };
+    world.core = Orchestrator::new(world.config.clone()).unwrap();
+    world.start();
+    world.hello(world.validator.id(), Role::Validator, b"token");
+    let [head, tail] = world.ids()[..] else { panic!("two stages") };
+    let spare = Key::from_seed([60; 32]).id();
+    // The spare takes the first seat, and comes late to it.
+    world.hello(spare, Role::Miner, b"token");
+    world.hello(tail, Role::Miner, b"token");
+    world.hello(head, Role::Miner, b"token");
+    world.say(spare, Message::Leave { reason: "of a test".into() });
+    for miner in [head, tail] {
+        world.say(miner, Message::Ready { epoch: 0 });
+    }
+    world.hello(spare, Role::Miner, b"token");
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge();
+    world.say(spare, Message::Ready { epoch: 1 });
+    assert!(!windows(&world, head).is_empty() && !windows(&world, tail).is_empty());
+    Deserted { world, head, tail }
+}
+
+fn windows(world: &World, of: NodeId) -> Vec<Window> {
+    let of_it = |(miner, window)| (miner == of).then_some(window);
+    world.effects.iter().flat_map(drawn).filter_map(of_it).collect()
+}
+
+/// The tail is gone for good: a head moves to its stage.
+fn desert(world: &mut World, tail: NodeId) -> Vec<Effect> {
+    world.say(tail, Message::Leave { reason: "of a test".into() });
+    world.now_ms += world.config.timeouts.seat_grace_ms;
+    world.give(orchestrator_core::Event::Woke)
+}
+
+fn told(effects: &[Effect]) -> String {
+    let told = effects.iter().filter_map(|effect| match effect {
+        Effect::Report(Report::Note { text } | Report::Convicted { why: text, .. }) => Some(text.as_str()),
+        _ => None,
+    });
+    told.collect::<Vec<_>>().join("\n")
+}
+
+fn unequal() -> Finding {
+    let [expected, found] = ["right", "wrong"].map(|tag| object(tag).digest.to_string());
+    Finding::Unequal { sequence: 8, what: "output".into(), expected, found }
+}
+
+#[test]
+fn what_the_evicted_had_revealed_is_judged_all_the_same() {
+    let Deserted { mut world, tail, .. } = first_epoch();
+    let drawn = windows(&world, tail);
+    for &window in &drawn {
+        let revealed = world.revealed(1, window);
+        world.say(tail, revealed);
+    }
+    let said = told(&desert(&mut world, tail));
+    assert!(said.contains("moves there") && !said.contains("not audited"), "{said}");
+    let effects = world.say_verdict(tail, drawn[0], unequal());
+    assert!(told(&effects).contains("was convicted"), "{effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Report(Report::RolledBack { epoch: 0, .. })))
+    );
+    let refused = world.hello(tail, Role::Miner, b"token");
+    assert!(format!("{refused:?}").contains("Banned"), "{refused:?}");
+}
+
+#[test]
+fn what_the_evicted_had_not_revealed_is_lost_by_it() {
+    let Deserted { mut world, tail, .. } = first_epoch();
+    let drawn = windows(&world, tail).len();
+    let said = told(&desert(&mut world, tail));
+    assert!(said.contains(&format!("cannot reveal {drawn} drawn windows any more")), "{said}");
+    assert!(said.contains("that happened 1 times, 2 are let pass"), "{said}");
+}
+
+#[test]
+fn who_moves_reveals_what_it_did_in_the_stage_that_it_had() {
+    let Deserted { mut world, head, tail } = first_epoch();
+    let window = windows(&world, head)[0];
+    let Message::Revealed { state, inputs, .. } = world.revealed(0, window) else { panic!("a reveal") };
+    let said = told(&desert(&mut world, tail));
+    assert!(said.contains(&format!("{} of stage 0 (head) moves there", head.short())), "{said}");
+    let grants = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }));
+    let mut asks =
+        |object: ObjectRef| grants(&world.say(head, Message::Ask(Ask { verb: Verb::Put, object })));
+    assert!(asks(state) && inputs.iter().all(|input| asks(*input)));
+    let revealed = Message::Revealed { window, state, inputs };
+    let effects = world.say(head, revealed);
+    let ordered = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Audit(order), .. } if order.stage == 0);
+    assert!(effects.iter().any(ordered), "{effects:?}");
+    assert!(told(&world.say_verdict(head, window, unequal())).contains("was convicted"));
+}
