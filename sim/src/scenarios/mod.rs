@@ -32,7 +32,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 28] = [
+    pub const ALL: [&'static Self; 30] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -58,6 +58,8 @@ impl Scenario {
         &CHURN,
         &TURMOIL,
         &FLAKY,
+        &DIRECT,
+        &DIRECT_FLAKY,
         &SLOW,
         &GROWING,
         &DESERTED,

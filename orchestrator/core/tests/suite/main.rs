@@ -6,6 +6,7 @@ mod accusations;
 mod conversation;
 mod deadlines;
 mod handover;
+mod neighbours;
 mod owner;
 mod refusals;
 mod reissue;
