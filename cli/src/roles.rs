@@ -53,11 +53,34 @@ pub struct OrchestratorArguments {
     /// Make other routes of the miners in every epoch, so that losses tell them apart
     #[arg(long)]
     mix_routes: bool,
+    /// How tensors go from miner to miner
+    #[arg(long, value_enum, default_value_t)]
+    route: Route,
     /// One JSON object a line instead of sentences
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     life: Life,
+}
+
+/// How tensors go from miner to miner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Route {
+    /// Through the orchestrator: miners learn no other miner's address
+    #[default]
+    Relay,
+    /// Directly between miners that can reach each other, through the orchestrator between the others
+    Direct,
+}
+
+impl Route {
+    /// The word that names it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Direct => "direct",
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -70,6 +93,12 @@ pub struct MinerArguments {
     key: PathBuf,
     #[command(flatten)]
     device: crate::device::Arguments,
+    /// Where this node calls from, and its neighbours call in a run with direct routes (UDP) [default: any free port]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where neighbours reach it, up to four times [default: where the orchestrator sees it, and its own address]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_reach)]
+    reach: Vec<SocketAddr>,
     /// Lie in this way, to see it caught
     #[arg(long, hide = true)]
     adversary: Option<miner::Adversary>,
@@ -157,6 +186,12 @@ pub fn parse_dashboard(text: &str) -> std::result::Result<Place, String> {
     }
 }
 
+/// An address that can be called.
+fn parse_reach(text: &str) -> std::result::Result<SocketAddr, String> {
+    let address = text.parse().ok().filter(wire::neighbours::is_callable);
+    address.ok_or_else(|| "expected ADDRESS:PORT of one machine, such as 203.0.113.7:4701".into())
+}
+
 pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
     let folder = RunFolder::open(&arguments.run).map_err(input)?;
     let json = arguments.json;
@@ -174,6 +209,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             reveal_within: Duration::from_secs(arguments.reveal_within),
             lane_patience_percent: arguments.lane_patience,
             mixes_routes: arguments.mix_routes,
+            direct: arguments.route == Route::Direct,
             judge: Arc::new(SecondParty { folder: folder.clone() }),
         };
         // Each case is packed as soon as it is kept: whoever doubts it need not wait for the end.
@@ -219,6 +255,10 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
 }
 
 pub fn mine(arguments: MinerArguments) -> Result<()> {
+    if arguments.reach.len() > wire::limits::ADDRESSES_MAX {
+        let (found, most) = (arguments.reach.len(), wire::limits::ADDRESSES_MAX);
+        return Err(Failure::input(format!("--reach is given {found} times, expected at most {most}")));
+    }
     let invitation = arguments.join.parse().map_err(input)?;
     let key = transport::identity::load_or_create(&arguments.key).map_err(input)?;
     let state = arguments.key.with_extension("state");
@@ -230,6 +270,8 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
                 invitation: Clone::clone(&invitation),
                 key: key.clone(),
                 state: state.clone(),
+                listen: arguments.listen,
+                reach: arguments.reach.clone(),
                 device: device.clone(),
                 adversary: arguments.adversary,
             };

@@ -9,6 +9,7 @@ use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
 use crate::narrow;
 use crate::new::{self, NewRun, Recipe};
+use crate::roles::Route;
 use crate::screen::Screen;
 use crew::{Crew, Recovery};
 use orchestrator::{Ending, Notice, RunFolder, View};
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Let one miner lie in this way, to see it caught: NAME, or NAME@STAGE for the first miner of a stage
     #[arg(long, hide = true, value_parser = parse_adversary)]
     adversary: Option<(String, Option<usize>)>,
+    /// How tensors go from miner to miner
+    #[arg(long, value_enum, default_value_t)]
+    route: Route,
     /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
     #[arg(long, value_name = "ADDRESS", value_parser = checked_dashboard)]
     dashboard: Option<String>,
@@ -148,6 +152,7 @@ async fn live(
     let (seat_grace, reveal_within) = (arguments.seat_grace.to_string(), arguments.reveal_within.to_string());
     let mut options = vec!["orchestrator", "--run", &run, "--json", "--until-stdin-closes", "--mix-routes"];
     options.extend(["--seat-grace", &seat_grace, "--reveal-within", &reveal_within]);
+    options.extend(["--route", arguments.route.word()]);
     if let Some(address) = &arguments.dashboard {
         options.extend(["--dashboard", address]);
     }

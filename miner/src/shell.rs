@@ -3,7 +3,9 @@
 use crate::adversary::{Adversary, Deceitful, Engine, Honest, Lying};
 use crate::worker::{self, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
+use spec::Operation;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
-use wire::{Key, Message};
+use wire::{Carried, Key, Message};
 
 /// How to run a miner.
 pub struct Options {
@@ -21,6 +23,10 @@ pub struct Options {
     pub key: Key,
     /// Where the state at the start of an epoch is kept, so that it outlives the process.
     pub state: PathBuf,
+    /// Where it calls from and neighbours call; any free port when `None`.
+    pub listen: Option<SocketAddr>,
+    /// Where neighbours reach it; as far as it can find out where empty.
+    pub reach: Vec<SocketAddr>,
     /// Where the engine computes.
     pub device: engine::Device,
     /// How it lies, in trials.
@@ -54,12 +60,13 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let Options { invitation, key, state, device, adversary } = options;
+    let Options { invitation, key, state, listen, reach, device, adversary } = options;
     let engine: Box<dyn Engine> = match adversary {
         Some(adversary) => Box::new(Lying::new(adversary)),
         None => Box::new(Honest),
     };
-    let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
+    let stop = (stop, Event::Leave);
+    let guest = Guest::join(&invitation, listen, &key, translate, Event::Connected, stop).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
     let lost = Arc::new(OnceLock::new());
     let ended = |exit: Result<String, String>| match lost.get() {
@@ -76,8 +83,10 @@ pub async fn run(
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
-    let core = Miner::new(Config::new(key.clone(), invitation.orchestrator, invitation.token, software));
     let node = guest.node.clone();
+    let config = Config::new(key.clone(), invitation.orchestrator, invitation.token, software);
+    let reachable = Some(if reach.is_empty() { node.addresses() } else { reach });
+    let core = Miner::new(Config { reachable, ..config });
     let mut shell = MinerShell { node, tasks, tell: Box::new(tell), exit: Ok(String::new()) };
     let Some(adversary) = adversary else {
         guest.drive(core, &mut shell, "the miner ended").await;
@@ -102,6 +111,7 @@ fn translate(arrival: Arrival) -> Option<Event> {
         Arrival::StoreFailed { digest, why, .. } => Event::StoreFailed { digest, why },
         Arrival::Connected => Event::Connected,
         Arrival::Disconnected { why } => Event::Disconnected { why },
+        Arrival::RouteLost(node) => Event::RouteLost(node),
     })
 }
 
@@ -112,13 +122,29 @@ struct MinerShell {
     exit: Result<String, String>,
 }
 
+impl MinerShell {
+    /// Says something to the orchestrator; with every inner step and merge, what went past it.
+    async fn say(&mut self, message: Message) {
+        let counts = match &message {
+            Message::Merged(_) => true,
+            Message::Receipt(receipt) => matches!(receipt.body.operation, Operation::Step { .. }),
+            _ => false,
+        };
+        self.node.send(message).await;
+        let carried = if counts { self.node.carried() } else { Carried::default() };
+        if carried != Carried::default() {
+            self.node.send(Message::Carried(carried)).await;
+        }
+    }
+}
+
 impl Shell<Miner> for MinerShell {
     // No journal: a miner's journal is its receipts, which the orchestrator holds; its own comes with restarts.
     type Error = Infallible;
 
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, Infallible> {
         match effect {
-            Effect::Send(message) => self.node.send(message).await,
+            Effect::Send(message) => self.say(message).await,
             Effect::SendPayload { to, head, block } => {
                 // Packing it here would hold up the engine, whose next task is among the effects that follow.
                 self.node.post_object(to, Message::Payload(head), &block).await;
@@ -133,6 +159,7 @@ impl Shell<Miner> for MinerShell {
                 let _ = self.tasks.send((ticket, task));
             }
             Effect::Forget(digest) => self.node.objects().forget(&digest),
+            Effect::Neighbours(neighbours) => self.node.set_neighbours(neighbours),
             Effect::CallAgain { after_ms } => self.node.call_again(Duration::from_millis(after_ms)),
             Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
             Effect::Note(text) => (self.tell)(&text),

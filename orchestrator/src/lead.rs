@@ -72,6 +72,7 @@ impl Lead {
             validators: settings.validators,
             lanes_at_start: settings.lanes_at_start,
             mixes_routes: settings.mixes_routes,
+            direct: settings.direct,
             timeouts: Timeouts {
                 seat_grace_ms: settings.seat_grace_ms,
                 reveal_ms: settings.reveal_ms,
@@ -96,6 +97,9 @@ pub(crate) struct Settings {
     /// Runs begun before there was such a thing wait however long a lane takes.
     #[serde(default)]
     pub lane_patience_percent: u16,
+    /// In runs begun before there was such a thing all goes through the relay.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 impl Settings {

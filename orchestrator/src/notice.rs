@@ -87,7 +87,7 @@ fn sentence_of(report: &Report) -> Option<String> {
             from.short(),
             to.short()
         ),
-        Report::Loss { .. } | Report::Stepped { .. } => return None,
+        Report::Loss { .. } | Report::Stepped { .. } | Report::Carried { .. } => return None,
         Report::Committed { epoch, manifest, nats } => {
             format!("epoch {epoch} committed as manifest {}: mean loss {nats:.4} nats", manifest.short())
         }

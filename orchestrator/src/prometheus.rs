@@ -15,19 +15,31 @@ pub fn text(view: &View) -> String {
 }
 
 fn record(view: &View) {
+    let (relayed, direct) = (view.wire_relayed(), view.wire_direct);
     let counters = [
         ("iota_tokens_total", "Tokens trained on", view.tokens),
         ("iota_tokens_lost_total", "Tokens computed in vain", view.tokens_lost),
         ("iota_steps_total", "Inner steps that every miner took", view.steps),
         ("iota_epochs_committed_total", "Epochs whose manifest is in the store", view.commits.len() as u64),
         ("iota_epochs_begun_again_total", "Epochs that began again", u64::from(view.rewinds)),
-        ("iota_relay_frames_total", "Payload frames that the relay passed on", view.wire_frames),
+        ("iota_relay_frames_total", "Payload frames that the relay passed on", relayed.frames),
         (
             "iota_relay_plain_bytes_total",
             "Bytes of their blocks before lossless packing",
-            view.wire_bytes_plain,
+            relayed.bytes_plain,
         ),
-        ("iota_relay_sent_bytes_total", "Bytes of their blocks as they travelled", view.wire_bytes_sent),
+        ("iota_relay_sent_bytes_total", "Bytes of their blocks as they travelled", relayed.bytes_sent),
+        ("iota_direct_frames_total", "Payload frames that miners say went without the relay", direct.frames),
+        (
+            "iota_direct_plain_bytes_total",
+            "Bytes of their blocks before lossless packing, as miners say",
+            direct.bytes_plain,
+        ),
+        (
+            "iota_direct_sent_bytes_total",
+            "Bytes of their blocks as they travelled, as miners say",
+            direct.bytes_sent,
+        ),
     ];
     for (name, help, value) in counters {
         describe_counter!(name, help);

@@ -24,6 +24,7 @@ use store::{Presign, S3, S3Config, Store};
 use tokio::sync::mpsc;
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::{Hub, HubEvent, Invitation};
+use wire::neighbours::AS_SEEN;
 use wire::{Ask, Frame, Grant, Key, Machine, Message, Verb};
 
 /// Prefix of every content-addressed object.
@@ -65,6 +66,8 @@ pub struct Options {
     pub lane_patience_percent: u16,
     /// Whether the miners of a route are others in every epoch.
     pub mixes_routes: bool,
+    /// Whether miners are told where their neighbours can be reached.
+    pub direct: bool,
     /// Who checks what a validator found wrong.
     pub judge: Arc<dyn Judge>,
 }
@@ -134,6 +137,7 @@ pub async fn run(
         validators: options.validators,
         lanes_at_start: options.lanes_at_start,
         mixes_routes: options.mixes_routes,
+        direct: options.direct,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),
         lane_patience_percent: options.lane_patience_percent,
@@ -279,6 +283,10 @@ async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
             HubEvent::Joined(_) => continue,
             HubEvent::Frame { from, frame } => match frame.message {
                 Message::Hello(hello) => Event::Arrived { from, hello, unix_s: unix_s() },
+                Message::Reachable(addresses) => {
+                    let addresses = as_seen(addresses, hub.address_of(from));
+                    Event::Message { from, message: Message::Reachable(addresses) }
+                }
                 message => Event::Message { from, message },
             },
             HubEvent::Suspected(node) => Event::Suspected(node),
@@ -289,6 +297,16 @@ async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
             return;
         }
     }
+}
+
+/// Puts where a node is seen in the place of what it does not know of itself, and drops what is then said twice.
+fn as_seen(addresses: Vec<SocketAddr>, seen: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let mut known = Vec::new();
+    for address in addresses {
+        let address = if address == AS_SEEN { seen } else { Some(address) };
+        known.extend(address.filter(|address| !known.contains(address)));
+    }
+    known
 }
 
 /// The time of day, in seconds since 1970.

@@ -35,6 +35,10 @@ pub struct Report {
     pub killed_us: BTreeMap<NodeId, u64>,
     /// How lost miners' work went to others.
     pub reissues: Vec<Reissue>,
+    /// Payloads and parts that went past the relay.
+    pub direct_frames: u64,
+    /// Direct routes that broke under them.
+    pub routes_broken: u64,
     /// How often an epoch began again.
     pub rewinds: u32,
     /// How often everybody went back to an earlier manifest.

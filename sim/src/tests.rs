@@ -246,6 +246,23 @@ fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
 }
 
 #[test]
+fn direct_routes_that_break_lose_nothing() {
+    let mut broken = 0;
+    for miners in [1, 2, 3] {
+        let options = Options { miners, epochs: 3, ..SHORT };
+        for seed in 0..6 {
+            let report = run("direct", seed, &options).unwrap();
+            assert!(report.passed(), "{report}");
+            broken += report.routes_broken;
+        }
+    }
+    for miners in [2, 3] {
+        passes("direct_flaky", 0..6, &Options { miners, epochs: 3, ..SHORT });
+    }
+    assert!(broken > 50, "{broken} routes broke");
+}
+
+#[test]
 fn a_slow_lane_merges_with_what_it_did() {
     for miners in [1, 2, 5] {
         passes("slow", 0..4, &Options { miners, ..SHORT });

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// How long a call to a neighbour may take.
+const DIRECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections of a node, those among them that are still judged.
+const DIRECT_CONNECTIONS_MAX: usize = 2 * wire::limits::NEIGHBOURS_MAX;
+
 /// Bounds and deadlines. `Config::default()` fits both a swarm on one machine and volunteers at home.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,6 +45,18 @@ pub struct Config {
     pub connections_max: usize,
     /// Whether payload bodies are packed (losslessly, where it helps). Default true.
     pub packing: bool,
+}
+
+impl Config {
+    /// Of a connection between two nodes: losing it costs a way round and nothing else, so nobody waits for it.
+    pub(crate) fn direct(&self) -> Self {
+        Self {
+            connect_timeout: DIRECT_CONNECT_TIMEOUT,
+            lost_after: self.suspect_after,
+            connections_max: DIRECT_CONNECTIONS_MAX,
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Config {

@@ -2,7 +2,7 @@
 
 use crate::TransportError;
 use crate::inbound::{Held, Inlet};
-use crate::link::{Link, start_sending};
+use crate::link::{Kind, Link, start_sending};
 use crate::liveness;
 use crate::reactor::Reactor;
 use crate::relay::Relay;
@@ -121,12 +121,17 @@ impl Connection {
         let closing = close(link.clone(), why.to_owned());
         let farewell = async move {
             closing.await;
-            // A caller's socket serves this connection alone: its last packet goes before the process may.
-            if link.dialled {
+            // Nothing that a node has to say comes after this: its last packet goes before the process may.
+            if link.kind == Kind::ToHub {
                 let _ = timeout(FAREWELL_TIMEOUT, reactor.endpoint.wait_idle()).await;
             }
         };
         let _ = self.0.link.handle.spawn(farewell).await;
+    }
+
+    /// Ends it at once, because the peer breaks the rules or is not wanted.
+    pub(crate) fn end(&self, why: TransportError) {
+        self.0.link.end(why);
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {

@@ -4,6 +4,7 @@ use crate::node::{Arrival, JoinError, Node};
 use crate::{Config, Invitation};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -146,19 +147,21 @@ pub struct Guest<E> {
 }
 
 impl<E: Send + 'static> Guest<E> {
-    /// Joins by an invitation. The first event is `connected`; `leave` comes once `stop` completes.
+    /// Joins by an invitation, as [`Node::join`] says. The first event is `connected`; `leave` comes once `stop`
+    /// completes.
     ///
     /// # Errors
-    /// When the host has no address, does not answer, or proves another key.
+    /// When `listen` is taken, or the host has no address, does not answer, or proves another key.
     pub async fn join(
         invitation: &Invitation,
+        listen: Option<SocketAddr>,
         key: &Key,
         translate: fn(Arrival) -> Option<E>,
         connected: E,
         (stop, leave): (impl Future<Output = ()> + Send + 'static, E),
     ) -> Result<Self, JoinError> {
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
-        let node = Node::join(invitation, key, Config::default(), events.clone(), translate).await?;
+        let node = Node::join(invitation, listen, key, Config::default(), events.clone(), translate).await?;
         let stopper = tokio::spawn({
             let events = events.clone();
             async move {

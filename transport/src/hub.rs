@@ -1,6 +1,7 @@
 //! The orchestrator's side: many peers, one queue, and a relay between them.
 
 use crate::connection::{Connection, Received, close};
+use crate::endpoint::Callers;
 use crate::link::Link;
 use crate::relay::{Relay, RelayStatistics};
 use crate::{Config, Endpoint, Statistics, TransportError};
@@ -61,7 +62,8 @@ impl Hub {
     /// [`TransportError::Bind`] when the address is taken or not this machine's.
     pub fn listen(addr: SocketAddr, key: &Key, config: Config) -> Result<Self, TransportError> {
         let relay = Arc::new(Relay::default());
-        let endpoint = Arc::new(Endpoint::listen_with(addr, key, config.clone(), Some(relay.clone()))?);
+        let endpoint =
+            Arc::new(Endpoint::listen_with(addr, key, config.clone(), Callers::All(Some(relay.clone())))?);
         let (queue, events) = mpsc::channel(EVENTS_MAX);
         let door = welcome(endpoint.clone(), relay.clone(), queue);
         let doorkeeper = endpoint.reactor().handle.spawn(door);
@@ -118,6 +120,11 @@ impl Hub {
     /// The nodes connected now, in key order.
     pub fn peers(&self) -> Vec<NodeId> {
         self.relay.all().iter().map(|link| link.peer).collect()
+    }
+
+    /// Where the connection of `peer` comes from.
+    pub fn address_of(&self, peer: NodeId) -> Option<SocketAddr> {
+        self.relay.get(peer).map(|link| link.quic.remote_address())
     }
 
     /// What the connection of `peer` carried.

@@ -2,7 +2,7 @@
 
 use crate::TransportError;
 use crate::frame::{Fault, deadline, open, read_exact, read_header};
-use crate::link::{Link, cost, count};
+use crate::link::{Kind, Link, cost, count};
 use crate::relay::Relay;
 use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
@@ -119,7 +119,7 @@ impl Inlet {
         })
         .await?;
         let frame = match open(header, head, body, &link.handle).await {
-            Err(fault) if link.dialled => return Err(Fault::Cut(fault.to_string())),
+            Err(fault) if link.kind == Kind::ToHub => return Err(Fault::Cut(fault.to_string())),
             other => other?,
         };
         count(&link.counters.frames_received, 1);

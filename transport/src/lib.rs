@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`Endpoint`] and [`Connection`] are one conversation; [`Hub`] is the orchestrator's side of many and
-//! relays what is not its own, unread; [`drive`](drive::drive) runs any `wire::Machine` on a queue of
+//! relays what is not its own, unread; a [`node::Node`] talks to its neighbours directly where that can be; [`drive`](drive::drive) runs any `wire::Machine` on a queue of
 //! events. Every endpoint owns a small runtime of its own, so that compute on the caller's threads does
 //! not delay a heartbeat. Everything a peer sends is bounded before it is read: see [`Config`].
 //!
@@ -20,6 +20,7 @@
 
 mod config;
 mod connection;
+mod direct;
 mod endpoint;
 mod error;
 mod frame;

@@ -1,6 +1,6 @@
 //! What the tasks of one connection share, and its sending side.
 
-use crate::frame::{self, Encoded};
+use crate::frame::{self, Encoded, deadline};
 use crate::liveness::Pulse;
 use crate::{Config, Statistics, TransportError};
 use bytes::Bytes;
@@ -20,15 +20,24 @@ const REASON_CHARS_MAX: usize = 200;
 const CODE_DONE: VarInt = VarInt::from_u32(0);
 const CODE_FAULT: VarInt = VarInt::from_u32(1);
 
+/// Between whom a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A node's to a hub, which passes on frames of others unread: one that is damaged says nothing about the hub.
+    ToHub,
+    /// A hub's to a node.
+    ToNode,
+    /// Two nodes' own. A frame that is not taken has to go another way, so the connection ends with it.
+    Direct,
+}
+
 /// One connection, as its handle, its tasks and the relay know it.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
     /// This node.
     pub(crate) own: NodeId,
-    /// Whether this node made the call. It then speaks to a relay, which passes frames on unread: one that
-    /// is damaged says nothing about the relay.
-    pub(crate) dialled: bool,
+    pub(crate) kind: Kind,
     pub(crate) quic: quinn::Connection,
     pub(crate) config: Config,
     pub(crate) handle: Handle,
@@ -106,7 +115,7 @@ impl Link {
     pub(crate) fn new(
         quic: quinn::Connection,
         (own, peer): (NodeId, NodeId),
-        dialled: bool,
+        kind: Kind,
         handle: Handle,
         config: Config,
     ) -> (Arc<Self>, Queues) {
@@ -119,7 +128,7 @@ impl Link {
         let link = Self {
             peer,
             own,
-            dialled,
+            kind,
             quic,
             config,
             handle,
@@ -326,14 +335,24 @@ async fn write_payload(
     permit: OwnedSemaphorePermit,
 ) {
     let Encoded { front, body, unpacked_len, .. } = frame;
-    let packed_len = body.len();
-    let written = stream.write_all_chunks(&mut [front, body]).await;
-    if written.is_ok() && stream.finish().is_ok() && matches!(stream.stopped().await, Ok(None)) {
+    let (packed_len, length) = (body.len(), (front.len() + body.len()) as u64);
+    let writing = async {
+        let written = stream.write_all_chunks(&mut [front, body]).await;
+        written.is_ok() && stream.finish().is_ok() && matches!(stream.stopped().await, Ok(None))
+    };
+    let delivered = match link.kind {
+        Kind::Direct => timeout(deadline(link.config.frame_timeout, length), writing).await == Ok(true),
+        Kind::ToHub | Kind::ToNode => writing.await,
+    };
+    if delivered {
         count(&link.counters.frames_sent, 1);
         count(&link.counters.body_bytes_sent, unpacked_len);
         count(&link.counters.packed_bytes_sent, packed_len);
     } else if link.quic.close_reason().is_none() {
         tracing::warn!(peer = %link.peer.short(), "the peer stopped a payload frame");
+        if link.kind == Kind::Direct {
+            link.end(TransportError::Misconduct { peer: link.peer, why: "it did not take a payload".into() });
+        }
     }
     drop(permit);
 }

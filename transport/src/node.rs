@@ -1,18 +1,23 @@
-//! A node's side of the swarm: its connection to the orchestrator and its table of objects.
+//! A node's side of the swarm: its connection to the orchestrator, its direct routes, and its table of objects.
 //!
-//! Miner and validator share it. What happens comes as [`Arrival`]s, which each role's core takes as its
+//! One socket calls and is called, so that where others see a node is where they can reach it. Miner and validator share it. What happens comes as [`Arrival`]s, which each role's core takes as its
 //! own events; objects lie in the table under their digests until their owner drops them.
 
+use crate::direct::Routes;
+use crate::endpoint::{Callers, any_port_like};
 use crate::invitation::InvitationError;
-use crate::{Config, Connection, Invitation, Received, TransportError};
+use crate::link::Kind;
+use crate::{Config, Connection, Endpoint, Invitation, Received, TransportError};
 use bytes::Bytes;
 use spec::{Digest, NodeId};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::presigned::Client;
 use store::retry::patiently;
 use tokio::sync::{Semaphore, mpsc};
+use wire::neighbours::AS_SEEN;
 use wire::{Frame, Key, Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// How long a fetch or an upload may take, with all waiting for a store that is away.
@@ -73,6 +78,9 @@ pub enum Arrival {
         /// Why.
         why: String,
     },
+    /// The direct connection to a neighbour is gone: what was sent over it may not have arrived, and what is sent from
+    /// now on goes through the relay.
+    RouteLost(NodeId),
 }
 
 /// Bytes by digest, shared by a shell and its workers.
@@ -114,26 +122,27 @@ impl Objects {
 pub struct Node<E> {
     /// The newest; it is replaced where it was lost.
     connection: Arc<Mutex<Connection>>,
-    caller: Arc<Caller>,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) routes: Arc<Routes>,
     objects: Objects,
     client: Client,
     transfers: Arc<Semaphore>,
-    events: mpsc::Sender<E>,
+    pub(crate) events: mpsc::Sender<E>,
     translate: fn(Arrival) -> Option<E>,
 }
 
 /// Who calls whom.
-struct Caller {
+pub(crate) struct Caller {
     invitation: Invitation,
-    key: Key,
-    config: Config,
+    pub(crate) key: Key,
+    pub(crate) config: Config,
 }
 
 impl Caller {
-    async fn call(&self) -> Result<Connection, JoinError> {
-        let address = self.invitation.resolve().await?;
-        let orchestrator = self.invitation.orchestrator;
-        Ok(crate::Endpoint::connect(address, orchestrator, &self.key, self.config.clone()).await?)
+    async fn call(&self, endpoint: &Endpoint) -> Result<Connection, JoinError> {
+        let to = (self.invitation.resolve().await?, self.invitation.orchestrator);
+        Ok(endpoint.call(to, &self.key, self.config.clone(), Kind::ToHub).await?)
     }
 }
 
@@ -143,6 +152,8 @@ impl<E> Clone for Node<E> {
         Self {
             connection: self.connection.clone(),
             caller: self.caller.clone(),
+            endpoint: self.endpoint.clone(),
+            routes: self.routes.clone(),
             objects: self.objects.clone(),
             client: self.client.clone(),
             transfers: self.transfers.clone(),
@@ -153,24 +164,41 @@ impl<E> Clone for Node<E> {
 }
 
 impl<E: Send + 'static> Node<E> {
-    /// Calls the orchestrator of an invitation; from then on `events` gets what happens, as `translate`
-    /// says it (`None`: of no interest to this role).
+    /// Calls the orchestrator of an invitation, from `listen` (`None`: any free port), where neighbours may call this
+    /// node once it has some; from then on `events` gets what happens, as `translate` says it (`None`: of no interest to
+    /// this role).
     ///
     /// # Errors
-    /// When the host has no address, does not answer, or proves another key.
+    /// When `listen` is taken, or the host has no address, does not answer, or proves another key.
     pub async fn join(
         invitation: &Invitation,
+        listen: Option<SocketAddr>,
         key: &Key,
         config: Config,
         events: mpsc::Sender<E>,
         translate: fn(Arrival) -> Option<E>,
     ) -> Result<Self, JoinError> {
+        let listen = match listen {
+            Some(address) => address,
+            None => any_port_like(invitation.resolve().await?),
+        };
+        let routes = Arc::new(Routes::default());
+        let callers = Callers::Neighbours(routes.clone());
+        let endpoint = Arc::new(Endpoint::listen_with(listen, key, config.direct(), callers)?);
         let caller = Arc::new(Caller { invitation: invitation.clone(), key: key.clone(), config });
-        let connection = caller.call().await?;
-        let (objects, client) = (Objects::default(), Client::new());
-        let shared = Arc::new(Mutex::new(connection.clone()));
-        let transfers = Arc::new(Semaphore::new(TRANSFERS_MAX));
-        let node = Self { connection: shared, caller, objects, client, transfers, events, translate };
+        let connection = caller.call(&endpoint).await?;
+        let node = Self {
+            connection: Arc::new(Mutex::new(connection.clone())),
+            caller,
+            endpoint,
+            routes,
+            objects: Objects::default(),
+            client: Client::new(),
+            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            events,
+            translate,
+        };
+        tokio::spawn(node.clone().take_calls());
         tokio::spawn(node.clone().listen(connection));
         Ok(node)
     }
@@ -180,7 +208,7 @@ impl<E: Send + 'static> Node<E> {
         let node = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            match node.caller.call().await {
+            match node.caller.call(&node.endpoint).await {
                 Ok(connection) => {
                     *node.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection.clone();
                     // Before anything that comes over it.
@@ -191,6 +219,17 @@ impl<E: Send + 'static> Node<E> {
                 Err(error) => drop(node.tell(Arrival::Disconnected { why: error.to_string() }).await),
             }
         });
+    }
+
+    /// Where others may reach this node, as far as it can know: where the orchestrator sees it, and its own address on the
+    /// way there.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let bound = self.endpoint.local_addr();
+        let own = match bound.ip() {
+            ip if !ip.is_unspecified() => Some(ip),
+            _ => own_ip_towards(self.connection().link().quic.remote_address()).ok(),
+        };
+        [Some(AS_SEEN), own.map(|ip| SocketAddr::new(ip, bound.port()))].into_iter().flatten().collect()
     }
 
     /// The node's objects.
@@ -211,18 +250,22 @@ impl<E: Send + 'static> Node<E> {
         deliver(connection, frame).await;
     }
 
-    /// Sends a message with an object of the table as its body to another node. An object that is not in the
-    /// table is a bug of the caller, told as a failed object.
+    /// Sends a message with an object of the table as its body to another node: directly where a connection is up, else
+    /// through the relay. An object that is not in the table is a bug of the caller, told as a failed object.
     pub async fn send_object(&self, to: NodeId, message: Message, block: &Digest) {
-        if let Some(frame) = self.with_object(to, message, block).await {
-            deliver(self.connection(), frame).await;
+        let Some(frame) = self.with_object(to, message, block).await else { return };
+        match self.routes.get(to) {
+            // A neighbour that takes nothing must not hold up what goes to others.
+            Some(route) => drop(tokio::spawn(deliver(route, frame))),
+            None => deliver(self.connection(), frame).await,
         }
     }
 
     /// As [`send_object`](Self::send_object), in the background: it may overtake, and be overtaken by, what is sent besides.
     pub async fn post_object(&self, to: NodeId, message: Message, block: &Digest) {
         if let Some(frame) = self.with_object(to, message, block).await {
-            tokio::spawn(deliver(self.connection(), frame));
+            let way = self.routes.get(to).unwrap_or_else(|| self.connection());
+            tokio::spawn(deliver(way, frame));
         }
     }
 
@@ -275,27 +318,31 @@ impl<E: Send + 'static> Node<E> {
 
     /// Says goodbye and closes the connection.
     pub async fn leave(&self, why: &str) {
+        self.end_routes();
         self.connection().close(why).await;
     }
 
     /// Tells the role; whether somebody still listens.
-    async fn tell(&self, arrival: Arrival) -> bool {
+    pub(crate) async fn tell(&self, arrival: Arrival) -> bool {
         match (self.translate)(arrival) {
             Some(event) => self.events.send(event).await.is_ok(),
             None => true,
         }
     }
 
+    /// Puts the body of a frame from another node into the table; a frame without one comes back.
+    pub(crate) fn take_block(&self, Frame { message, body, .. }: Frame) -> Result<Arrival, Message> {
+        Ok(match message {
+            Message::Payload(head) => Arrival::Payload { head, block: self.objects.put(body) },
+            Message::Part(head) => Arrival::Part { head, block: self.objects.put(body) },
+            other => return Err(other),
+        })
+    }
+
     async fn listen(self, connection: Connection) {
         loop {
             let arrival = match connection.recv().await {
-                Ok(Received::Frame(Frame { message: Message::Payload(head), body, .. })) => {
-                    Arrival::Payload { head, block: self.objects.put(body) }
-                }
-                Ok(Received::Frame(Frame { message: Message::Part(head), body, .. })) => {
-                    Arrival::Part { head, block: self.objects.put(body) }
-                }
-                Ok(Received::Frame(frame)) => Arrival::Message(frame.message),
+                Ok(Received::Frame(frame)) => self.take_block(frame).unwrap_or_else(Arrival::Message),
                 Ok(Received::Suspected | Received::Recovered) => continue,
                 Err(error) => {
                     self.tell(Arrival::Disconnected { why: error.to_string() }).await;
@@ -307,6 +354,13 @@ impl<E: Send + 'static> Node<E> {
             }
         }
     }
+}
+
+/// The address from which this machine's packets to another leave it. Nothing is sent to find out.
+fn own_ip_towards(other: SocketAddr) -> std::io::Result<IpAddr> {
+    let socket = std::net::UdpSocket::bind(any_port_like(other))?;
+    socket.connect(other)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Who watches a node should know what it waits for.

@@ -51,7 +51,8 @@ pub async fn run(
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, ValidatorError> {
     let Options { invitation, key, device, falls_back, adversary } = options;
-    let guest = Guest::join(&invitation, &key, translate, Event::Connected, (stop, Event::Leave)).await?;
+    let stop = (stop, Event::Leave);
+    let guest = Guest::join(&invitation, None, &key, translate, Event::Connected, stop).await?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));
     let core = Validator::new(Config::new(key.clone(), invitation.orchestrator, invitation.token, software));
     let (node, events) = (guest.node.clone(), guest.events.clone());
@@ -76,7 +77,9 @@ fn translate(arrival: Arrival) -> Option<Event> {
         Arrival::Connected => Event::Connected,
         Arrival::Disconnected { why } => Event::Disconnected { why },
         // A validator's inputs come from the store, and it uploads nothing.
-        Arrival::Payload { .. } | Arrival::Part { .. } | Arrival::Uploaded(_) => return None,
+        Arrival::Payload { .. } | Arrival::Part { .. } | Arrival::Uploaded(_) | Arrival::RouteLost(_) => {
+            return None;
+        }
     })
 }
 

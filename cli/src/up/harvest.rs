@@ -182,11 +182,15 @@ pub fn print(new: &NewRun, root: &Path, summary: &Summary) -> Result<()> {
         println!("  evidence {path}; anybody can check it: iota verify evidence {path}");
     }
     println!(
-        "  wire     {} tensors through the relay: {:.1} MB as {:?} blocks, {:.1} MB packed",
+        "  wire     {} tensors from miner to miner: {:.1} MB as {:?} blocks, {:.1} MB packed{}",
         view.wire_frames,
         view.wire_bytes_plain as f64 / 1e6,
         new.run.boundary,
-        view.wire_bytes_sent as f64 / 1e6
+        view.wire_bytes_sent as f64 / 1e6,
+        match view.wire_direct.bytes_sent {
+            0 => String::new(),
+            direct => format!(", {:.1} MB of that without the relay", direct as f64 / 1e6),
+        }
     );
     if view.tokens_lost > 0 {
         println!("  lost     {} epochs began again, {} tokens in vain", view.rewinds, view.tokens_lost);

@@ -93,7 +93,8 @@ impl Crew {
         self.man_with(miners, |name| options(name).iter().map(|option| (*option).into()).collect());
     }
 
-    fn man_with(&mut self, miners: usize, more: impl Fn(&str) -> Vec<String>) {
+    /// As [`Crew::man`], everybody with the further arguments that `more` says.
+    pub fn man_with(&mut self, miners: usize, more: impl Fn(&str) -> Vec<String>) {
         for index in 0..miners {
             let name = format!("miner-{index}");
             self.start("miner", &name, &more(&name));

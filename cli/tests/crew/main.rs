@@ -10,6 +10,7 @@ mod harness;
 mod owner;
 mod reissue;
 mod replicas;
+mod routes;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

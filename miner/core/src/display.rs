@@ -43,6 +43,7 @@ impl fmt::Display for Event {
             Self::StoreFailed { digest, why } => write!(f, "store failed on {}: {why}", digest.short()),
             Self::Woke => write!(f, "woke"),
             Self::Leave => write!(f, "owner asks to leave"),
+            Self::RouteLost(node) => write!(f, "direct route to {} is gone", node.short()),
         }
     }
 }
@@ -64,6 +65,10 @@ impl fmt::Display for Effect {
             Self::CallAgain { after_ms } => write!(f, "call again after {after_ms} ms"),
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Note(text) => write!(f, "note: {text}"),
+            Self::Neighbours(neighbours) => {
+                write!(f, "direct routes to")?;
+                neighbours.iter().try_for_each(|neighbour| write!(f, " {}", neighbour.node.short()))
+            }
             Self::Exit(Ok(why)) => write!(f, "exit: {why}"),
             Self::Exit(Err(why)) => write!(f, "exit in error: {why}"),
         }

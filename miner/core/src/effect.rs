@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Run};
 use std::ops::Range;
-use wire::{Message, ObjectRef, PartHead, PayloadHead, Presigned};
+use wire::{Message, Neighbour, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// One thing to do. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub enum Effect {
     WakeAt(u64),
     /// Tell the owner, in one sentence.
     Note(String),
+    /// Send payloads and parts to these miners directly where that can be, and have no direct route to any other; one
+    /// that ends is told as `RouteLost`.
+    Neighbours(Vec<Neighbour>),
     /// The miner ends; nothing follows. `Err` carries what went wrong and what to do.
     Exit(Result<String, String>),
 }

@@ -1,7 +1,7 @@
 //! What can happen to a miner.
 
 use serde::{Deserialize, Serialize};
-use spec::{Digest, Outcome};
+use spec::{Digest, NodeId, Outcome};
 use wire::{Message, ObjectRef, PartHead, PayloadHead};
 
 /// One thing that happened.
@@ -66,6 +66,8 @@ pub enum Event {
     Woke,
     /// The owner asks the miner to leave.
     Leave,
+    /// The direct route to a neighbour is gone; what is sent to it from now on goes through the relay.
+    RouteLost(NodeId),
 }
 
 /// What came of a task. Objects named here lie in the object table.

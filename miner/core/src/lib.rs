@@ -11,6 +11,7 @@ mod epoch;
 mod event;
 mod machine;
 mod merge;
+mod neighbours;
 mod objects;
 mod payload;
 mod reveal;

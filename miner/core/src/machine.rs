@@ -140,6 +140,7 @@ impl Miner {
                 self.send(Message::Leave { reason: "its owner asked it to".into() });
                 self.exit(Ok("left the run because its owner asked".into()));
             }
+            Event::RouteLost(node) => self.send_again(Some(node)),
         }
     }
 
@@ -151,6 +152,7 @@ impl Miner {
             Message::Open(manifest) => self.open(manifest),
             Message::Adopt { stage, manifest } => self.adopt(stage, manifest),
             Message::Returned(node) => self.send_again(Some(node)),
+            Message::Neighbours(neighbours) => self.take_neighbours(neighbours),
             Message::Assign(assignment) => self.take_assignment(assignment),
             Message::Amend(assignment) => self.take_amendment(assignment),
             Message::Strike(assignment) => self.take_strike(&assignment),

@@ -78,6 +78,7 @@ impl Miner {
             Ok(run_id) => run_id,
             Err(error) => return self.leave(error.to_string()),
         };
+        self.say_where_it_is_reached();
         if self.state.seat.is_some() {
             return self.resume(&welcome);
         }

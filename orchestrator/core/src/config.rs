@@ -25,6 +25,8 @@ pub struct Config {
     /// Whether the miners of a route are others in every epoch. Where they never are, attribution cannot tell the miners of
     /// one route apart.
     pub mixes_routes: bool,
+    /// Whether miners are told where their neighbours can be reached, to send payloads and parts past the relay.
+    pub direct: bool,
     /// How long it waits for what.
     pub timeouts: Timeouts,
 }

@@ -122,6 +122,9 @@ impl fmt::Display for Report {
                 "back to the opening of epoch {epoch}, {epochs} epochs, {steps} steps and {tokens} tokens lost: {why}"
             ),
             Self::Stable { epoch } => write!(f, "epoch {epoch} is stable"),
+            Self::Carried { node, frames, .. } => {
+                write!(f, "{frames} blocks of {} went without the relay", node.short())
+            }
             Self::Note { text } => write!(f, "note: {text}"),
         }
     }

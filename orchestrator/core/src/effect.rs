@@ -233,6 +233,17 @@ pub enum Report {
         /// What became of the lost one.
         why: String,
     },
+    /// Blocks that a miner says went from it to others without the relay, since it last said so.
+    Carried {
+        /// Who.
+        node: NodeId,
+        /// How many.
+        frames: u64,
+        /// Their bytes before lossless packing.
+        bytes_plain: u64,
+        /// Their bytes as they travelled.
+        bytes_sent: u64,
+    },
     /// Something a person should read.
     Note {
         /// In one sentence.

@@ -241,6 +241,9 @@ impl Orchestrator {
             disclosures: 0,
         });
         self.progressed();
+        // All of them, so that who could not be reached is called once more.
+        self.state.neighbours.clear();
+        self.tell_neighbours();
         self.hand_out();
     }
 

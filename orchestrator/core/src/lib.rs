@@ -26,6 +26,7 @@ mod lingering;
 mod machine;
 mod merge;
 mod moves;
+mod neighbours;
 mod pace;
 mod planted;
 mod receipts;

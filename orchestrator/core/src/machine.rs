@@ -16,7 +16,8 @@ use crate::seats::Seats;
 use serde::Serialize;
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
-use wire::{Alarm, Machine, Manifest, Message, Signed};
+use std::net::SocketAddr;
+use wire::{Alarm, Carried, Machine, Manifest, Message, Neighbour, Signed};
 
 /// The orchestrator's core.
 #[derive(Debug, Clone)]
@@ -77,6 +78,9 @@ pub(crate) struct State {
     /// The newest epochs that can be gone back to, by number.
     pub past: BTreeMap<u32, Past>,
     pub accounts: Accounts,
+    /// Where miners can be reached directly, and what each was told of its neighbours.
+    pub addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
+    pub neighbours: BTreeMap<NodeId, Vec<Neighbour>>,
     /// What was noted of whom, so that it is said once.
     pub noted: BTreeSet<(NodeId, &'static str)>,
 }
@@ -109,6 +113,8 @@ impl Orchestrator {
             divergences: Divergences::default(),
             past: BTreeMap::new(),
             accounts: Accounts::default(),
+            addresses: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             noted: BTreeSet::new(),
         };
         let mut core = Self { config, run_id, now_ms: 0, state, effects: Vec::new() };
@@ -257,6 +263,12 @@ impl Orchestrator {
             }
             Message::Disclosed { epoch, shard, pieces, stored } if is_miner => {
                 self.take_disclosed(from, (epoch, shard), pieces, stored);
+            }
+            Message::Reachable(addresses) if is_miner => self.take_addresses(from, addresses),
+            Message::Carried(Carried { frames, bytes_plain, bytes_sent })
+                if is_miner && self.config.direct =>
+            {
+                self.report(Report::Carried { node: from, frames, bytes_plain, bytes_sent });
             }
             Message::AddedUp(verdict) if !is_miner => self.take_added_up(from, &verdict),
             Message::Verdict(verdict) if !is_miner => self.take_verdict(from, &verdict),

@@ -72,6 +72,7 @@ impl Orchestrator {
             why,
         };
         self.report(report);
+        self.tell_neighbours();
         for assignment in struck {
             for slot in assignment.route.iter().filter(|slot| slot.miner != gone) {
                 self.send(slot.miner, Message::Strike(assignment.clone()));

@@ -114,7 +114,7 @@ fn audits(view: &View) -> String {
 fn wire(view: &View) -> String {
     let (plain, sent) = (view.wire_bytes_plain as f64, view.wire_bytes_sent as f64);
     let mut html = format!(
-        "<h2>Wire</h2><table><tr><td>tensors through the relay</td><td class=\"n\">{}</td></tr>\
+        "<h2>Wire</h2><table><tr><td>tensors from miner to miner</td><td class=\"n\">{}</td></tr>\
          <tr><td>as {} blocks</td><td class=\"n\">{}B</td></tr><tr><td>after lossless packing</td>\
          <td class=\"n\">{}B</td></tr>",
         short(view.wire_frames as f64),
@@ -122,6 +122,13 @@ fn wire(view: &View) -> String {
         short(plain),
         short(sent)
     );
+    if view.wire_direct.frames > 0 {
+        let _ = write!(
+            html,
+            "<tr><td>of that without the relay</td><td class=\"n\">{}B</td></tr>",
+            short(view.wire_direct.bytes_sent as f64)
+        );
+    }
     if plain > 0.0 {
         let _ = write!(
             html,

@@ -12,7 +12,7 @@ use orchestrator_core::{Ending, Report};
 use serde::Serialize;
 use spec::{NodeId, Run};
 use std::collections::{BTreeMap, VecDeque};
-use wire::{Finding, Role};
+use wire::{Carried, Finding, Role};
 
 /// Microbatches over which a loss is averaged.
 const LOSS_WINDOW: usize = 24;
@@ -52,12 +52,14 @@ pub struct View {
     pub convictions: Vec<(String, String)>,
     /// Epochs whose windows were all found equal.
     pub stable: u32,
-    /// Payload frames that the relay passed on.
+    /// Payload frames from miner to miner, by either way.
     pub wire_frames: u64,
     /// Bytes of their blocks, before lossless packing.
     pub wire_bytes_plain: u64,
     /// Bytes of their blocks, as they travelled.
     pub wire_bytes_sent: u64,
+    /// What of it went without the relay, as the miners say.
+    pub wire_direct: Carried,
     /// How it ended.
     pub ending: Option<Ending>,
     /// The run.
@@ -94,8 +96,11 @@ pub struct View {
     rate_now: f64,
     #[serde(skip)]
     seen: u64,
+    /// What the relay carried, and had carried when its process was started.
     #[serde(skip)]
-    wire_before: (u64, u64, u64),
+    wire_relayed: Carried,
+    #[serde(skip)]
+    wire_before: Carried,
 }
 
 /// What does not change while a run lasts.
@@ -215,14 +220,15 @@ impl View {
             }
             Notice::Wire { frames, bytes_plain, bytes_sent } => {
                 let before = self.wire_before;
-                self.wire_frames = before.0 + frames;
-                self.wire_bytes_plain = before.1 + bytes_plain;
-                self.wire_bytes_sent = before.2 + bytes_sent;
+                self.wire_relayed = Carried {
+                    frames: before.frames + frames,
+                    bytes_plain: before.bytes_plain + bytes_plain,
+                    bytes_sent: before.bytes_sent + bytes_sent,
+                };
+                self.add_up_wire();
             }
             // The relay counts from nothing when its process starts.
-            Notice::Listening { .. } => {
-                self.wire_before = (self.wire_frames, self.wire_bytes_plain, self.wire_bytes_sent);
-            }
+            Notice::Listening { .. } => self.wire_before = self.wire_relayed,
             Notice::Dashboard { .. } | Notice::Resumed { .. } => {}
             Notice::Ended { ending } => {
                 self.phase = Phase::Ended;
@@ -237,6 +243,18 @@ impl View {
                 self.log.pop_front();
             }
         }
+    }
+
+    /// What went through the relay.
+    pub fn wire_relayed(&self) -> Carried {
+        self.wire_relayed
+    }
+
+    fn add_up_wire(&mut self) {
+        let (relayed, direct) = (self.wire_relayed, self.wire_direct);
+        self.wire_frames = relayed.frames.saturating_add(direct.frames);
+        self.wire_bytes_plain = relayed.bytes_plain.saturating_add(direct.bytes_plain);
+        self.wire_bytes_sent = relayed.bytes_sent.saturating_add(direct.bytes_sent);
     }
 
     /// Tokens a second over the last few steps; while none are made, over the last few that were.
@@ -268,6 +286,13 @@ impl View {
                     .insert(*node, Node { role: *role, stage: *stage, presence, visits, equal, unequal });
             }
             Report::Gone { node, .. } => self.presence(node, Presence::Gone),
+            Report::Carried { frames, bytes_plain, bytes_sent, .. } => {
+                let direct = &mut self.wire_direct;
+                direct.frames = direct.frames.saturating_add(*frames);
+                direct.bytes_plain = direct.bytes_plain.saturating_add(*bytes_plain);
+                direct.bytes_sent = direct.bytes_sent.saturating_add(*bytes_sent);
+                self.add_up_wire();
+            }
             Report::Suspected { node, suspected } => {
                 let presence = if *suspected { Presence::Suspected } else { Presence::Here };
                 self.presence(node, presence);

@@ -73,5 +73,18 @@ fn nodes_come_and_go_and_the_relay_counts_over_restarts() {
     view.take(&listening);
     view.take(&Notice::Wire { frames: 2, bytes_plain: 20, bytes_sent: 16 });
     assert_eq!((view.wire_frames, view.wire_bytes_plain, view.wire_bytes_sent), (3, 30, 24));
+    let carried = Report::Carried { node, frames: 5, bytes_plain: 50, bytes_sent: 40 };
+    tell(&mut view, 4, carried.clone());
+    view.take(&listening);
+    tell(&mut view, 5, carried);
+    view.take(&Notice::Wire { frames: 1, bytes_plain: 10, bytes_sent: 8 });
+    assert_eq!((view.wire_frames, view.wire_bytes_plain, view.wire_bytes_sent), (14, 140, 112));
+    let (relayed, direct) = (view.wire_relayed(), view.wire_direct);
+    assert_eq!((relayed.frames, direct.frames, relayed.bytes_sent, direct.bytes_sent), (4, 10, 32, 80));
+    let metrics = crate::prometheus::text(&view);
+    assert!(
+        metrics.contains("iota_relay_sent_bytes_total 32")
+            && metrics.contains("iota_direct_sent_bytes_total 80")
+    );
     assert!(view.log.iter().all(|(_, said)| !said.contains("iota://")), "an invitation is no public word");
 }

@@ -127,6 +127,40 @@ pub(super) static FLAKY: Scenario = Scenario {
     expect: complete,
 };
 
+pub(super) static DIRECT: Scenario = Scenario {
+    name: "direct",
+    about: "miners send to each other past the relay, and these routes break again and again with all that is under way: nothing is lost",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, _| setup.route_directly(ROUTES_BREAK_ONE_IN),
+    expect: |report| {
+        complete(report)?;
+        whole(report)?;
+        match (report.direct_frames, report.rewinds, report.reissues.len()) {
+            (0, ..) if report.options.stages > 1 => Err("nothing went past the relay".into()),
+            (_, 0, 0) => Ok(()),
+            (_, rewinds, reissues) => Err(format!(
+                "routes cost no work, but {rewinds} epochs began again and {reissues} miners' work went to others"
+            )),
+        }
+    },
+};
+
+pub(super) static DIRECT_FLAKY: Scenario = Scenario {
+    name: "direct_flaky",
+    about: "the same, while connections to the orchestrator break and miners are killed: the run completes",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        setup.route_directly(ROUTES_BREAK_ONE_IN);
+        mishaps(setup, chance, 6, 2);
+    },
+    expect: complete,
+};
+
+/// So often a frame breaks the direct route that it is sent over.
+const ROUTES_BREAK_ONE_IN: u64 = 10;
+
 pub(super) static SLOW: Scenario = Scenario {
     name: "slow",
     about: "one miner is hundreds of times slower than the others: its lane merges with the steps that it took, and nobody waits longer",
@@ -269,7 +303,8 @@ pub(super) fn whole(report: &Report) -> Result<(), String> {
         * u64::from(options.steps)
         * u64::from(options.epochs);
     // While one of several miners is away at the opening of an epoch, its lane does nothing.
-    let alone = options.miners == 1 || report.scenario == ORCHESTRATOR_RESTARTED.name;
+    let all_work = [ORCHESTRATOR_RESTARTED.name, DIRECT.name];
+    let alone = options.miners == 1 || all_work.contains(&report.scenario);
     match report.losses.len() as u64 {
         losses if alone && losses != microbatches => {
             Err(format!("expected {microbatches} microbatches that count, found {losses}"))

@@ -32,7 +32,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 33] = [
+    pub const ALL: [&'static Self; 35] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -62,6 +62,8 @@ impl Scenario {
         &FLAKY,
         &FULL_DISKS,
         &TAKEN_BACK,
+        &DIRECT,
+        &DIRECT_FLAKY,
         &SLOW,
         &SLOW_UPLINK,
         &GROWING,

@@ -25,6 +25,8 @@ pub struct Setup {
     pub store: Store,
     /// The orchestrator, then the miners, then the validator.
     pub nodes: Vec<NodeSetup>,
+    /// A frame breaks the direct route that it is sent over once in so many times; never where it is 0.
+    pub routes_break_one_in: u64,
     orchestrator: NodeId,
     token: Vec<u8>,
 }
@@ -83,6 +85,7 @@ impl Setup {
             validators,
             lanes_at_start: 0,
             mixes_routes: true,
+            direct: false,
             timeouts: Timeouts::default(),
         };
         let orchestrator = key.id();
@@ -107,7 +110,7 @@ impl Setup {
             let name = if number == 0 { "validator".into() } else { format!("validator-{number}") };
             nodes.push(NodeSetup { id, name, recipe: Recipe::Validator(config), fate: Fate::default() });
         }
-        let mut setup = Self { run, store, nodes, orchestrator, token };
+        let mut setup = Self { run, store, nodes, routes_break_one_in: 0, orchestrator, token };
         (scenario.twist)(&mut setup, &mut chance);
         Ok(setup)
     }
@@ -116,6 +119,18 @@ impl Setup {
     pub fn start_with_one_lane(&mut self) {
         if let Recipe::Orchestrator(config) = &mut self.nodes[0].recipe {
             config.lanes_at_start = 1;
+        }
+    }
+
+    /// Lets miners talk to each other directly; a frame breaks the route that it is sent over once in so many times.
+    pub fn route_directly(&mut self, break_one_in: u64) {
+        self.routes_break_one_in = break_one_in;
+        for (port, node) in (1..).zip(&mut self.nodes) {
+            match &mut node.recipe {
+                Recipe::Orchestrator(config) => config.direct = true,
+                Recipe::Miner(config) => config.reachable = Some(vec![([10, 0, 0, 1], port).into()]),
+                Recipe::Validator(_) => {}
+            }
         }
     }
 

@@ -16,6 +16,8 @@ impl World {
         let dead = &mut self.nodes[node];
         dead.alive = false;
         self.report.killed_us.insert(dead.id, now_us);
+        self.end_routes(node, SUSPECTED_US);
+        let dead = &self.nodes[node];
         if let Some(after_us) = restarted_after_us {
             self.clock.at(now_us + after_us, Coming::Start { node });
         }
@@ -144,6 +146,7 @@ impl World {
         gone.alive = false;
         let (peer, connected, link) = (gone.id, gone.connected, gone.link);
         self.report.exits.push((gone.name.clone(), with));
+        self.end_routes(node, 0);
         if connected {
             let at_us = self.net.control_us(self.clock.now_us(), node, 0);
             let why = "it closed the connection".into();

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod learner;
 pub mod net;
 mod perform;
+mod routes;
 
 use crate::checkers::{self, Checker, End, Record};
 use crate::cores::{Core, Recipe};
@@ -23,6 +24,7 @@ use disk::{Journal, Objects, Store};
 use faults::Fate;
 use learner::Learner;
 use net::Net;
+use routes::Routes;
 use spec::{Digest, NodeId, Run};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
@@ -38,6 +40,7 @@ const EVENTS_MAX_OF_NODE: u64 = 10_000;
 pub struct World {
     clock: Clock<Coming>,
     net: Net,
+    routes: Routes,
     store: Store,
     /// The orchestrator is number 0.
     nodes: Vec<Node>,
@@ -96,6 +99,12 @@ enum Coming {
     Event { node: usize, life: u64, event: Event, objects: Vec<Vec<u8>> },
     /// The same over the connection between a node and the orchestrator, unless that is another one by now.
     Heard { by: usize, over: (usize, u64), event: Event, objects: Vec<Vec<u8>> },
+    /// The same over a direct connection, unless that is gone by now.
+    Direct { by: usize, route: u64, event: Event, objects: Vec<Vec<u8>> },
+    /// A direct connection between two neighbours comes up.
+    Route { ends: [usize; 2] },
+    /// One end notices that a direct connection is gone.
+    RouteLost { node: usize, life: u64, to: usize, route: u64 },
     /// It calls the orchestrator again.
     Call { node: usize, life: u64 },
     /// It is started again.
@@ -118,6 +127,7 @@ impl World {
         let mut world = Self {
             clock: Clock::default(),
             net: Net::new(seed, nodes.len()),
+            routes: Routes::new(seed, setup.routes_break_one_in),
             store: setup.store,
             by_id: nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect(),
             nodes,
@@ -141,6 +151,8 @@ impl World {
                 findings: Vec::new(),
                 killed_us: BTreeMap::new(),
                 reissues: Vec::new(),
+                direct_frames: 0,
+                routes_broken: 0,
                 rewinds: 0,
                 rollbacks: 0,
                 tokens_undone: 0,
@@ -182,6 +194,13 @@ impl World {
                         self.deliver(by, event, objects);
                     }
                 }
+                Coming::Direct { by, route, event, objects } => {
+                    if self.routes.carries(route) {
+                        self.deliver(by, event, objects);
+                    }
+                }
+                Coming::Route { ends } => self.route_up(ends),
+                Coming::RouteLost { node, life, to, route } => self.route_lost((node, life), to, route),
                 Coming::Call { node, life } => self.call(node, life),
                 Coming::Start { node } => self.start_again(node),
                 Coming::Alarm { node, at_ms } => {

@@ -96,6 +96,7 @@ impl World {
             }
             Effect::Compute { ticket, task } => self.compute(node, ticket, task),
             Effect::Forget(digest) => self.nodes[node].table.forget(digest),
+            Effect::Neighbours(neighbours) => self.set_neighbours(node, &neighbours),
             Effect::CallAgain { after_ms } => self.call_after(node, after_ms),
             Effect::WakeAt(at_ms) => self.wake_at(node, at_ms),
             Effect::Note(_) => {}
@@ -172,16 +173,17 @@ impl World {
         arrived: impl FnOnce(ObjectRef) -> miner_core::Event,
     ) {
         let Some(&node) = self.by_id.get(&to) else { return };
-        if !self.nodes[from].connected || !self.nodes[node].connected {
-            return; // payloads go through the orchestrator's relay
-        }
         let Some(bytes) = self.nodes[from].table.get(block).map(<[u8]>::to_vec) else {
             let name = self.nodes[from].name.clone();
             return self
                 .object("objects_are_there", format!("{name} sends object {}, {}", block, missing(block)));
         };
-        let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
         let event = Event::Miner(arrived(ObjectRef::of(&bytes)));
+        let Some((event, bytes)) = self.send_directly((from, node), (event, bytes)) else { return };
+        if !self.nodes[from].connected || !self.nodes[node].connected {
+            return; // what does not go directly goes through the orchestrator's relay
+        }
+        let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
         let over = (node, self.nodes[node].link);
         self.clock.at(at_us, Coming::Heard { by: node, over, event, objects: vec![bytes] });
     }

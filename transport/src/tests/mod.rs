@@ -2,6 +2,7 @@
 
 mod bounds;
 mod calls;
+mod direct;
 mod flow;
 mod relay;
 mod silence;

@@ -1,8 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Assignment, Call, Command, Finding, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind,
-    Receipt, Role, Round, Slot, SumVerdict, Verb,
+    Ask, Assignment, Call, Carried, Command, Finding, Message, ObjectRef, Part, PartHead, PayloadHead,
+    PayloadKind, Receipt, Role, Round, Slot, SumVerdict, Verb,
 };
 use spec::{Digest, NodeId, Outcome};
 use std::fmt;
@@ -86,6 +86,17 @@ impl fmt::Display for Message {
                 write!(f, "adopt stage {stage} of the manifest of epoch {}", manifest.body.epoch)
             }
             Self::Returned(node) => write!(f, "{} is back", node.short()),
+            Self::Reachable(addresses) => {
+                write!(f, "reachable at")?;
+                addresses.iter().try_for_each(|address| write!(f, " {address}"))
+            }
+            Self::Neighbours(neighbours) => {
+                write!(f, "neighbours")?;
+                neighbours.iter().try_for_each(|neighbour| write!(f, " {}", neighbour.node.short()))
+            }
+            Self::Carried(Carried { frames, bytes_plain, bytes_sent }) => {
+                write!(f, "{frames} blocks went directly, {bytes_plain} bytes as {bytes_sent}")
+            }
             Self::Disclose { epoch, shard } => {
                 write!(f, "disclose the pieces of shard {shard} of epoch {epoch}")
             }

@@ -9,6 +9,7 @@ use crate::signed::{Key, SignatureError, Signed};
 use serde::Serialize;
 use spec::{Digest, NodeId, SpecError};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Who a node is, whose invitation it follows, and how long it waits.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub token: Vec<u8>,
     /// Name and version of the program, for the orchestrator's log.
     pub software: String,
+    /// Where others may reach the node, if it takes calls: said after every welcome.
+    pub reachable: Option<Vec<SocketAddr>>,
     /// How long an answer to a hello or an ask may take, in milliseconds.
     pub answer_ms: u64,
     /// How long nothing at all may happen, in milliseconds: longer than the orchestrator waits for others
@@ -66,10 +69,12 @@ pub enum WelcomeError {
 }
 
 impl Config {
-    /// A guest with default patience: 30 s for an answer, 15 min for anything at all, 2 min without a connection.
+    /// A guest that takes no calls, with default patience: 30 s for an answer, 15 min for anything at all, 2 min without a
+    /// connection.
     pub fn new(key: Key, orchestrator: NodeId, token: Vec<u8>, software: impl Into<String>) -> Self {
         let software = software.into();
-        Self { key, orchestrator, token, software, answer_ms: 30_000, idle_ms: 900_000, away_ms: 120_000 }
+        let (answer_ms, idle_ms, away_ms) = (30_000, 900_000, 120_000);
+        Self { key, orchestrator, token, software, reachable: None, answer_ms, idle_ms, away_ms }
     }
 
     /// The first message. `resumes`: the node still has what it had when its connection went.

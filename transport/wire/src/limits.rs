@@ -13,3 +13,10 @@ pub const BODY_BYTES_MAX: u32 = 256 << 20;
 
 /// Inner steps that a miner which stands in for lost ones may be given in an epoch, after those of the run.
 pub const STEPS_MORE_MAX: u32 = 8;
+
+/// Addresses at which a miner may say that it can be reached.
+pub const ADDRESSES_MAX: usize = 4;
+
+/// Neighbours that a miner is told of: those on its routes first, then those it merges with. What is beyond goes
+/// through the relay.
+pub const NEIGHBOURS_MAX: usize = 64;

@@ -5,12 +5,14 @@ use crate::command::Command;
 use crate::hello::{Hello, Refusal, Welcome};
 use crate::manifest::Manifest;
 use crate::merge::{Call, Merge, MergeOrder, Merged, PartHead, Round, SumVerdict};
+use crate::neighbours::{Carried, Neighbour};
 use crate::object::{Ask, Grant, ObjectRef};
 use crate::receipt::Receipt;
 use crate::signed::Signed;
 use crate::work::{Assignment, PayloadHead, PayloadKind};
 use serde::{Deserialize, Serialize};
 use spec::{NodeId, Window};
+use std::net::SocketAddr;
 
 /// One message. New ones are added at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +136,13 @@ pub enum Message {
     Answered(Result<String, String>),
     /// Orchestrator to the miners of a route: nobody does the rest of this. Who has not folded it leaves it out of its step.
     Strike(Assignment),
+    /// Miner to orchestrator: others may reach me here; [`AS_SEEN`](crate::neighbours::AS_SEEN) stands for where you
+    /// see me.
+    Reachable(Vec<SocketAddr>),
+    /// Orchestrator to miner: talk to these without the relay where that can be, and to nobody else.
+    Neighbours(Vec<Neighbour>),
+    /// Miner to orchestrator: so much went without the relay.
+    Carried(Carried),
 }
 
 impl Message {
@@ -173,6 +182,9 @@ impl Message {
             Self::Command(_) => 30,
             Self::Answered(_) => 31,
             Self::Strike(_) => 32,
+            Self::Reachable(_) => 33,
+            Self::Neighbours(_) => 34,
+            Self::Carried(_) => 35,
         }
     }
 
@@ -183,7 +195,7 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 33;
+pub const KINDS: u8 = 36;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.

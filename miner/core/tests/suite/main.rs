@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // a helper that meets what it does not expect fails its test
 
 mod conversation;
+mod neighbours;
 mod refusals;
 mod support;

@@ -7,6 +7,7 @@ mod conversation;
 mod deadlines;
 mod handover;
 mod moves;
+mod neighbours;
 mod owner;
 mod refusals;
 mod reissue;

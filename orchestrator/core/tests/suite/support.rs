@@ -82,6 +82,7 @@ fn config_with(run: Run, secret: [u8; 32]) -> Config {
         validators: 1,
         lanes_at_start: 0,
         mixes_routes: false,
+        direct: false,
         timeouts: Timeouts {
             join_ms: 10_000,
             reissue_ms: 100,

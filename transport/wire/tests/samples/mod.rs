@@ -5,10 +5,11 @@ use spec::{
     Outcome, Outer, Run, Tokenizer, Window,
 };
 use wire::merge::Seat;
+use wire::neighbours::AS_SEEN;
 use wire::{
-    Ask, Assignment, AuditOrder, Call, Chain, Command, Finding, Grant, Hello, Key, Manifest, Merge,
-    MergeInputs, MergeOrder, Merged, Message, ObjectRef, Part, PartHead, PayloadHead, PayloadKind, Presigned,
-    Receipt, Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
+    Ask, Assignment, AuditOrder, Call, Carried, Chain, Command, Finding, Grant, Hello, Key, Manifest, Merge,
+    MergeInputs, MergeOrder, Merged, Message, Neighbour, ObjectRef, Part, PartHead, PayloadHead, PayloadKind,
+    Presigned, Receipt, Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -230,5 +231,14 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Command", Message::Command(Command::RollBack { to: Some(300) })),
         ("Answered", Message::Answered(Err("epoch 300 is not stable".into()))),
         ("Strike", Message::Strike(assignment)),
+        ("Reachable", Message::Reachable(vec![AS_SEEN, "192.168.1.7:4701".parse().unwrap()])),
+        (
+            "Neighbours",
+            Message::Neighbours(vec![
+                Neighbour { node: key(2).id(), addresses: vec!["[2001:db8::7]:4701".parse().unwrap()] },
+                Neighbour { node: key(3).id(), addresses: vec![] },
+            ]),
+        ),
+        ("Carried", Message::Carried(Carried { frames: 300, bytes_plain: 80_000, bytes_sent: 70_000 })),
     ]
 }
