@@ -102,7 +102,11 @@ impl Draft {
     }
 
     fn file(&self, case: &Evidence) -> Vec<u8> {
-        pack(&wire::to_bytes(case), &[&self.weights, &self.momentum]).unwrap()
+        let case = wire::to_bytes(case);
+        let named = needed(&case).unwrap();
+        let is_named = |bytes: &&Vec<u8>| named.contains(&ObjectRef::of(bytes));
+        let objects: Vec<&Vec<u8>> = [&self.weights, &self.momentum].into_iter().filter(is_named).collect();
+        pack(&case, &objects).unwrap()
     }
 
     fn decide(&self) -> Result<Outcome, Refused> {
