@@ -497,3 +497,17 @@ async fn send(hub: &Hub, to: NodeId, message: Message) {
         tracing::debug!(to = %to.short(), %error, "message not sent");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_reached_where_it_is_seen_and_where_it_says_each_once() {
+        let [seen, own] = ["203.0.113.7:4701", "192.168.1.7:4701"].map(|text| text.parse().unwrap());
+        assert_eq!(as_seen(vec![AS_SEEN, own], Some(seen)), [seen, own]);
+        assert_eq!(as_seen(vec![AS_SEEN, own, own], Some(own)), [own]);
+        assert_eq!(as_seen(vec![own], Some(seen)), [own], "it says where, and nowhere else");
+        assert_eq!(as_seen(vec![AS_SEEN, own], None), [own], "its connection is gone by now");
+    }
+}

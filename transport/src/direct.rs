@@ -244,14 +244,12 @@ impl<E: Send + 'static> Node<E> {
         let peer = connection.peer();
         let why = loop {
             match connection.recv().await {
-                Ok(Received::Frame(frame)) => match self.take_block(frame) {
-                    Ok(arrival) => {
-                        self.tell(arrival).await;
-                    }
-                    Err(_) => {
+                Ok(Received::Frame(frame)) => match self.arrived(frame) {
+                    Arrival::Message(_) => {
                         let why = "it said what is not a neighbour's to say".into();
                         connection.end(TransportError::Misconduct { peer, why });
                     }
+                    arrival => _ = self.tell(arrival).await,
                 },
                 Ok(Received::Suspected | Received::Recovered) => {}
                 Err(why) => break why,

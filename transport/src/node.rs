@@ -330,19 +330,19 @@ impl<E: Send + 'static> Node<E> {
         }
     }
 
-    /// Puts the body of a frame from another node into the table; a frame without one comes back.
-    pub(crate) fn take_block(&self, Frame { message, body, .. }: Frame) -> Result<Arrival, Message> {
-        Ok(match message {
+    /// What a frame is to this node; its body lies in the table.
+    pub(crate) fn arrived(&self, Frame { message, body, .. }: Frame) -> Arrival {
+        match message {
             Message::Payload(head) => Arrival::Payload { head, block: self.objects.put(body) },
             Message::Part(head) => Arrival::Part { head, block: self.objects.put(body) },
-            other => return Err(other),
-        })
+            other => Arrival::Message(other),
+        }
     }
 
     async fn listen(self, connection: Connection) {
         loop {
             let arrival = match connection.recv().await {
-                Ok(Received::Frame(frame)) => self.take_block(frame).unwrap_or_else(Arrival::Message),
+                Ok(Received::Frame(frame)) => self.arrived(frame),
                 Ok(Received::Suspected | Received::Recovered) => continue,
                 Err(error) => {
                     self.tell(Arrival::Disconnected { why: error.to_string() }).await;

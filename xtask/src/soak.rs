@@ -16,6 +16,7 @@ const SCENARIOS: &[&str] = &[
     "churn",
     "turmoil",
     "flaky",
+    "direct_flaky",
     "slow",
     "growing",
     "deserted",

@@ -25,7 +25,7 @@ fn bytes(crew: &Crew) -> (u64, u64) {
         Report::Carried { bytes_plain, .. } => Some(*bytes_plain),
         _ => None,
     };
-    let relayed = crew.notices.iter().filter_map(relayed).last().unwrap_or_default();
+    let relayed = crew.notices.iter().filter_map(relayed).next_back().unwrap_or_default();
     (relayed, crew.reports().filter_map(carried).sum())
 }
 
@@ -108,12 +108,18 @@ fn routes_that_break_or_cannot_be_taken_change_nothing() {
 }
 
 #[test]
-fn a_way_that_there_is_not_is_a_usage_error() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_iota"))
-        .args(["orchestrator", "--run", "nowhere", "--route", "pigeon"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("'pigeon'") && said.contains("relay, direct"), "{said}");
+fn ways_that_there_are_not_are_usage_errors() {
+    let join = ["miner", "--join", "iota://nowhere"];
+    let often = ["--reach", "203.0.113.7:4701"].repeat(5);
+    for (arguments, words) in [
+        (vec!["orchestrator", "--run", "nowhere", "--route", "pigeon"], "'pigeon'"),
+        ([&join[..], &["--reach", "0.0.0.0:4701"]].concat(), "expected ADDRESS:PORT of one machine"),
+        ([&join[..], &often].concat(), "--reach is given 5 times, expected at most 4"),
+    ] {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_iota")).args(&arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
 }
