@@ -2,8 +2,8 @@
 //!
 //! It admits nodes, hands out microbatches, closes epochs, signs manifests, draws audits and takes in
 //! verdicts. It never sees a tensor, a socket or a clock. Its journal is the log of its events: replayed
-//! from the start they give the same state and the same effects. The conversation is told in
-//! `docs/protocol.md`.
+//! from the start, or from a [`Snapshot`] of the state in between, they give the same state and the same
+//! effects. The conversation is told in `docs/protocol.md`.
 
 mod account;
 mod accusations;
@@ -32,8 +32,10 @@ mod recovery;
 mod reissue;
 mod rollback;
 mod seats;
+mod snapshot;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};
 pub use event::{Confirmation, Event};
 pub use machine::Orchestrator;
+pub use snapshot::Snapshot;

@@ -6,7 +6,7 @@ use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
 use crate::receipts::Fault;
 use butterfly::{Call, Caller, Copies, Heard, Shard};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Outer};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::merge::{Seat, commitment, inputs_digest, reduce_digest};
@@ -18,7 +18,7 @@ use wire::{
 const BANDWIDTH_BYTES_PER_S: u64 = 1;
 
 /// The merge of one stage on its way.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StageMerge {
     /// In key order.
     members: Vec<NodeId>,

@@ -3,13 +3,13 @@
 use crate::effect::{Effect, Report};
 use crate::lingering::LINGERS_MAX;
 use crate::machine::{Orchestrator, Phase, shorten};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Admission, Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Chain, Hello, Message, Refusal, Role, Terms, Welcome};
 
 /// Since when a connection is gone, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lost {
     pub since_ms: u64,
     pub why: String,
@@ -18,7 +18,7 @@ pub(crate) struct Lost {
 }
 
 /// One miner's place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Seat {
     pub miner: NodeId,
     pub stage: u16,
@@ -40,7 +40,7 @@ pub(crate) struct Seat {
 }
 
 /// The state in which a miner begins an epoch, as it signed it before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub epoch: u32,
     pub state: Digest,
@@ -48,7 +48,7 @@ pub(crate) struct Bound {
 }
 
 /// What a state is bound by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Binding {
     /// The receipt of the merge, if the epoch's first receipt goes on from it: nothing happened to the miner between.
     Merge(Digest),
@@ -57,7 +57,7 @@ pub(crate) enum Binding {
 }
 
 /// Every place, taken or not.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Seats {
     /// Taken places, by stage and lane.
     stages: Vec<Vec<Option<NodeId>>>,

@@ -1,8 +1,8 @@
 //! The whole of a small run, as text that a person can read, and the law of the journal.
 
-use crate::support::{World, object, run};
+use crate::support::{World, journal_replays_equal, object, run};
 use orchestrator_core::{Effect, Ending, Event, Orchestrator};
-use wire::{Ask, Finding, Key, Machine, Message, ObjectRef, Role, Verb};
+use wire::{Ask, Finding, Key, Message, ObjectRef, Role, Verb};
 
 #[test]
 fn a_run_from_the_first_hello_to_the_last_verdict() {
@@ -108,18 +108,4 @@ fn routes_are_mixed_by_what_nobody_knew() {
         seen.insert(routes);
     }
     assert_eq!(seen.len(), 3, "every turn of the tails comes about: {seen:?}");
-}
-
-fn journal_replays_equal(world: &World) {
-    let mut again = Orchestrator::new(world.config.clone()).unwrap();
-    let effects: Vec<_> =
-        world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
-    assert_eq!(effects, world.effects);
-    assert_eq!(again.digest(), world.core.digest());
-    let short = world.journal.len() - 1;
-    let mut other = Orchestrator::new(world.config.clone()).unwrap();
-    for (now_ms, event) in &world.journal[..short] {
-        other.handle(*now_ms, event.clone());
-    }
-    assert_ne!(other.digest(), again.digest(), "the digest must tell states apart");
 }

@@ -1,4 +1,4 @@
-//! The orchestrator's core against puppets: a golden run, the journal's law, refusals, deadlines.
+//! The orchestrator's core against puppets: a golden run, the journal's law, snapshots, refusals, deadlines.
 
 #![allow(clippy::unwrap_used)] // a helper that meets what it does not expect fails its test
 
@@ -9,4 +9,5 @@ mod handover;
 mod owner;
 mod refusals;
 mod reissue;
+mod snapshots;
 mod support;

@@ -168,6 +168,8 @@ impl World {
         self.transcript.event(self.now_ms, &event);
         self.journal.push((self.now_ms, event.clone()));
         let effects = self.core.handle(self.now_ms, event);
+        // Whatever a test is about, it goes on from a snapshot after every event.
+        self.core = resumed(&self.config, &self.core);
         for effect in &effects {
             self.transcript.effect(effect);
         }
@@ -430,4 +432,41 @@ pub fn state_before(stage: usize, step: u32) -> ObjectRef {
 
 pub fn new_weights(stage: usize) -> ObjectRef {
     object(&format!("new weights {stage}"))
+}
+
+/// The same core, from the bytes of its snapshot.
+pub fn resumed(config: &Config, core: &Orchestrator) -> Orchestrator {
+    let snapshot = postcard::from_bytes(&wire::to_bytes(&core.snapshot())).unwrap();
+    Orchestrator::restore(config.clone(), snapshot).unwrap()
+}
+
+/// The law of the journal: its events give the same effects and the same state again.
+pub fn journal_replays_equal(world: &World) {
+    let mut again = Orchestrator::new(world.config.clone()).unwrap();
+    let effects: Vec<_> =
+        world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
+    assert_eq!(effects, world.effects);
+    assert_eq!(again.digest(), world.core.digest());
+    let short = world.journal.len() - 1;
+    let mut other = Orchestrator::new(world.config.clone()).unwrap();
+    for (now_ms, event) in &world.journal[..short] {
+        other.handle(*now_ms, event.clone());
+    }
+    assert_ne!(other.digest(), again.digest(), "the digest must tell states apart");
+    snapshots_go_on_alike(world);
+}
+
+/// So does the rest of them, from a snapshot after any event.
+fn snapshots_go_on_alike(world: &World) {
+    let mut core = Orchestrator::new(world.config.clone()).unwrap();
+    let mut seen = 0;
+    for (at, (now_ms, event)) in world.journal.iter().enumerate() {
+        seen += core.handle(*now_ms, event.clone()).len();
+        let mut later = resumed(&world.config, &core);
+        assert_eq!(later.digest(), core.digest(), "after event {at}");
+        let rest = world.journal[at + 1..].iter();
+        let effects: Vec<_> = rest.flat_map(|(now_ms, event)| later.handle(*now_ms, event.clone())).collect();
+        assert_eq!(effects, world.effects[seen..], "after event {at}");
+        assert_eq!(later.digest(), world.core.digest(), "after event {at}");
+    }
 }
