@@ -25,7 +25,7 @@ pub use judge::Judge;
 pub use lead::LeadError;
 pub use ledger::{LedgerFile, LedgerFileError};
 pub use notice::Notice;
-pub use orchestrator_core::{Confirmation, Ending, Event, Report, Snapshot};
+pub use orchestrator_core::{Confirmation, Ending, Event, Report, Snapshot, check_lengths};
 pub use owner::OwnerError;
 pub use pointer::{parse_pointer, pointer_name};
 pub use shell::{Options, OrchestratorError, run};

@@ -306,20 +306,31 @@ impl World {
         let id = self.puppets[stage].key.id();
         let mut operations = vec![Operation::Apply];
         if self.config.run.outer != Outer::None {
-            let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
-            operations = vec![Operation::Encode, reduce, Operation::Apply];
+            let blocks = butterfly::blocks(self.config.run.model.stage_parameters(stage));
+            let shards = blocks.div_ceil(butterfly::Cut::PAIRS.blocks_max) as u32;
+            let reduce = |shard| Operation::Reduce { shard, contributors: vec![id] };
+            operations = [Operation::Encode].into_iter().chain((0..shards).map(reduce)).collect();
+            operations.push(Operation::Apply);
         }
-        let mut before: Option<Digest> = None;
+        let (mut root, mut sums) = (None, Vec::new());
         for operation in operations {
             let name = operation.name();
-            let output =
-                if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
-            self.works(stage, operation, |receipt| {
-                receipt.input = before.map(|output| inputs_digest(&[output]));
+            let (input, output) = match &operation {
+                Operation::Reduce { shard: 0, .. } => (root, object(&format!("{name} {stage}"))),
+                Operation::Reduce { shard, .. } => (root, object(&format!("{name} {stage} of {shard}"))),
+                Operation::Apply => ((!sums.is_empty()).then(|| inputs_digest(&sums)), new_weights(stage)),
+                _ => (None, object(&format!("{name} {stage}"))),
+            };
+            self.works(stage, operation.clone(), |receipt| {
+                receipt.input = input;
                 receipt.output = Some(output.digest);
                 receipt.state = (name == "apply").then(|| state(stage, steps).digest);
             });
-            before = Some(output.digest);
+            match operation {
+                Operation::Encode => root = Some(inputs_digest(&[output.digest])),
+                Operation::Reduce { .. } => sums.push(output.digest),
+                _ => {}
+            }
         }
         self.merged(stage);
         self.say(id, Message::Kept(new_weights(stage)));
