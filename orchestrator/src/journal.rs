@@ -197,7 +197,7 @@ impl Journal {
     /// # Errors
     /// A full or broken disk. Nothing of what was appended is in the journal then, and the next commit has it all.
     pub fn commit(&mut self) -> Result<(), JournalError> {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.standing.is_none() {
             return Ok(());
         }
         // A database that met an error takes nothing more, so after one it is opened anew.
