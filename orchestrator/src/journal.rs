@@ -23,7 +23,7 @@ const STANDINGS: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshots")
 /// Standings that are kept.
 const STANDINGS_KEPT: usize = 2;
 /// Entries that are kept although a run goes on from one of two standings after them: the last resort if neither can be
-/// used, and what the run's owner may want to look up. About 130 MB.
+/// used, and what the run's owner may want to look up. About 75 MB.
 const ENTRIES_KEPT: u64 = 1 << 18;
 
 /// The journal's file in a run's folder.

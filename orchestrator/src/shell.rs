@@ -10,6 +10,7 @@ use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use crate::owner::ADDRESS;
 use crate::pointer::{move_pointer, pointer_name};
+use crate::replayed::{Replayed, case_name};
 use crate::view::View;
 use bytes::Bytes;
 use credit::Rule;
@@ -167,21 +168,9 @@ pub async fn run(
     let passed_over = history.passed_over.clone();
     let mut view =
         history.standing.as_ref().map_or_else(|| View::new(&run), |standing| standing.view.clone());
-    // What followed from an event was done before, or is asked for again below. But what was told is told again, to whoever
-    // watches, and what was not written to the disk before the end would be missing for good.
-    let (core, now_ms) = lead.resume(settings, history, |ms, effect| {
-        match effect {
-            Effect::Report(report) => view.take(&Notice::Report { ms, report }),
-            Effect::Credit { epoch, manifest, work, struck } => {
-                ledger.enter(&key, (run.id(), epoch, manifest), work, struck)?;
-            }
-            Effect::KeepEvidence { miner, bytes } if !has_evidence(&folder, miner) => {
-                folder.write(&case_name(miner), &bytes, false)?;
-            }
-            _ => {}
-        }
-        Ok::<(), OrchestratorError>(())
-    })?;
+    let mut replay =
+        Replayed { folder: &folder, key: &key, run: run.id(), ledger: &mut ledger, view: &mut view };
+    let (core, now_ms) = lead.resume(settings, history, |ms, effect| replay.take(ms, effect))?;
     if core.is_over() {
         return Err(OrchestratorError::Over { path: journal_path });
     }
@@ -265,17 +254,6 @@ pub async fn run(
     let ending = shell.ending.clone();
     shell.notice(Notice::Ended { ending: ending.clone() });
     Ok(ending)
-}
-
-/// Where the case against a miner is kept, of a run's folder.
-fn case_name(miner: NodeId) -> String {
-    format!("evidence/{miner}.case")
-}
-
-/// Whether the case against a miner is in the run's folder, packed or not.
-fn has_evidence(folder: &RunFolder, miner: NodeId) -> bool {
-    let case = folder.path(&case_name(miner));
-    case.exists() || case.with_extension("evidence").exists()
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -282,7 +282,7 @@ fn a_gap_after_a_standing_is_noticed() {
 /// What `docs/decisions/001` says of the time: printed, for machines differ.
 #[test]
 fn a_run_of_many_epochs_is_resumed_from_its_last_ones() {
-    let options = sim::Options { stages: 3, miners: 2, epochs: 60, steps: 6, members: 4, log: false };
+    let options = sim::Options { stages: 3, miners: 1, epochs: 60, steps: 6, members: 4, log: false };
     let (config, events) = sim::journal("honest", 1, &options).unwrap();
     let place = tempfile::tempdir().unwrap();
     let paths = ["without", "with"].map(|name| place.path().join(name));
