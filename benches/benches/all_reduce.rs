@@ -3,7 +3,7 @@
 //! The members and their caller are the real machines; a link sends and takes so many bytes a second, shares both among
 //! what is under way, and has no latency. Nothing is measured by a clock, so the figures are the same everywhere.
 
-use butterfly::{BLOCK, Butterfly, Caller, Copies, Effect, Event, Heard, bound};
+use butterfly::{BLOCK, Butterfly, Caller, Copies, Cut, Effect, Event, Heard, bound};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use wire::{Call, Machine};
@@ -15,12 +15,13 @@ const CHUNK_BYTES: f64 = 65_536.0;
 const MBIT: f64 = 125_000.0;
 
 fn main() {
-    println!("{} MiB of codes, one shard in two copies\n", PARAMETERS >> 20);
+    println!("{} MiB of codes, every shard in two copies\n", PARAMETERS >> 20);
     println!(
-        "| members | links, Mbit/s | merge | no merge is faster than | share of that | with equal shards |"
+        "| members | links, Mbit/s | merge | no merge is faster than | share of that | with equal shards | and of 1 MiB at most |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for links in [
+        vec![100; 2],
         vec![100; 3],
         vec![100; 4],
         vec![100; 8],
@@ -30,10 +31,13 @@ fn main() {
         vec![1000, 1000, 500, 500, 200, 200, 100, 100],
     ] {
         let said: Vec<String> = links.iter().map(u64::to_string).collect();
-        let (found, equal) = (Network::merge(&links, &links), Network::merge(&links, &vec![1; links.len()]));
+        let alike = vec![1; links.len()];
+        let merge = |told: &[u64], cut| Network::merge(&links, told, cut);
+        let (found, equal) = (merge(&links, Cut::PAIRS), merge(&alike, Cut::PAIRS));
+        let short = merge(&alike, Cut { blocks_max: (1 << 20) / BLOCK, ..Cut::PAIRS });
         let best = least(&links);
         println!(
-            "| {} | {} | {found:.1} s | {best:.1} s | {:.0} % | {equal:.1} s |",
+            "| {} | {} | {found:.1} s | {best:.1} s | {:.0} % | {equal:.1} s | {short:.1} s |",
             links.len(),
             said.join(" "),
             100.0 * best / found
@@ -106,10 +110,10 @@ struct Network {
 
 impl Network {
     /// Seconds until every member has applied, with links of so many Mbit/s of which the caller believes `told`.
-    fn merge(links: &[u64], told: &[u64]) -> f64 {
+    fn merge(links: &[u64], told: &[u64], cut: Cut) -> f64 {
         let names: Vec<NodeId> = (1..=links.len() as u8).map(|number| NodeId([number; 32])).collect();
         let member = |(name, link): (&NodeId, &u64)| Member {
-            machine: Butterfly::new(*name, &names, PARAMETERS, Copies::Two),
+            machine: Butterfly::new(*name, &names, PARAMETERS, cut),
             bytes_per_s: MBIT * *link as f64,
             out: VecDeque::new(),
             sent_s: 0.0,

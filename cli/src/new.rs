@@ -101,6 +101,7 @@ fn describe(recipe: &Recipe, config: &Config, shards: &Shards) -> Result<Run> {
     config::fit_microbatches(&mut run, config);
     config::fit_length(&mut run, config);
     config.check(&run)?;
+    orchestrator::check_lengths(&run).map_err(|e| Failure::input(e.to_string()))?;
     Ok(run)
 }
 

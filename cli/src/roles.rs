@@ -218,9 +218,11 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             let (folder, store) = (folder.clone(), S3::new(store.clone()).map_err(input)?);
             async move {
                 while let Some(()) = cases.recv().await {
-                    pack_cases(&folder, &store).await?;
+                    // What cannot be packed now, on a full disk say, is tried again at the end.
+                    if let Err(error) = pack_cases(&folder, &store).await {
+                        tracing::warn!(%error, "a case is not packed yet");
+                    }
                 }
-                Ok::<(), Failure>(())
             }
         });
         let tell = move |notice: &Notice| {
@@ -228,7 +230,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
                 report: orchestrator::Report::Convicted { evidence: Some(_), .. }, ..
             } = notice
             {
-                // Who packs has ended only if it failed, which is told at the end.
+                // Who packs has ended only if it panicked, which is told at the end.
                 let _ = kept.send(());
             }
             let line = if json { serde_json::to_string(notice).ok() } else { notice.sentence() };
@@ -237,10 +239,9 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
         };
         let ending = orchestrator::run(options, arguments.life.over(), tell).await.map_err(input)?;
         // The sender went with `tell`.
-        let packed = packer.await.map_err(|error| Failure::run(error.to_string())).flatten();
-        let packed = match packed {
+        let packed = match packer.await {
             Ok(()) => pack_cases(&folder, &S3::new(store).map_err(input)?).await,
-            failed => failed,
+            Err(error) => Err(Failure::run(error.to_string())),
         };
         if let Some(server) = server {
             server.shutdown().await;

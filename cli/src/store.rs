@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Result};
 use bucket::{Credentials, Server};
 use orchestrator::RunFolder;
+use spec::{Outer, Run};
 use std::net::SocketAddr;
 use store::S3Config;
 
@@ -29,6 +30,7 @@ impl StoreArguments {
             let (server, store) = embedded(folder, listen).await?;
             return Ok((Some(server), store));
         };
+        check_objects(endpoint, &folder.run().map_err(|error| Failure::input(error.to_string()))?)?;
         let set = |names: [&str; 2]| {
             let key = names.iter().find_map(|name| std::env::var(name).ok().filter(|key| !key.is_empty()));
             let unset = || format!("--store {endpoint}: set {} or {} in the environment", names[0], names[1]);
@@ -42,6 +44,27 @@ impl StoreArguments {
     }
 }
 
+/// What S3 takes in one request, which is how miners put their objects.
+const S3_PUT_BYTES_MAX: u64 = 5 << 30;
+
+/// Whether an S3 store takes what the miners of a run put there.
+fn check_objects(endpoint: &str, run: &Run) -> Result<()> {
+    let longest = (0..run.model.stage_count()).map(|stage| run.model.stage_parameters(stage)).max();
+    let weights = 4 * longest.unwrap_or_default();
+    // Weights and two moments; with an outer step also its residual and momentum.
+    let state = weights * if run.outer == Outer::None { 3 } else { 5 };
+    let (what, bytes, remedy) = match run.audit.windows {
+        0 => ("weights", weights, ""),
+        _ => ("state, which an audit may draw,", state, ", set audit.windows = 0"),
+    };
+    if bytes <= S3_PUT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::input(format!(
+        "--store {endpoint}: the largest stage's {what} takes {bytes} bytes, S3 takes {S3_PUT_BYTES_MAX} in one request: cut the model into more stages{remedy} or use the embedded store"
+    )))
+}
+
 /// Serves the store that lies in a run's folder.
 pub async fn embedded(folder: &RunFolder, listen: SocketAddr) -> Result<(Server, S3Config)> {
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
@@ -52,4 +75,30 @@ pub async fn embedded(folder: &RunFolder, listen: SocketAddr) -> Result<(Server,
         bucket::serve(&folder.path("bucket"), listen, credentials).await.map_err(|error| input(&error))?;
     let store = S3Config::new(server.endpoint(), BUCKET, secrets.access_key, secrets.secret_key);
     Ok((server, store))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_s3_does_not_take_in_one_request_is_refused_before_the_run() {
+        let mut run = Run::from_toml(include_str!("../../orchestrator/plan/src/tests/run.toml")).unwrap();
+        let said = |run: &Run| check_objects("http://s3", run).err().map(|failure| failure.to_string());
+        assert_eq!(said(&run), None);
+        // 2^28 parameters and a few: a state of 5 GiB and a little.
+        (run.model.ffn, run.model.stages) = (349_525, vec![1; 4]);
+        assert!(run.model.stage_parameters(1) > 1 << 28, "{}", run.model.stage_parameters(1));
+        let why = said(&run).unwrap_or_default();
+        let words =
+            ["--store http://s3: the largest stage's state", "5368709120", "set audit.windows = 0 or use"];
+        assert!(words.iter().all(|word| why.contains(word)), "{why}");
+        run.audit.windows = 0;
+        assert_eq!(said(&run), None);
+        run.model.stages = vec![5; 4];
+        assert!(said(&run).unwrap_or_default().contains("the largest stage's weights takes"));
+        (run.audit.windows, run.model.stages) = (1, vec![1; 4]);
+        run.outer = Outer::None;
+        assert_eq!(said(&run), None);
+    }
 }

@@ -167,22 +167,16 @@ impl RunFolder {
         Ok(digest)
     }
 
-    /// The initial objects' bytes, each verified against its name; those `needed` must be among them.
+    /// The files of the initial objects; those `needed` must be among them.
     ///
     /// # Errors
-    /// A file that is missing, cannot be read or is not what its name says.
-    pub fn objects(&self, needed: &[Digest]) -> Result<Vec<Vec<u8>>, FolderError> {
+    /// A file that is missing, or a folder that cannot be read.
+    pub fn objects(&self, needed: &[Digest]) -> Result<Vec<PathBuf>, FolderError> {
         let folder = self.path("objects");
         let io = |source| FolderError::Io { path: folder.clone(), source };
         let mut objects = vec![];
         for entry in folder.read_dir().map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            let bytes = read(&path)?;
-            if path.file_name().and_then(|name| name.to_str()) != Some(&Digest::of(&bytes).to_string()) {
-                let why = format!("its BLAKE3 is {}, which is not its name", Digest::of(&bytes));
-                return Err(FolderError::Bad { path, why });
-            }
-            objects.push(bytes);
+            objects.push(entry.map_err(io)?.path());
         }
         let missing = needed.iter().map(|digest| self.path(&format!("objects/{digest}")));
         if let Some(path) = missing.into_iter().find(|path| !path.is_file()) {
@@ -190,6 +184,19 @@ impl RunFolder {
             return Err(FolderError::Bad { path, why });
         }
         Ok(objects)
+    }
+
+    /// The bytes of an initial object, verified against its name.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not what its name says.
+    pub fn object(path: &Path) -> Result<Vec<u8>, FolderError> {
+        let bytes = read(path)?;
+        if path.file_name().and_then(|name| name.to_str()) != Some(&Digest::of(&bytes).to_string()) {
+            let why = format!("its BLAKE3 is {}, which is not its name", Digest::of(&bytes));
+            return Err(FolderError::Bad { path: path.into(), why });
+        }
+        Ok(bytes)
     }
 
     /// The run.
@@ -242,11 +249,12 @@ mod tests {
         let folder = RunFolder::create(&root).unwrap();
         assert!(RunFolder::create(&root).unwrap_err().to_string().contains("holds a run already"));
         let digest = folder.write_object(b"abc").unwrap();
-        assert_eq!(folder.objects(&[digest]).unwrap(), [b"abc".to_vec()]);
+        let [path] = &folder.objects(&[digest]).unwrap()[..] else { panic!("one object") };
+        assert_eq!(RunFolder::object(path).unwrap(), b"abc");
         let absent = folder.objects(&[Digest::of(b"x")]).unwrap_err().to_string();
         assert!(absent.contains("missing") && absent.contains(&Digest::of(b"x").to_string()), "{absent}");
         std::fs::write(root.join(format!("objects/{digest}")), b"abd").unwrap();
-        assert!(folder.objects(&[]).unwrap_err().to_string().contains("not its name"));
+        assert!(RunFolder::object(path).unwrap_err().to_string().contains("not its name"));
     }
 
     #[cfg(unix)]

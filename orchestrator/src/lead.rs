@@ -1,12 +1,13 @@
 //! What a run is led with: its folder's run, key and secrets, and what its core was told when it began.
 
 use crate::folder::{FolderError, RunFolder};
-use orchestrator_core::{Config, ConfigError, Orchestrator, Timeouts};
+use crate::journal::History;
+use orchestrator_core::{Config, ConfigError, Effect, Orchestrator, Timeouts};
 use serde::{Deserialize, Serialize};
 use spec::Run;
 use std::path::PathBuf;
 use transport::identity::IdentityError;
-use wire::{Key, Manifest, Signed};
+use wire::{Key, Machine, Manifest, Signed};
 
 const SETTINGS: &str = "settings.json";
 
@@ -58,12 +59,37 @@ impl Lead {
         Ok(Self { run, key, manifest, token, secret: secret.ok_or_else(|| bad("audit"))? })
     }
 
-    /// The core, before its first event.
+    /// The core as its journal leaves it, and the time of its last event. `again` is given everything that follows from the
+    /// events that are replayed, with their times.
     ///
     /// # Errors
-    /// A run that this version cannot do.
-    pub fn core(&self, settings: Settings) -> Result<Orchestrator, LeadError> {
-        Ok(Orchestrator::new(Config {
+    /// A run that this version cannot do, and what `again` says.
+    pub fn resume<E: From<LeadError>>(
+        &self,
+        settings: Settings,
+        history: History,
+        mut again: impl FnMut(u64, Effect) -> Result<(), E>,
+    ) -> Result<(Orchestrator, u64), E> {
+        let (config, mut now_ms) = (self.config(settings), 0);
+        let core = match history.standing {
+            Some(standing) => {
+                now_ms = standing.now_ms;
+                Orchestrator::restore(config, standing.core)
+            }
+            None => Orchestrator::new(config),
+        };
+        let mut core = core.map_err(LeadError::from)?;
+        for entry in history.entries {
+            now_ms = entry.now_ms;
+            for effect in core.handle(now_ms, entry.event) {
+                again(now_ms, effect)?;
+            }
+        }
+        Ok((core, now_ms))
+    }
+
+    fn config(&self, settings: Settings) -> Config {
+        Config {
             run: self.run.clone(),
             key: self.key.clone(),
             manifest: self.manifest.clone(),
@@ -79,7 +105,7 @@ impl Lead {
                 lane_patience_percent: settings.lane_patience_percent,
                 ..Timeouts::default()
             },
-        })?)
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use spec::Digest;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use wire::{Key, Signed};
+use wire::Key;
 
 /// A run's ledger on disk.
 pub struct LedgerFile {
     path: PathBuf,
     file: File,
+    /// Bytes of whole entries.
+    whole: u64,
     ledger: Ledger,
     rule: Rule,
 }
@@ -50,17 +52,17 @@ impl LedgerFile {
         let (ledger, whole) =
             Ledger::read(&bytes).map_err(|source| LedgerFileError::Bad { path: path.into(), source })?;
         file.set_len(whole as u64).map_err(io)?;
-        file.seek(SeekFrom::End(0)).map_err(io)?;
+        let mut ledger = Self { path: path.into(), file, whole: whole as u64, ledger, rule };
         if whole == 0 {
-            file.write_all(Ledger::header()).map_err(io)?;
+            ledger.append(Ledger::header()).map_err(io)?;
         }
-        Ok(Self { path: path.into(), file, ledger, rule })
+        Ok(ledger)
     }
 
     /// Enters a stable epoch, unless it stands there already: after a restart it may be told again.
     ///
     /// # Errors
-    /// A disk that fails, or a rule that makes no sense.
+    /// A disk that fails, or a rule that makes no sense. The epoch is not entered then, and can be once more.
     pub fn enter(
         &mut self,
         key: &Key,
@@ -74,13 +76,19 @@ impl LedgerFile {
         let bad = |path: &Path, source| LedgerFileError::Bad { path: path.into(), source };
         let entry = self.ledger.next(key, (run, epoch, manifest), self.rule, work, struck);
         let entry = entry.map_err(|source| bad(&self.path, source))?;
-        self.write(&entry).map_err(|source| LedgerFileError::Io { path: self.path.clone(), source })?;
+        let record = Ledger::record(&entry);
+        self.append(&record).map_err(|source| LedgerFileError::Io { path: self.path.clone(), source })?;
         self.ledger.push(entry).map_err(|source| bad(&self.path, source))
     }
 
-    fn write(&mut self, entry: &Signed<credit::Entry>) -> std::io::Result<()> {
-        self.file.write_all(&Ledger::record(entry))?;
-        self.file.sync_data()
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        // What a full disk left half done is cut off.
+        self.file.set_len(self.whole)?;
+        self.file.seek(SeekFrom::Start(self.whole))?;
+        self.file.write_all(bytes)?;
+        self.file.sync_data()?;
+        self.whole += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -120,5 +128,44 @@ mod tests {
         let said = LedgerFile::open(&path, Rule::default()).err().unwrap().to_string();
         assert!(said.contains("this is another file"), "{said}");
         assert_eq!(std::fs::read(&path).unwrap(), b"something else");
+    }
+
+    /// A small disk of its own is needed, which not every process may mount.
+    #[cfg(unix)]
+    #[test]
+    fn an_epoch_that_a_full_disk_does_not_take_is_entered_once_there_is_room() {
+        let place = tempfile::tempdir().unwrap();
+        let command = |name: &str, arguments: &[&str]| {
+            let command = std::process::Command::new(name).args(arguments).arg(place.path()).output();
+            command.is_ok_and(|output| output.status.success())
+        };
+        if !command("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]) {
+            println!("not run: this process may not mount a small disk");
+            return;
+        }
+        let (path, filler) = (place.path().join("ledger"), place.path().join("filler"));
+        let key = Key::from_seed([3; 32]);
+        let mut file = LedgerFile::open(&path, Rule::default()).unwrap();
+        // Longer than what is left of a page.
+        let miners = (0..100).map(|miner| Work { miner: NodeId([miner; 32]), ..work()[0] });
+        let long: Vec<Work> = miners.collect();
+        let mut enter =
+            |epoch| file.enter(&key, (Digest([4; 32]), epoch, Digest([5; 32])), long.clone(), vec![]);
+        enter(0).unwrap();
+        std::fs::write(&filler, vec![7; 64 << 10]).unwrap_err();
+        let error = enter(1).unwrap_err();
+        assert!(
+            matches!(&error, LedgerFileError::Io { source, .. } if crate::disk::is_full(source)),
+            "{error}"
+        );
+        std::fs::remove_file(&filler).unwrap();
+        enter(1).unwrap();
+        enter(2).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (ledger, whole) = Ledger::read(&bytes).unwrap();
+        let epochs: Vec<u32> = ledger.entries().iter().map(|entry| entry.body.epoch).collect();
+        assert_eq!((epochs, whole), (vec![0, 1, 2], bytes.len()));
+        drop(file);
+        assert!(command("umount", &["--lazy"]));
     }
 }

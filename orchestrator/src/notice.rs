@@ -29,8 +29,11 @@ pub enum Notice {
     },
     /// A run that was begun before goes on.
     Resumed {
-        /// Events in its journal.
-        entries: usize,
+        /// Events so far.
+        entries: u64,
+        /// The last of them, which were replayed: the others' outcome was in the journal.
+        #[serde(default)]
+        replayed: usize,
         /// Until nodes may come again, in milliseconds.
         took_ms: u64,
     },
@@ -60,9 +63,9 @@ impl Notice {
             }
             Self::Dashboard { url } => Some(format!("dashboard at {url}")),
             Self::Report { report, .. } => sentence_of(report),
-            Self::Resumed { entries, took_ms } => {
-                Some(format!("goes on after {entries} events of its journal, replayed in {took_ms} ms"))
-            }
+            Self::Resumed { entries, replayed, took_ms } => Some(format!(
+                "goes on after {entries} events, the last {replayed} of them replayed from its journal, in {took_ms} ms"
+            )),
             Self::Wire { .. } => None,
             Self::Ended { ending: Ending::Complete } => Some("the run is complete".into()),
             Self::Ended { ending: Ending::Stopped } => Some("stopped as asked".into()),

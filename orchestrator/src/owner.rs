@@ -108,17 +108,13 @@ pub async fn roll_back<K>(
     match Journal::open(&path) {
         Err(JournalError::InUse { .. }) => command(folder, &lead, to).await,
         Err(error) => Err(error.into()),
-        Ok((journal, entries)) if entries.is_empty() => {
+        Ok((journal, history)) if history.is_empty() => {
             drop(journal);
             Err(OwnerError::NotBegun)
         }
-        Ok((mut journal, entries)) => {
-            let mut core = lead.core(Settings::noted(folder)?)?;
-            let mut now_ms = 0;
-            for entry in entries {
-                now_ms = entry.now_ms;
-                core.handle(now_ms, entry.event);
-            }
+        Ok((mut journal, history)) => {
+            let replayed = |_, _| Ok::<(), OwnerError>(());
+            let (mut core, now_ms) = lead.resume(Settings::noted(folder)?, history, replayed)?;
             let owner = lead.key.id();
             let mut event =
                 Event::Message { from: owner, message: Message::Command(Command::RollBack { to }) };

@@ -1,6 +1,7 @@
 //! Clock, sockets, disk and store around the core.
 
 use crate::dashboard::{self, Place, Shared};
+use crate::disk::{Wait, is_full};
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{JOURNAL, Journal, JournalError};
 use crate::judge::{self, Judge};
@@ -9,6 +10,7 @@ use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use crate::owner::ADDRESS;
 use crate::pointer::{move_pointer, pointer_name};
+use crate::replayed::{Replayed, case_name};
 use crate::view::View;
 use bytes::Bytes;
 use credit::Rule;
@@ -16,16 +18,16 @@ use orchestrator_core::{Effect, Ending, Event, Orchestrator, Report};
 use spec::{Digest, NodeId, Run};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::retry::patiently;
 use store::{Presign, S3, S3Config, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::{Hub, HubEvent, Invitation};
 use wire::neighbours::AS_SEEN;
-use wire::{Ask, Frame, Grant, Key, Machine, Message, Verb};
+use wire::{Ask, Frame, Grant, Key, Message, Verb};
 
 /// Prefix of every content-addressed object.
 pub(crate) const OBJECTS: &str = "objects";
@@ -36,9 +38,6 @@ const GRANT_VALID: Duration = Duration::from_secs(300);
 const LOST_AFTER: Duration = Duration::from_millis(1400);
 /// How long a store that is away is asked again. An epoch that does not come to its end ends the run a little later.
 pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(100);
-/// How long a full disk is waited for, and how often it is tried.
-const DISK_PATIENCE: Duration = Duration::from_secs(100);
-const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// Events that may wait for the core.
 const EVENT_QUEUE: usize = 1024;
 
@@ -95,6 +94,14 @@ pub enum OrchestratorError {
     /// The socket.
     #[error(transparent)]
     Transport(#[from] transport::TransportError),
+    /// A disk that stayed full.
+    #[error(
+        "{path}: the disk is full; make room, then start the orchestrator again: it goes on where it stands"
+    )]
+    Full {
+        /// What could not be written there.
+        path: PathBuf,
+    },
     /// A run that has ended.
     #[error(
         "{path}: this run has ended; `iota rollback` takes it back to an earlier epoch, `iota run new` makes a new one"
@@ -119,6 +126,22 @@ pub enum OrchestratorError {
     },
 }
 
+impl OrchestratorError {
+    /// What could not be written, if that is for want of room.
+    fn lacks_room(&self) -> Option<&Path> {
+        match self {
+            Self::Journal(JournalError::Full { path }) => Some(path),
+            Self::Ledger(LedgerFileError::Io { path, source })
+            | Self::Folder(FolderError::Io { path, source })
+                if is_full(source) =>
+            {
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Runs an orchestrator until the run ends or `stop` completes; `tell` gets every notice.
 ///
 /// # Errors
@@ -132,7 +155,7 @@ pub async fn run(
     let lead = Lead::read(&folder)?;
     let (run, key, manifest) = (lead.run.clone(), lead.key.clone(), lead.manifest.clone());
     let journal_path = folder.path(JOURNAL);
-    let (journal, entries) = Journal::open(&journal_path)?;
+    let (journal, history) = Journal::open(&journal_path)?;
     let settings = Settings {
         validators: options.validators,
         lanes_at_start: options.lanes_at_start,
@@ -142,27 +165,16 @@ pub async fn run(
         reveal_ms: milliseconds(options.reveal_within),
         lane_patience_percent: options.lane_patience_percent,
     };
-    let mut core = lead.core(settings.of_run(&folder, !entries.is_empty())?)?;
-
+    let (began, resumes) = (Instant::now(), !history.is_empty());
+    let settings = settings.of_run(&folder, resumes)?;
     let mut ledger = LedgerFile::open(&folder.path("ledger"), credit_rule(&folder)?)?;
-    let (began, resumes) = (Instant::now(), !entries.is_empty());
-    let mut now_ms = 0;
-    let count = entries.len();
-    let mut view = View::new(&run);
-    for entry in entries {
-        now_ms = entry.now_ms;
-        // What followed from it was done before, or is asked for again below. But what was told is told again, to whoever
-        // watches, and an entry of the ledger that was not written before the end would be missing for good.
-        for effect in core.handle(now_ms, entry.event) {
-            match effect {
-                Effect::Report(report) => view.take(&Notice::Report { ms: now_ms, report }),
-                Effect::Credit { epoch, manifest, work, struck } => {
-                    ledger.enter(&key, (run.id(), epoch, manifest), work, struck)?;
-                }
-                _ => {}
-            }
-        }
-    }
+    let (events_before, replayed) = (history.events(), history.entries.len());
+    let passed_over = history.passed_over.clone();
+    let mut view =
+        history.standing.as_ref().map_or_else(|| View::new(&run), |standing| standing.view.clone());
+    let mut replay =
+        Replayed { folder: &folder, key: &key, run: run.id(), ledger: &mut ledger, view: &mut view };
+    let (core, now_ms) = lead.resume(settings, history, |ms, effect| replay.take(ms, effect))?;
     if core.is_over() {
         return Err(OrchestratorError::Over { path: journal_path });
     }
@@ -172,9 +184,7 @@ pub async fn run(
     let needed = manifest.body.stages.iter().map(|stage| stage.weights.digest);
     let needed: Vec<Digest> = needed.chain([run.data.train, run.data.validation]).collect();
     let objects = folder.objects(&needed)?;
-    let store = open_store(options.store, objects, &run)
-        .await
-        .map_err(|source| OrchestratorError::Store { endpoint: endpoint.clone(), source })?;
+    let store = open_store(options.store, &objects, &run).await?;
     let liveness = transport::Config { lost_after: LOST_AFTER, ..transport::Config::default() };
     let hub = Arc::new(Hub::listen(options.listen, &key, liveness)?);
     let address = hub.local_addr();
@@ -196,6 +206,7 @@ pub async fn run(
     let dashboard =
         dashboard::serve(options.dashboard, view.clone()).await.map_err(OrchestratorError::Dashboard)?;
     let (events, queue) = mpsc::channel(EVENT_QUEUE);
+    let (stop_asked, stop_heard) = watch::channel(false);
     let clock = Clock::starting_at(now_ms);
     let mut shell = OrchestratorShell {
         hub: hub.clone(),
@@ -213,13 +224,19 @@ pub async fn run(
         view,
         tell: Box::new(tell),
         ending: Ending::Stopped,
+        stop: stop_heard,
+        committed: false,
     };
     shell.notice(Notice::Listening { invitation: invitation.to_string(), store: endpoint });
     if let Some(dashboard) = &dashboard {
         shell.notice(Notice::Dashboard { url: dashboard.url.clone() });
     }
     if resumes {
-        shell.notice(Notice::Resumed { entries: count, took_ms: began.elapsed().as_millis() as u64 });
+        for why in passed_over {
+            shell.note(format!("the journal passes over {why}; it goes on from what came before that"));
+        }
+        let took_ms = began.elapsed().as_millis() as u64;
+        shell.notice(Notice::Resumed { entries: events_before, replayed, took_ms });
     }
     // The pumps end with the drive: they hold the queue's senders and are aborted below.
     let pump = tokio::spawn(pump(hub.clone(), events.clone()));
@@ -227,6 +244,8 @@ pub async fn run(
         let events = events.clone();
         async move {
             stop.await;
+            // Heard also while the disk is waited for and no event is.
+            let _ = stop_asked.send(true);
             let _ = events.send(Event::Stop).await;
         }
     });
@@ -264,14 +283,17 @@ fn credit_rule(folder: &RunFolder) -> Result<Rule, OrchestratorError> {
 }
 
 /// Connects to the store, makes the bucket and puts the initial objects.
-async fn open_store(config: S3Config, objects: Vec<Vec<u8>>, run: &Run) -> Result<S3, store::Error> {
-    let store = S3::new(config)?;
-    store.create_bucket().await?;
-    for bytes in objects {
-        store.put(OBJECTS, bytes.into()).await?;
+async fn open_store(config: S3Config, objects: &[PathBuf], run: &Run) -> Result<S3, OrchestratorError> {
+    let endpoint = config.endpoint.clone();
+    let failed = |source| OrchestratorError::Store { endpoint: endpoint.clone(), source };
+    let store = S3::new(config).map_err(failed)?;
+    store.create_bucket().await.map_err(failed)?;
+    // One after another: together they are as large as the model.
+    for path in objects {
+        store.put(OBJECTS, RunFolder::object(path)?.into()).await.map_err(failed)?;
     }
     // What the run is lies beside its objects, for whoever has only the bucket.
-    store.put("runs", run.to_toml().into_bytes().into()).await?;
+    store.put("runs", run.to_toml().into_bytes().into()).await.map_err(failed)?;
     Ok(store)
 }
 
@@ -330,6 +352,10 @@ struct OrchestratorShell {
     view: Shared,
     tell: Box<dyn FnMut(&Notice) + Send>,
     ending: Ending,
+    /// Whether the owner asked for the end.
+    stop: watch::Receiver<bool>,
+    /// Whether an epoch was committed since the journal was told where the run stands.
+    committed: bool,
 }
 
 impl Shell<Orchestrator> for OrchestratorShell {
@@ -339,24 +365,17 @@ impl Shell<Orchestrator> for OrchestratorShell {
         Ok(self.journal.append(now_ms, event)?)
     }
 
-    fn commit(&mut self) -> Result<(), OrchestratorError> {
-        let mut waits_since = None;
-        loop {
-            let error = match self.journal.commit() {
-                Err(error @ JournalError::Full { .. }) => error,
-                committed => return Ok(committed?),
-            };
-            let since = *waits_since.get_or_insert_with(|| {
-                let text = "the journal's disk is full: the run waits until there is room".into();
-                self.notice(Notice::Report { ms: self.clock.now_ms(), report: Report::Note { text } });
-                Instant::now()
-            });
-            if since.elapsed() >= DISK_PATIENCE {
-                return Err(error.into());
-            }
-            // Nothing may follow from what is not written. Heartbeats are on threads of their own, and miners work on.
-            std::thread::sleep(DISK_PAUSE);
+    async fn commit(&mut self) -> Result<(), OrchestratorError> {
+        // Nothing may follow from what is not written. Heartbeats are on threads of their own, and miners work on.
+        self.with_room(|shell| Ok(shell.journal.commit()?)).await
+    }
+
+    fn settled(&mut self, core: &Orchestrator) -> Result<(), OrchestratorError> {
+        if std::mem::take(&mut self.committed) {
+            let view = self.view.read(View::clone);
+            self.journal.keep(self.clock.now_ms(), core.snapshot(), view)?;
         }
+        Ok(())
     }
 
     async fn perform(&mut self, _now_ms: u64, effect: Effect) -> Result<Next, OrchestratorError> {
@@ -366,9 +385,13 @@ impl Shell<Orchestrator> for OrchestratorShell {
             Effect::Put { object, bytes } => self.put(object.digest, bytes.into()),
             Effect::MovePointer { from, to } => self.move_pointer(from, to),
             Effect::Confirm { evidence, case } => self.confirm(evidence, case),
-            Effect::KeepEvidence { miner, bytes } => self.keep_evidence(miner, bytes)?,
+            Effect::KeepEvidence { miner, bytes } => self.keep_evidence(miner, bytes).await?,
             Effect::Credit { epoch, manifest, work, struck } => {
-                self.ledger.enter(&self.key, (self.run, epoch, manifest), work, struck)?;
+                self.with_room(|shell| {
+                    let (key, what) = (&shell.key, (shell.run, epoch, manifest));
+                    Ok(shell.ledger.enter(key, what, work.clone(), struck.clone())?)
+                })
+                .await?;
             }
             Effect::Disconnect { peer, why } => {
                 // In the background: closing waits for the peer to take what was sent.
@@ -442,8 +465,8 @@ impl OrchestratorShell {
         });
     }
 
-    fn keep_evidence(&self, miner: NodeId, bytes: Vec<u8>) -> Result<(), OrchestratorError> {
-        self.folder.write(&format!("evidence/{miner}.case"), &bytes, false)?;
+    async fn keep_evidence(&mut self, miner: NodeId, bytes: Vec<u8>) -> Result<(), OrchestratorError> {
+        self.with_room(|shell| Ok(shell.folder.write(&case_name(miner), &bytes, false)?)).await?;
         let store = self.store.clone();
         tokio::spawn(async move {
             if let Err(error) = store.put("evidence", bytes.into()).await {
@@ -453,7 +476,31 @@ impl OrchestratorShell {
         Ok(())
     }
 
+    /// Writes something down; a full disk is waited for, and that is said.
+    async fn with_room(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<(), OrchestratorError> + Send,
+    ) -> Result<(), OrchestratorError> {
+        let mut wait = None;
+        loop {
+            let written = write(self);
+            let path = written.as_ref().err().and_then(OrchestratorError::lacks_room);
+            let Some(path) = path.map(Path::to_path_buf) else { return written };
+            if wait.is_none() {
+                self.note(format!("{}: the disk is full: the run waits until there is room", path.display()));
+            }
+            if !wait.get_or_insert_with(Wait::begin).goes_on(&mut self.stop).await {
+                return Err(OrchestratorError::Full { path });
+            }
+        }
+    }
+
+    fn note(&mut self, text: String) {
+        self.notice(Notice::Report { ms: self.clock.now_ms(), report: Report::Note { text } });
+    }
+
     fn report(&mut self, report: Report) {
+        self.committed |= matches!(report, Report::Committed { .. });
         let stepped = matches!(report, Report::Stepped { .. });
         self.notice(Notice::Report { ms: self.clock.now_ms(), report });
         if stepped {

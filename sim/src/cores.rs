@@ -66,6 +66,20 @@ impl Recipe {
 }
 
 impl Core {
+    /// The same core from the bytes of its snapshot, where its role keeps any.
+    ///
+    /// # Errors
+    /// Why they are no snapshot of it.
+    pub fn restarted(self, recipe: &Recipe) -> Result<Self, String> {
+        let (Self::Orchestrator(core), Recipe::Orchestrator(config)) = (&self, recipe) else {
+            return Ok(self);
+        };
+        let snapshot =
+            postcard::from_bytes(&wire::to_bytes(&core.snapshot())).map_err(|error| error.to_string())?;
+        let core = Orchestrator::restore(config.clone(), snapshot).map_err(|error| error.to_string())?;
+        Ok(Self::Orchestrator(core))
+    }
+
     /// Takes in an event of its own role.
     ///
     /// # Panics

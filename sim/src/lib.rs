@@ -71,15 +71,31 @@ pub enum SimError {
 /// # Errors
 /// An unknown scenario, or options that make no legal run. What goes wrong in the swarm is in the report.
 pub fn run(scenario: &str, seed: u64, options: &Options) -> Result<Report, SimError> {
-    let scenario = Scenario::named(scenario).ok_or_else(|| SimError::Scenario {
-        found: scenario.to_owned(),
-        known: Scenario::ALL.map(|known| known.name).join(", "),
-    })?;
+    let scenario = named(scenario)?;
     let mut report = World::new(scenario, seed, options)?.run();
     if let Err(sentence) = (scenario.expect)(&report) {
         report.violations.push(Violation { checker: "outcome", at_us: report.virtual_us, sentence });
     }
     Ok(report)
+}
+
+/// What the orchestrator of such a run is told, with its clock, and how it is configured: for whoever needs a journal.
+///
+/// # Errors
+/// As for [`run`].
+pub fn journal(
+    scenario: &str,
+    seed: u64,
+    options: &Options,
+) -> Result<(orchestrator_core::Config, Vec<(u64, orchestrator_core::Event)>), SimError> {
+    Ok(World::new(named(scenario)?, seed, options)?.journal())
+}
+
+fn named(scenario: &str) -> Result<&'static Scenario, SimError> {
+    Scenario::named(scenario).ok_or_else(|| SimError::Scenario {
+        found: scenario.to_owned(),
+        known: Scenario::ALL.map(|known| known.name).join(", "),
+    })
 }
 
 #[cfg(test)]

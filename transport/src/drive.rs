@@ -19,7 +19,7 @@ const BATCH_EVENTS_MAX: usize = 256;
 /// The world around a machine: it keeps the journal and performs effects.
 pub trait Shell<M: Machine> {
     /// What stops the drive.
-    type Error;
+    type Error: Send;
 
     /// Appends an event to the journal, before the machine sees it. By default there is no journal.
     ///
@@ -29,11 +29,19 @@ pub trait Shell<M: Machine> {
         Ok(())
     }
 
-    /// Makes everything appended durable; called once a batch, before the batch is handled.
+    /// Makes everything appended durable; called once a batch, before the batch is handled. Nothing is handled meanwhile.
     ///
     /// # Errors
     /// When it cannot be made durable; the drive stops and the batch is not handled.
-    fn commit(&mut self) -> Result<(), Self::Error> {
+    fn commit(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Everything that was appended to the journal is handled by now, and what followed from it performed.
+    ///
+    /// # Errors
+    /// Only what must end the drive.
+    fn settled(&mut self, _machine: &M) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -121,7 +129,7 @@ pub async fn drive<M: Machine, S: Shell<M>>(
         for event in &batch {
             shell.journal(now_ms, event)?;
         }
-        shell.commit()?;
+        shell.commit().await?;
         for event in batch.drain(..) {
             for effect in machine.handle(now_ms, event) {
                 match shell.perform(now_ms, effect).await? {
@@ -133,6 +141,7 @@ pub async fn drive<M: Machine, S: Shell<M>>(
                 }
             }
         }
+        shell.settled(&machine)?;
     }
 }
 
@@ -249,9 +258,14 @@ mod tests {
             Ok(())
         }
 
-        fn commit(&mut self) -> Result<(), Self::Error> {
+        fn commit(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
             self.note("commit".into());
-            if self.disk_full { Err("the disk is full") } else { Ok(()) }
+            std::future::ready(if self.disk_full { Err("the disk is full") } else { Ok(()) })
+        }
+
+        fn settled(&mut self, machine: &Counter) -> Result<(), Self::Error> {
+            self.note(format!("settled at {}", machine.0));
+            Ok(())
         }
 
         fn perform(
@@ -297,7 +311,10 @@ mod tests {
     fn what_waits_is_journalled_together_before_any_of_it_is_handled() {
         let mut shell = Notes::default();
         assert_eq!(run(&mut shell, vec![Event::Add(1), Event::Add(2)], false), Ok(3));
-        assert_eq!(*shell.lines.borrow(), ["journal add 1", "journal add 2", "commit", "say 1", "say 3"]);
+        assert_eq!(
+            *shell.lines.borrow(),
+            ["journal add 1", "journal add 2", "commit", "say 1", "say 3", "settled at 3"]
+        );
         assert!(shell.times_ms.iter().all(|&time_ms| time_ms >= 5000));
     }
 

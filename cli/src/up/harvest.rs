@@ -13,7 +13,7 @@ use engine::StageState;
 use engine::data::TokenShard;
 use orchestrator::page::{self, Kind, Section, escaped};
 use orchestrator::{RunFolder, View};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,7 +22,7 @@ use std::time::Instant;
 #[derive(Serialize)]
 pub struct Summary<'a> {
     /// What the orchestrator told.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "numbers")]
     pub view: &'a View,
     /// From the command to its end.
     pub seconds: u64,
@@ -76,6 +76,10 @@ pub fn harvest(root: &Path, new: &NewRun) -> Result<Harvest> {
     let hugging_face = new.folder.path("model");
     export::to_hugging_face(&weights, &states, &hugging_face)?;
     Ok(Harvest { held_out, sample, hugging_face })
+}
+
+fn numbers<S: Serializer>(view: &&View, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    view.numbers().serialize(serializer)
 }
 
 /// Writes `report.html` and `summary.json`.

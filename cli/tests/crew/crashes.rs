@@ -70,8 +70,8 @@ fn a_killed_orchestrator_goes_on_where_it_was_and_nothing_is_lost() {
     let rewound = |report: &&Report| matches!(report, Report::Rewound { .. });
     assert_eq!(crew.reports().find(rewound), None, "no work was lost");
     for notice in &crew.notices {
-        if let Notice::Resumed { entries, took_ms } = notice {
-            println!("resumed after {entries} events in {took_ms} ms");
+        if let Notice::Resumed { entries, replayed, took_ms } = notice {
+            println!("resumed after {entries} events, {replayed} of them replayed, in {took_ms} ms");
         }
     }
 }

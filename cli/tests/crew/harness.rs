@@ -173,6 +173,11 @@ impl Crew {
         (status.code().unwrap_or(-1), said.lines().last().unwrap_or_default().to_owned())
     }
 
+    /// Asks a process to end in good order, as Ctrl-C does.
+    pub fn ask_to_end(&mut self, name: &str) {
+        drop(self.processes.get_mut(name).unwrap().stdin.take());
+    }
+
     /// kill -9.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.processes.remove(name).unwrap();

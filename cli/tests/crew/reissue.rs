@@ -114,7 +114,7 @@ fn kill_one_of_two(victim: &str, stage: u16) {
 
 /// What was folded, by the receipts in the orchestrator's journal: by those who live, and by the victim.
 fn folds(crew: &Crew, victim: NodeId) -> (Folds, BTreeSet<(u16, u32, u64)>) {
-    let (_, entries) = Journal::open(&crew.folder.join("journal.redb")).unwrap();
+    let (_, entries) = Journal::entries(&crew.folder.join("journal.redb")).unwrap();
     let (mut living, mut void) = (Folds::new(), BTreeSet::new());
     for entry in entries {
         let Event::Message { from, message: Message::Receipt(receipt) } = entry.event else { continue };

@@ -9,7 +9,7 @@ use crate::effect::{Effect, StateAfter, Task};
 use crate::epoch::Job;
 use crate::event::Done;
 use crate::machine::Miner;
-use butterfly::{Butterfly, Call, Copies};
+use butterfly::{Butterfly, Call, Cut};
 use parts::Parts;
 use serde::Serialize;
 use spec::{Digest, NodeId, Operation, Outcome, Outer, Window};
@@ -85,7 +85,7 @@ impl Merging {
             epoch: merge.epoch,
             members: merge.members.clone(),
             commitment: merge.commitment,
-            butterfly: Butterfly::new(me, &merge.members, parameters, Copies::Two),
+            butterfly: Butterfly::new(me, &merge.members, parameters, Cut::PAIRS),
             parts: Parts::default(),
             scaled: None,
             encoded: None,

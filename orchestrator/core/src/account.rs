@@ -5,7 +5,7 @@ use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
 use credit::clasp::{self, Sample};
 use credit::{Strike, Work};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,7 +17,7 @@ const FALSE_POSITIVES: f64 = 0.01;
 const PASSES: f64 = 3.0;
 
 /// What is remembered until an epoch is stable, and of losses.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Accounts {
     /// Committed epochs that are not stable.
     committed: BTreeMap<u32, Committed>,
@@ -33,7 +33,7 @@ pub(crate) struct Accounts {
 }
 
 /// A committed epoch.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Committed {
     /// Inner steps.
     pub steps: u32,

@@ -8,17 +8,17 @@ use crate::disputes::Charged;
 use crate::effect::{Effect, Report};
 use crate::event::Confirmation;
 use crate::machine::{Orchestrator, shorten};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 use std::collections::BTreeMap;
 use wire::Finding;
 
 /// Accusations that are checked, by the digest of their case.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Accusations(BTreeMap<Digest, Accusation>);
 
 /// A validator's word against somebody.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Accusation {
     pub accuser: NodeId,
     pub since_ms: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Accusation {
 }
 
 /// What somebody is accused of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)] // a handful at a time
 pub(crate) enum Charge {
     /// A window that a replay does not give.

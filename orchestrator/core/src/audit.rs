@@ -5,7 +5,7 @@ use crate::consequences::conviction_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Outcome, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use wire::{
 };
 
 /// An epoch with windows that no verdict speaks of yet.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AuditedEpoch {
     /// The manifest it opened with.
     pub manifest: Signed<Manifest>,
@@ -28,7 +28,7 @@ pub(crate) struct AuditedEpoch {
 }
 
 /// One drawn window.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pending {
     stage: u16,
     /// When it came to where it stands.
@@ -43,7 +43,7 @@ pub(crate) struct Pending {
 }
 
 /// How far an audit has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Standing {
     /// The miner uploads what its receipts bind.
     Drawn,

@@ -2,12 +2,12 @@
 
 use crate::effect::{Effect, Ending, Report};
 use crate::machine::{Orchestrator, Phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use wire::{Manifest, ObjectRef, Signed};
 
 /// A manifest on its way to the store.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Publishing {
     manifest: Signed<Manifest>,
     /// The manifest's object: [`wire::to_bytes`] of the signed manifest.

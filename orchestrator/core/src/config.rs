@@ -1,6 +1,7 @@
 //! What an orchestrator is given, and whether it can be run.
 
 use crate::audit::RECEIPTS_MAX;
+use crate::lengths::{TooLong, check_lengths};
 use spec::{Digest, NodeId, Run, SpecError};
 use wire::{Key, Manifest, SignatureError, Signed};
 
@@ -109,6 +110,9 @@ pub enum ConfigError {
         /// Stages in the manifest.
         found: usize,
     },
+    /// Something that the run's nodes could not send one another.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
     /// A number of nodes or members that this version cannot serve.
     #[error("{what} is {found}, expected {expected}")]
     Count {
@@ -130,6 +134,7 @@ impl Config {
     /// Checks that the parts belong together and that this version can run them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.run.check()?;
+        check_lengths(&self.run)?;
         let manifest = self.manifest.verify()?;
         let (expected, found) = (self.key.id(), self.manifest.signer);
         if expected != found {

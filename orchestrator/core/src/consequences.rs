@@ -6,7 +6,7 @@
 use crate::audit::{Pending, Standing};
 use crate::effect::{Effect, Report};
 use crate::machine::{Orchestrator, Phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Finding, Manifest, Signed};
@@ -17,7 +17,7 @@ pub(crate) const LAPSES_MAX: u32 = 2;
 const PASSED_FOR_LAPSES: u32 = 8;
 
 /// What is remembered of verdicts and of what may have to be undone.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Consequences {
     /// Convicted keys, each with why.
     pub banned: BTreeMap<NodeId, String>,

@@ -8,7 +8,7 @@ use crate::accusations::Charge;
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed, SumVerdict};
@@ -16,7 +16,7 @@ use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed,
 const SAMPLE_DOMAIN: &str = "iota sum draw v1";
 
 /// A shard that is added up again.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Dispute {
     since_ms: u64,
     owners: Vec<NodeId>,
@@ -35,7 +35,7 @@ pub(crate) struct Dispute {
 }
 
 /// What a validator found wrong with a shard.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Charged {
     /// Whose pieces were added up.
     owner: NodeId,

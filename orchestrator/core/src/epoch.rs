@@ -4,13 +4,13 @@ use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
 use crate::pace::Pace;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, Member, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed};
 
 /// An epoch from its opening until its successor opens.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Epoch {
     pub number: u32,
     /// The manifest it opened with.
@@ -46,7 +46,7 @@ pub(crate) struct Epoch {
 }
 
 /// A microbatch on its way.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tracked {
     pub assignment: Assignment,
     /// What each stage's forward receipt says.
@@ -73,7 +73,7 @@ impl Tracked {
 }
 
 /// What a receipt says of what came in and what went out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leg {
     pub receipt: Digest,
     pub input_receipt: Option<Digest>,
@@ -91,14 +91,14 @@ impl Leg {
 }
 
 /// Losses of some microbatches, in nats per token.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Losses {
     pub sum: f64,
     pub count: u64,
 }
 
 /// What one miner has done in the epoch.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// The lane that it opened the epoch in.
     pub lane: usize,

@@ -10,7 +10,7 @@ use crate::audit::windows_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Message, Receipt};
@@ -19,7 +19,7 @@ use wire::{Message, Receipt};
 const DIVERGENCES_MAX: u32 = 1;
 
 /// What is found out about the open epoch, which does not count whatever comes of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Inquiry {
     /// Who met what, for people.
     what: String,
@@ -30,7 +30,7 @@ pub(crate) struct Inquiry {
 }
 
 /// How often replays found nobody to blame.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Divergences {
     /// Stable epochs then.
     stable: u32,

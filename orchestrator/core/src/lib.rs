@@ -2,8 +2,8 @@
 //!
 //! It admits nodes, hands out microbatches, closes epochs, signs manifests, draws audits and takes in
 //! verdicts. It never sees a tensor, a socket or a clock. Its journal is the log of its events: replayed
-//! from the start they give the same state and the same effects. The conversation is told in
-//! `docs/protocol.md`.
+//! from the start, or from a [`Snapshot`] of the state in between, they give the same state and the same
+//! effects. The conversation is told in `docs/protocol.md`.
 
 mod account;
 mod accusations;
@@ -22,6 +22,7 @@ mod event;
 mod grants;
 mod handout;
 mod inquiry;
+mod lengths;
 mod lingering;
 mod machine;
 mod merge;
@@ -34,8 +35,11 @@ mod recovery;
 mod reissue;
 mod rollback;
 mod seats;
+mod snapshot;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};
 pub use event::{Confirmation, Event};
+pub use lengths::{TooLong, check_lengths};
 pub use machine::Orchestrator;
+pub use snapshot::Snapshot;

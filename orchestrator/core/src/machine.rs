@@ -13,7 +13,7 @@ use crate::inquiry::{Divergences, Inquiry};
 use crate::planted::Trials;
 use crate::rollback::Past;
 use crate::seats::Seats;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub struct Orchestrator {
 }
 
 /// Where the run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// The shell is not up.
     Idle,
@@ -51,7 +51,7 @@ pub(crate) enum Phase {
 }
 
 /// Everything that the orchestrator remembers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct State {
     pub phase: Phase,
     pub alarm: Alarm,
@@ -82,7 +82,7 @@ pub(crate) struct State {
     pub addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
     pub neighbours: BTreeMap<NodeId, Vec<Neighbour>>,
     /// What was noted of whom, so that it is said once.
-    pub noted: BTreeSet<(NodeId, &'static str)>,
+    pub noted: BTreeSet<(NodeId, String)>,
 }
 
 impl Orchestrator {
@@ -156,7 +156,7 @@ impl Orchestrator {
 
     /// Ignores something, and says so once for each node and kind.
     pub(crate) fn note(&mut self, about: NodeId, kind: &'static str, text: &str) {
-        if self.state.noted.insert((about, kind)) {
+        if self.state.noted.insert((about, kind.to_owned())) {
             let name = self.name(about);
             self.report(Report::Note { text: format!("{name}: {}", shorten(text)) });
         }

@@ -5,8 +5,8 @@ use crate::effect::{Effect, Report};
 use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
 use crate::receipts::Fault;
-use butterfly::{Call, Caller, Copies, Heard, Shard};
-use serde::Serialize;
+use butterfly::{Call, Caller, Cut, Heard, Shard};
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Outer};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::merge::{Seat, commitment, inputs_digest, reduce_digest};
@@ -18,7 +18,7 @@ use wire::{
 const BANDWIDTH_BYTES_PER_S: u64 = 1;
 
 /// The merge of one stage on its way.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StageMerge {
     /// In key order.
     members: Vec<NodeId>,
@@ -49,7 +49,18 @@ pub(crate) struct StageMerge {
 }
 
 impl StageMerge {
-    fn new(members: Vec<NodeId>, secret: [u8; 32]) -> Self {
+    /// A stage of `blocks` blocks.
+    fn new(members: Vec<NodeId>, secret: [u8; 32], blocks: u64) -> Self {
+        // Who merges alone has all shards, whatever it commits to and nobody draws.
+        let alone = |&node: &NodeId| Seat {
+            node,
+            root: Digest::default(),
+            bandwidth_bytes_per_s: BANDWIDTH_BYTES_PER_S,
+        };
+        let shards = match &members[..] {
+            [one] => butterfly::draw(blocks, &secret, &[alone(one)], Cut::PAIRS),
+            _ => Vec::new(),
+        };
         let bandwidths = members.iter().map(|&member| (member, BANDWIDTH_BYTES_PER_S)).collect();
         Self {
             caller: (members.len() > 1).then(|| Caller::new(secret, bandwidths)),
@@ -60,7 +71,7 @@ impl StageMerge {
             scales: BTreeMap::new(),
             scaled: Vec::new(),
             roots: BTreeMap::new(),
-            shards: Vec::new(),
+            shards,
             sums: BTreeMap::new(),
             settled: BTreeMap::new(),
             disputes: BTreeMap::new(),
@@ -122,10 +133,8 @@ impl StageMerge {
             Operation::Encode if alone => (*outer != Outer::None).then_some(None),
             Operation::Encode => self.scaled.contains(&from).then(|| named(&self.scales, &self.scaled)),
             Operation::Reduce { shard, contributors } => {
-                let owner = match self.shards.get(*shard as usize) {
-                    Some(shard) => shard.owners.contains(&from),
-                    None => alone && *shard == 0,
-                };
+                let owner =
+                    self.shards.get(*shard as usize).is_some_and(|shard| shard.owners.contains(&from));
                 let due = owner && !contributors.is_empty() && *contributors == self.contributors;
                 let first = !self.sums.contains_key(&(*shard, from)) && self.roots.contains_key(&from);
                 (due && first).then(|| {
@@ -141,7 +150,7 @@ impl StageMerge {
             Operation::Apply if *outer == Outer::None => Some(None),
             Operation::Apply => {
                 let sums = self.sums();
-                let whole = !sums.is_empty() && sums.len() == self.shards.len().max(1);
+                let whole = !sums.is_empty() && sums.len() == self.shards.len();
                 whole.then(|| Some(inputs_digest(&sums)))
             }
             Operation::Forward(_) | Operation::Backward(_) | Operation::Step { .. } => None,
@@ -184,9 +193,10 @@ impl StageMerge {
         self.sums.range(of_shard).map(|(&(_, owner), &sum)| (owner, sum))
     }
 
-    /// Whether the owners of a shard who are there have all said what it is, and whether they agree.
+    /// Whether the owners of a shard who are there have all said what it is, and whether they agree. One alone has nobody
+    /// to agree with.
     fn agreement(&self, shard: u32) -> Option<bool> {
-        let owners = &self.shards.get(shard as usize)?.owners;
+        let owners = &self.shards.get(shard as usize).filter(|_| self.caller.is_some())?.owners;
         let said = |owner: &&NodeId| self.sums.contains_key(&(shard, **owner)) || self.gone.contains(*owner);
         let mut claims = self.claims(shard).map(|(_, sum)| sum);
         let first = claims.next();
@@ -218,7 +228,8 @@ impl Orchestrator {
         for stage in 0..self.config.run.model.stage_count() {
             let members = self.members_of(stage);
             let secret = self.merge_secret(number, stage);
-            let merge = StageMerge::new(members, secret);
+            let blocks = butterfly::blocks(self.config.run.model.stage_parameters(stage));
+            let merge = StageMerge::new(members, secret, blocks);
             for &miner in &merge.members {
                 self.send(miner, Message::Merge(merge.order(number)));
             }
@@ -420,7 +431,7 @@ impl Orchestrator {
         match call {
             Call::Scaled { members } => merge.scaled.clone_from(members),
             Call::Drawn { secret, seats } => {
-                merge.shards = butterfly::draw(butterfly::blocks(parameters), secret, seats, Copies::Two);
+                merge.shards = butterfly::draw(butterfly::blocks(parameters), secret, seats, Cut::PAIRS);
             }
             Call::Closed { contributors } => merge.contributors.clone_from(contributors),
             Call::Abandoned => {

@@ -8,7 +8,7 @@
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::Run;
 
 /// Lanes have at least so long, in milliseconds: steps may be so short that any hiccup is many of them.
@@ -18,7 +18,7 @@ const SLACK_MS_MIN: u64 = 5_000;
 const DEVIATIONS: u64 = 3;
 
 /// How the lanes of an epoch come along.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pace {
     opened_ms: u64,
     /// Inner steps that each lane takes: the run's, or fewer once it was too slow.
@@ -27,7 +27,7 @@ pub(crate) struct Pace {
     grace: Option<Grace>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Grace {
     since_ms: u64,
     slack_ms: u64,

@@ -7,7 +7,7 @@
 use crate::audit::Standing;
 use crate::effect::Report;
 use crate::machine::Orchestrator;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 use std::collections::BTreeMap;
 use wire::{AuditOrder, Chain, Finding, Key, Message, ObjectRef, Receipt, Signed};
@@ -17,7 +17,7 @@ const DOMAIN: &str = "iota planted window v1";
 const ORDERS: u64 = 8;
 
 /// What validators are tried with.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Trials {
     /// Orders given to each validator.
     given: BTreeMap<NodeId, u64>,
@@ -25,7 +25,7 @@ pub(crate) struct Trials {
     planted: BTreeMap<(NodeId, NodeId), Planted>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Planted {
     window: Window,
     objects: Vec<ObjectRef>,

@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::machine::{Orchestrator, Phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::NodeId;
 use std::collections::BTreeMap;
 use wire::{Command, Manifest, Message, Receipt, Signed};
@@ -11,7 +11,7 @@ use wire::{Command, Manifest, Message, Receipt, Signed};
 const PAST_EPOCHS: u32 = 64;
 
 /// An epoch that was opened, or is the next to open.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Past {
     /// The manifest that it opens with.
     manifest: Signed<Manifest>,

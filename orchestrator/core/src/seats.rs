@@ -3,13 +3,13 @@
 use crate::effect::{Effect, Report};
 use crate::lingering::LINGERS_MAX;
 use crate::machine::{Orchestrator, Phase, shorten};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Admission, Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Chain, Hello, Message, Refusal, Role, Terms, Welcome};
 
 /// Since when a connection is gone, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lost {
     pub since_ms: u64,
     pub why: String,
@@ -18,7 +18,7 @@ pub(crate) struct Lost {
 }
 
 /// One miner's place.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Seat {
     pub miner: NodeId,
     pub stage: u16,
@@ -38,7 +38,7 @@ pub(crate) struct Seat {
 }
 
 /// Every place, taken or not.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Seats {
     /// Taken places, by stage and lane.
     stages: Vec<Vec<Option<NodeId>>>,

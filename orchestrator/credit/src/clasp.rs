@@ -12,7 +12,7 @@
 //! Samples must be independent: where routes stay for an epoch, the weights of a route's miners drift on their own in it, and
 //! an epoch's mean is one sample, not each microbatch (taken one by one, honest lanes of a real run stood out at z = 4.8).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const ROUTES_MIN: usize = 30;
 
 /// One microbatch that went through every stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Inner steps count over the run, so that losses are compared within one.
     pub step: u64,

@@ -1,10 +1,12 @@
 //! A curve that never grows: past its bound, neighbours become their mean.
 
+use serde::{Deserialize, Serialize};
+
 /// Points that a curve keeps at most; more say no more on a screen's width.
 const POINTS_MAX: usize = 512;
 
 /// Points in ascending x.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     points: Vec<(f64, f64)>,
     /// Given points that a kept one is the mean of; a power of two.

@@ -2,14 +2,16 @@
 //! of this.
 
 mod curve;
+mod numbers;
 #[cfg(test)]
 mod tests;
 
 pub use curve::Curve;
+pub use numbers::Numbers;
 
 use crate::notice::Notice;
 use orchestrator_core::{Ending, Report};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{NodeId, Run};
 use std::collections::{BTreeMap, VecDeque};
 use wire::{Carried, Finding, Role};
@@ -22,7 +24,7 @@ const RATE_WINDOW: usize = 10;
 const LOG_MAX: usize = 400;
 
 /// A run as it stands.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// Inner steps that every miner took.
     pub steps: u64,
@@ -60,51 +62,37 @@ pub struct View {
     pub wire_bytes_sent: u64,
     /// What of it went without the relay, as the miners say.
     pub wire_direct: Carried,
-    /// How it ended.
+    /// How it ended. Nothing of it is kept: what has ended does not go on, and if its owner takes it back it has not ended.
+    #[serde(skip)]
     pub ending: Option<Ending>,
     /// The run.
-    #[serde(skip)]
     pub facts: Facts,
     /// What it is doing.
-    #[serde(skip)]
     pub phase: Phase,
     /// The run's clock at the last notice, in milliseconds.
-    #[serde(skip)]
     pub now_ms: u64,
     /// Everybody who ever came.
-    #[serde(skip)]
     pub nodes: BTreeMap<NodeId, Node>,
     /// Every epoch that was opened.
-    #[serde(skip)]
     pub epochs: Vec<EpochLine>,
     /// Loss in nats over tokens.
-    #[serde(skip)]
     pub loss: Curve,
     /// Tokens a second over seconds.
-    #[serde(skip)]
     pub rate: Curve,
     /// What was said, with the run's clock.
-    #[serde(skip)]
     pub log: VecDeque<(u64, String)>,
-    #[serde(skip)]
     last: VecDeque<f64>,
-    #[serde(skip)]
     first: Vec<f64>,
-    #[serde(skip)]
     recent: VecDeque<(u64, u64)>,
-    #[serde(skip)]
     rate_now: f64,
-    #[serde(skip)]
     seen: u64,
     /// What the relay carried, and had carried when its process was started.
-    #[serde(skip)]
     wire_relayed: Carried,
-    #[serde(skip)]
     wire_before: Carried,
 }
 
 /// What does not change while a run lasts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The run's id, short.
     pub id: String,
@@ -127,7 +115,7 @@ pub struct Facts {
 }
 
 /// What a run is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Not enough nodes yet.
     #[default]
@@ -145,7 +133,7 @@ pub enum Phase {
 }
 
 /// A miner or validator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// As what it came.
     pub role: Role,
@@ -162,7 +150,7 @@ pub struct Node {
 }
 
 /// Whether a node is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Presence {
     /// Heard lately.
     Here,
@@ -173,7 +161,7 @@ pub enum Presence {
 }
 
 /// The life of an epoch, on the run's clock in milliseconds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
     /// Which.
     pub epoch: u32,
@@ -192,6 +180,9 @@ pub struct EpochLine {
 }
 
 impl View {
+    /// The form of a view that is kept. Raised whenever a field comes, goes, moves or means something else.
+    pub const FORMAT: u32 = 1;
+
     /// A run of which nothing has happened yet.
     pub fn new(run: &Run) -> Self {
         Self {

@@ -47,6 +47,8 @@ pub struct World {
     by_id: BTreeMap<NodeId, usize>,
     run: Run,
     tempo: Chance,
+    /// How old the snapshot is that an orchestrator is started again from.
+    snapshots: Chance,
     checkers: Vec<Box<dyn Checker>>,
     hasher: blake3::Hasher,
     keep_log: bool,
@@ -133,6 +135,7 @@ impl World {
             nodes,
             run: setup.run,
             tempo: Chance::of(seed, "tempo"),
+            snapshots: Chance::of(seed, "snapshots"),
             checkers: checkers::all(cheats.iter().copied().collect(), scenario.escapes, microbatch_tokens),
             hasher: blake3::Hasher::new(),
             keep_log: options.log,
@@ -172,6 +175,24 @@ impl World {
 
     /// Lets everything happen, to the end.
     pub fn run(mut self) -> Report {
+        self.live();
+        self.finish()
+    }
+
+    /// Lets everything happen; how the orchestrator is configured, and what it was told.
+    pub fn journal(mut self) -> (orchestrator_core::Config, Vec<(u64, orchestrator_core::Event)>) {
+        let Recipe::Orchestrator(config) = self.nodes[0].recipe.clone() else {
+            unreachable!("the orchestrator is number 0")
+        };
+        self.live();
+        let events = self.nodes[0].journal.entries();
+        (
+            config,
+            events.filter_map(|(now_ms, bytes)| Some((now_ms, postcard::from_bytes(bytes).ok()?))).collect(),
+        )
+    }
+
+    fn live(&mut self) {
         while let Some(coming) = self.clock.advance() {
             if self.clock.now_us() > VIRTUAL_US_MAX
                 || self.report.events > EVENTS_MAX.max(EVENTS_MAX_OF_NODE * self.nodes.len() as u64)
@@ -212,7 +233,6 @@ impl World {
                 }
             }
         }
-        self.finish()
     }
 
     fn schedule_start(&mut self) {

@@ -35,6 +35,6 @@ mod tests;
 
 pub use caller::{Caller, Heard};
 pub use member::{Butterfly, Effect, Event};
-pub use partition::{BLOCK, Copies, Shard, blocks, bound, draw, partition};
+pub use partition::{BLOCK, Copies, Cut, Shard, blocks, bound, draw, partition};
 pub use wire::Call;
 pub use wire::merge::Seat;

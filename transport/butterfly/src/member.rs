@@ -1,6 +1,6 @@
 //! A member's half of the merge.
 
-use crate::partition::{Copies, Shard, blocks, draw};
+use crate::partition::{Cut, Shard, blocks, draw};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ pub struct Butterfly {
     me: NodeId,
     members: BTreeSet<NodeId>,
     blocks: u64,
-    copies: Copies,
+    cut: Cut,
     /// Members whose scales are here, mine included.
     scales: BTreeSet<NodeId>,
     scaled: Option<Vec<NodeId>>,
@@ -184,12 +184,12 @@ pub enum Effect {
 
 impl Butterfly {
     /// A merge of a stage of `parameters` parameters among `members`, `me` included.
-    pub fn new(me: NodeId, members: &[NodeId], parameters: u64, copies: Copies) -> Self {
+    pub fn new(me: NodeId, members: &[NodeId], parameters: u64, cut: Cut) -> Self {
         Self {
             me,
             members: members.iter().copied().chain([me]).collect(),
             blocks: blocks(parameters),
-            copies,
+            cut,
             scales: BTreeSet::new(),
             scaled: None,
             root: None,
@@ -276,7 +276,7 @@ impl Butterfly {
             effects.push(Effect::Commit { root });
             return;
         }
-        // Alone there is nobody to surprise: no draw, no traffic, one shard.
+        // Alone there is nobody to surprise: no draw, no traffic.
         self.draw([0; 32], vec![Seat { node: self.me, root, bandwidth_bytes_per_s: 1 }], effects);
         self.contributors = Some(vec![self.me]);
     }
@@ -289,13 +289,14 @@ impl Butterfly {
             effects.push(Effect::Excluded);
             return;
         }
-        self.shards = draw(self.blocks, &secret, &seats, self.copies);
+        self.shards = draw(self.blocks, &secret, &seats, self.cut);
         self.seats = Some(seats);
     }
 
     /// Whether a message can belong to this merge; also what bounds the memory that early messages take.
     fn expects(&self, from: NodeId, shard: u32) -> bool {
-        self.members.contains(&from) && (shard as usize) < 2 * self.members.len()
+        self.members.contains(&from)
+            && u64::from(shard) < self.cut.shards_max(self.blocks, self.members.len())
     }
 
     /// Does everything that what is known by now allows.

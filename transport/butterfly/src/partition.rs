@@ -4,7 +4,8 @@
 //! finishing time of the slowest, found by bisection in whole blocks, so within a block per member of the
 //! optimum. *Which* blocks: members are laid end to end, in an order drawn by the seed, over as many rows
 //! as there are copies; the members found one above the other own the blocks between two cuts. A member
-//! owns at most a row's length, hence never meets itself, and there are at most as many cuts as members.
+//! owns at most a row's length, hence never meets itself, and there are at most as many cuts as members. A stretch
+//! that is longer than a shard may be is cut again, evenly: its owners have several shards there.
 
 use serde::{Deserialize, Serialize};
 use spec::NodeId;
@@ -30,6 +31,34 @@ impl Copies {
             Self::One => 1,
             Self::Two => 2,
         })
+    }
+}
+
+/// How a stage is cut into shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// How many members add up each shard.
+    pub copies: Copies,
+    /// Blocks of the longest shard there may be.
+    pub blocks_max: u64,
+}
+
+impl Cut {
+    /// The cut of every run: pairs, and shards of at most 2^24 parameters. A piece of one is 16 MiB of codes, its sum 64 MiB
+    /// in four bytes each and 128 in eight: what one frame carries, however large the stage and however few its miners.
+    pub const PAIRS: Self = Self { copies: Copies::Two, blocks_max: (1 << 24) / BLOCK };
+
+    /// So many shards there are at most, of a stage of `blocks` blocks among `members`.
+    pub fn shards_max(self, blocks: u64, members: usize) -> u64 {
+        2 * members as u64 + blocks / self.blocks_max
+    }
+
+    /// The shards of a stretch; none of an empty one.
+    fn shards_of(self, stretch: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let length = stretch.end - stretch.start;
+        let count = length.div_ceil(self.blocks_max);
+        let at = move |shard: u64| stretch.start + length * shard / count;
+        (0..count).map(move |shard| at(shard)..at(shard + 1))
     }
 }
 
@@ -60,19 +89,19 @@ pub fn blocks(parameters: u64) -> u64 {
 }
 
 /// The shards that follow from the caller's secret and what the members committed to.
-pub fn draw(blocks: u64, secret: &[u8; 32], seats: &[Seat], copies: Copies) -> Vec<Shard> {
+pub fn draw(blocks: u64, secret: &[u8; 32], seats: &[Seat], cut: Cut) -> Vec<Shard> {
     let mut hasher = blake3::Hasher::new_derive_key("iota butterfly draw v1");
     hasher.update(secret);
     for seat in seats {
         hasher.update(seat.node.as_bytes()).update(seat.root.as_bytes());
     }
-    partition(blocks, seats, hasher.finalize().as_bytes(), copies)
+    partition(blocks, seats, hasher.finalize().as_bytes(), cut)
 }
 
 /// Cuts `blocks` blocks into shards for `seats`, given in key order. The draw is a function of `seed`
 /// alone, so every member finds the same.
-pub fn partition(blocks: u64, seats: &[Seat], seed: &[u8; 32], copies: Copies) -> Vec<Shard> {
-    let rows = copies.among(seats.len());
+pub fn partition(blocks: u64, seats: &[Seat], seed: &[u8; 32], cut: Cut) -> Vec<Shard> {
+    let rows = cut.copies.among(seats.len());
     if rows == 0 || blocks == 0 {
         return Vec::new();
     }
@@ -92,18 +121,17 @@ pub fn partition(blocks: u64, seats: &[Seat], seed: &[u8; 32], copies: Copies) -
     cuts.dedup();
 
     let mut shards = Vec::new();
-    for cut in cuts.windows(2) {
+    for stretch in cuts.windows(2) {
         let owner = |row: usize| {
-            let block = cut[0] + row as u64 * blocks;
+            let block = stretch[0] + row as u64 * blocks;
             spans.iter().find(|(span, _)| span.contains(&block)).map(|(_, node)| *node)
         };
         let mut owners: Vec<NodeId> = (0..rows).filter_map(owner).collect();
         // Each owner speaks for its share, so that the gather is spread like the rest.
         for turn in 0..rows as u64 {
-            let at = |turn: u64| cut[0] + (cut[1] - cut[0]) * turn / rows as u64;
-            let part = at(turn)..at(turn + 1);
-            if !part.is_empty() {
-                shards.push(Shard { index: shards.len() as u32, blocks: part, owners: owners.clone() });
+            let at = |turn: u64| stretch[0] + (stretch[1] - stretch[0]) * turn / rows as u64;
+            for blocks in cut.shards_of(at(turn)..at(turn + 1)) {
+                shards.push(Shard { index: shards.len() as u32, blocks, owners: owners.clone() });
             }
             owners.rotate_left(1);
         }
@@ -189,6 +217,11 @@ mod tests {
         bandwidths.iter().enumerate().map(seat).collect()
     }
 
+    /// As few shards as there can be.
+    fn whole(copies: Copies) -> Cut {
+        Cut { copies, blocks_max: u64::MAX }
+    }
+
     /// Blocks sent and received by each member.
     fn traffic(seats: &[Seat], shards: &[Shard]) -> BTreeMap<NodeId, (u64, u64)> {
         let mut traffic: BTreeMap<_, _> = seats.iter().map(|seat| (seat.node, (0, 0))).collect();
@@ -216,7 +249,7 @@ mod tests {
             for n in 1..=9 {
                 for blocks in [1, 2, 3, 7, 64, 1000] {
                     let seats = seats(&(0..n).map(|i| 1 + i * i * 7).collect::<Vec<_>>());
-                    let shards = partition(blocks, &seats, &[n as u8; 32], copies);
+                    let shards = partition(blocks, &seats, &[n as u8; 32], whole(copies));
                     let mut next = 0;
                     for (i, shard) in shards.iter().enumerate() {
                         assert_eq!((shard.index as usize, shard.blocks.start), (i, next));
@@ -237,7 +270,7 @@ mod tests {
             for n in 1..=8u64 {
                 let (seats, blocks) = (seats(&vec![5; n as usize]), 840 * n);
                 let expected = (bound(n, copies) * blocks as f64).round() as u64;
-                for (_, moved) in traffic(&seats, &partition(blocks, &seats, &[3; 32], copies)) {
+                for (_, moved) in traffic(&seats, &partition(blocks, &seats, &[3; 32], whole(copies))) {
                     assert_eq!(moved, (expected, expected), "{n} members, {copies:?}");
                 }
             }
@@ -247,7 +280,7 @@ mod tests {
     #[test]
     fn a_slow_member_owns_less_and_nobody_could_finish_much_earlier() {
         let (seats, blocks) = (seats(&[100, 100, 100, 100, 100, 80]), 60_000);
-        let moved = traffic(&seats, &partition(blocks, &seats, &[3; 32], Copies::Two));
+        let moved = traffic(&seats, &partition(blocks, &seats, &[3; 32], whole(Copies::Two)));
         let time = |(seat, &(sent, received)): (&Seat, &(u64, u64))| {
             sent.max(received) as f64 / seat.bandwidth_bytes_per_s as f64
         };
@@ -262,8 +295,53 @@ mod tests {
     #[test]
     fn another_seed_draws_other_pairs() {
         let seats = seats(&[1; 6]);
-        let draw = |seed: u8| partition(600, &seats, &[seed; 32], Copies::Two);
+        let draw = |seed: u8| partition(600, &seats, &[seed; 32], whole(Copies::Two));
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn long_shards_are_cut_again_and_nobody_owns_or_sends_more_for_it() {
+        for (n, blocks) in (1..=9u64).flat_map(|n| [1, 7, 64, 1000].map(|blocks| (n, blocks))) {
+            let seats = seats(&(0..n).map(|i| 1 + i * i * 7).collect::<Vec<_>>());
+            let draw = |cut| partition(blocks, &seats, &[n as u8; 32], cut);
+            let long = draw(whole(Copies::Two));
+            for blocks_max in [1, 2, 3, 10, 64] {
+                let cut = Cut { copies: Copies::Two, blocks_max };
+                let short = draw(cut);
+                assert!(
+                    short.len() as u64 <= cut.shards_max(blocks, n as usize),
+                    "{n} {blocks} {blocks_max}"
+                );
+                let owners = |shards: &[Shard]| -> Vec<Vec<NodeId>> {
+                    let each = |shard: &Shard| {
+                        let count = (shard.blocks.end - shard.blocks.start) as usize;
+                        vec![shard.owners.clone(); count]
+                    };
+                    shards.iter().flat_map(each).collect()
+                };
+                assert_eq!(owners(&short), owners(&long), "{n} {blocks} {blocks_max}");
+                assert_eq!(traffic(&seats, &short), traffic(&seats, &long));
+                let mut next = 0;
+                for (index, shard) in (0..).zip(&short) {
+                    assert_eq!((shard.index, shard.blocks.start), (index, next));
+                    assert!((1..=blocks_max).contains(&(shard.blocks.end - next)));
+                    next = shard.blocks.end;
+                }
+                assert_eq!(next, blocks);
+            }
+        }
+    }
+
+    #[test]
+    fn small_stages_are_cut_as_they_always_were_and_no_shard_is_too_long_for_a_frame() {
+        let seats = seats(&[1; 5]);
+        for parameters in [1, 1 << 20, 40 << 20] {
+            let draw = |cut| draw(blocks(parameters), &[7; 32], &seats, cut);
+            assert_eq!(draw(Cut::PAIRS), draw(whole(Copies::Two)));
+        }
+        // A sum of eight bytes, an exponent for each 128, and its head.
+        let values = Cut::PAIRS.blocks_max * BLOCK;
+        assert!(8 * values + values / 128 + 64 <= wire::limits::BODY_BYTES_MAX.into());
     }
 }

@@ -1,6 +1,6 @@
 //! Whole merges over a tiny network that delivers in any order, drops nodes, and has liars.
 
-use crate::{BLOCK, Butterfly, Call, Caller, Copies, Effect, Event, Heard, bound};
+use crate::{BLOCK, Butterfly, Call, Caller, Copies, Cut, Effect, Event, Heard, bound};
 use proptest::prelude::*;
 use spec::{Digest, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,15 +44,20 @@ fn node(i: usize) -> NodeId {
     NodeId([i as u8 + 1; 32])
 }
 
+/// Shards of at most so many blocks.
+fn cut(copies: Copies, blocks_max: u64) -> Cut {
+    Cut { copies, blocks_max }
+}
+
 fn digest(codes: &Codes) -> Digest {
     Digest::of(&codes.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>())
 }
 
 impl Network {
-    fn new(n: usize, blocks: u64, copies: Copies, seed: u64) -> Self {
+    fn new(n: usize, blocks: u64, cut: Cut, seed: u64) -> Self {
         let names: Vec<NodeId> = (0..n).map(node).collect();
         let member = |(i, &me): (usize, &NodeId)| {
-            let machine = Butterfly::new(me, &names, blocks * BLOCK, copies);
+            let machine = Butterfly::new(me, &names, blocks * BLOCK, cut);
             let contribution =
                 (0..blocks).map(|b| (seed as i64 % 1000) + (i as i64 + 3) * b as i64).collect();
             let member = Member {
@@ -242,10 +247,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn everyone_applies_the_same_sums_once_and_sends_the_bound(seed: u64, n in 1usize..=8, pairs: bool) {
+    fn everyone_applies_the_same_sums_once_and_sends_the_bound(seed: u64, n in 1usize..=8, pairs: bool, blocks_max in 1u64..20) {
         let copies = if pairs { Copies::Two } else { Copies::One };
         let blocks = 6 * n as u64;
-        let mut network = Network::new(n, blocks, copies, seed);
+        let mut network = Network::new(n, blocks, cut(copies, blocks_max), seed);
         network.run(None);
         network.check(blocks);
         prop_assert!(network.disagreements.is_empty());
@@ -256,25 +261,25 @@ proptest! {
     }
 
     #[test]
-    fn any_number_of_blocks_is_merged(seed: u64, n in 1usize..=8, blocks in 1u64..40) {
-        let mut network = Network::new(n, blocks, Copies::Two, seed);
+    fn any_number_of_blocks_is_merged(seed: u64, n in 1usize..=8, blocks in 1u64..40, blocks_max in 1u64..20) {
+        let mut network = Network::new(n, blocks, cut(Copies::Two, blocks_max), seed);
         network.run(None);
         network.check(blocks);
     }
 
     #[test]
-    fn one_dead_member_is_survived(seed: u64, n in 2usize..=8, victim in 0usize..8, after in 0u64..200) {
+    fn one_dead_member_is_survived(seed: u64, n in 2usize..=8, victim in 0usize..8, after in 0u64..400, blocks_max in 1u64..20) {
         let blocks = 5 * n as u64;
-        let mut network = Network::new(n, blocks, Copies::Two, seed);
+        let mut network = Network::new(n, blocks, cut(Copies::Two, blocks_max), seed);
         network.run(Some((node(victim % n), after)));
         network.check(blocks);
         prop_assert!(network.orphaned.is_empty());
     }
 
     #[test]
-    fn a_liar_is_named_and_its_sum_not_applied(seed: u64, n in 2usize..=8, liar in 0usize..8) {
+    fn a_liar_is_named_and_its_sum_not_applied(seed: u64, n in 2usize..=8, liar in 0usize..8, blocks_max in 1u64..20) {
         let blocks = 6 * n as u64;
-        let mut network = Network::new(n, blocks, Copies::Two, seed);
+        let mut network = Network::new(n, blocks, cut(Copies::Two, blocks_max), seed);
         let liar = node(liar % n);
         network.liar = Some(liar);
         network.settle = true;
@@ -289,7 +294,7 @@ proptest! {
 
 #[test]
 fn a_disputed_shard_is_not_applied_before_it_is_settled() {
-    let mut network = Network::new(4, 24, Copies::Two, 7);
+    let mut network = Network::new(4, 24, cut(Copies::Two, 2), 7);
     network.liar = Some(node(2));
     network.run(None);
     assert!(!network.disagreements.is_empty());
@@ -298,7 +303,7 @@ fn a_disputed_shard_is_not_applied_before_it_is_settled() {
 
 #[test]
 fn a_shard_without_an_owner_left_is_said_to_be_orphaned() {
-    let mut network = Network::new(3, 30, Copies::One, 11);
+    let mut network = Network::new(3, 30, cut(Copies::One, 30), 11);
     // With single owners a death after the roots are in loses the sum; before, the others merge alone.
     network.run(Some((node(1), 30)));
     assert!(!network.orphaned.is_empty());
@@ -306,7 +311,7 @@ fn a_shard_without_an_owner_left_is_said_to_be_orphaned() {
 
 #[test]
 fn one_member_needs_nobody() {
-    let mut alone = Butterfly::new(node(0), &[node(0)], 1000, Copies::Two);
+    let mut alone = Butterfly::new(node(0), &[node(0)], 1000, Cut::PAIRS);
     assert_eq!(alone.handle(0, Event::Began), [Effect::Encode { members: vec![] }]);
     let effects = alone.handle(0, Event::Encoded { root: Digest([1; 32]) });
     assert_eq!(effects, [Effect::Reduce { shard: 0, blocks: 0..1, contributors: vec![node(0)] }]);
@@ -315,9 +320,24 @@ fn one_member_needs_nobody() {
 }
 
 #[test]
+fn one_member_adds_up_a_large_stage_in_several_shards() {
+    let me = node(0);
+    let mut alone = Butterfly::new(me, &[me], 5 * BLOCK, cut(Copies::Two, 2));
+    alone.handle(0, Event::Began);
+    let reduce = |shard, blocks| Effect::Reduce { shard, blocks, contributors: vec![me] };
+    let effects = alone.handle(0, Event::Encoded { root: Digest([1; 32]) });
+    assert_eq!(effects, [reduce(0, 0..1), reduce(1, 1..3), reduce(2, 3..5)]);
+    let sums = [2, 3, 4].map(|byte| Digest([byte; 32]));
+    assert!(alone.handle(0, Event::Reduced { shard: 2, sum: sums[2] }).is_empty());
+    assert!(alone.handle(0, Event::Reduced { shard: 0, sum: sums[0] }).is_empty());
+    let last = alone.handle(0, Event::Reduced { shard: 1, sum: sums[1] });
+    assert_eq!(last, [Effect::Apply { sums: sums.to_vec() }]);
+}
+
+#[test]
 fn a_piece_that_does_not_open_names_its_sender() {
     let names = [node(0), node(1)];
-    let mut member = Butterfly::new(names[0], &names, 1000, Copies::Two);
+    let mut member = Butterfly::new(names[0], &names, 1000, Cut::PAIRS);
     let effects = member.handle(0, Event::Piece { from: names[1], shard: 0, opens: false });
     assert_eq!(effects, [Effect::Accuse { node: names[1], shard: 0 }]);
     // A stranger's is dropped.

@@ -3,7 +3,7 @@
 use crate::check::Objection;
 use crate::effect::Effect;
 use crate::machine::Validator;
-use butterfly::Copies;
+use butterfly::Cut;
 use serde::Serialize;
 use spec::{Digest, NodeId, Operation, Run};
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ pub fn check_merge(run: &Run, run_id: Digest, order: &MergeOrder) -> Result<Addi
         }
     }
     let blocks = butterfly::blocks(run.model.stage_parameters(stage));
-    let shards = butterfly::draw(blocks, &order.secret, &order.seats, Copies::Two);
+    let shards = butterfly::draw(blocks, &order.secret, &order.seats, Cut::PAIRS);
     let shard = shards.get(order.shard as usize);
     let shard = shard.ok_or_else(|| Order(format!("the draw gives no shard {}", order.shard)))?;
     let committed: Vec<Digest> = roots.iter().map(|(_, root)| *root).collect();

@@ -111,7 +111,9 @@ impl Miner {
             Part::Scales => 0,
             Part::Piece { shard } | Part::Sum { shard } => shard,
         };
-        if shard >= 2 * u32::from(width) || from == self.config.key.id() {
+        let blocks = butterfly::blocks(seat.run.model.stage_parameters(usize::from(seat.stage)));
+        let shards = butterfly::Cut::PAIRS.shards_max(blocks, usize::from(width));
+        if u64::from(shard) >= shards || from == self.config.key.id() {
             return Err("is of no shard that there can be, or of this miner itself");
         }
         match &self.state.merging {

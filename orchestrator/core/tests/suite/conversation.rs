@@ -1,8 +1,13 @@
 //! The whole of a small run, as text that a person can read, and the law of the journal.
 
-use crate::support::{World, object, run};
+use crate::support::{World, journal_replays_equal, new_weights, object, run, state};
 use orchestrator_core::{Effect, Ending, Event, Orchestrator};
+use spec::{Digest, Operation};
+use wire::merge::inputs_digest;
 use wire::{Ask, Finding, Key, Machine, Message, ObjectRef, Role, Verb};
+
+/// Of a stage that is merged alone.
+const SHARDS: u64 = 3;
 
 #[test]
 fn a_run_from_the_first_hello_to_the_last_verdict() {
@@ -84,6 +89,57 @@ fn several_epochs_follow_one_another_with_audits_beside_them() {
 }
 
 #[test]
+fn who_merges_a_large_stage_alone_adds_it_up_in_several_shards() {
+    let mut large = run();
+    (large.model.ffn, large.miners_per_stage) = (1_800_000, 1);
+    assert!(matches!(large.outer, spec::Outer::Nesterov { .. }));
+    let shards = |stage| large.model.stage_parameters(stage).div_ceil(1 << 24);
+    assert_eq!([shards(0), shards(1)], [SHARDS; 2], "{:?}", large.model);
+    let mut world = World::opened(large);
+    world.inner_step(0);
+    world.inner_step(1);
+    world.merge_stage(0);
+    // One sum is missing.
+    let id = world.puppets[1].key.id();
+    world.works(1, Operation::Encode, |receipt| receipt.output = Some(object("root").digest));
+    let root = Some(inputs_digest(&[object("root").digest]));
+    let reduce = |shard| Operation::Reduce { shard, contributors: vec![id] };
+    let sum = |shard: u32| object(&format!("sum {shard}")).digest;
+    for shard in (0..SHARDS as u32).filter(|shard| *shard != 1) {
+        world.works(1, reduce(shard), |receipt| (receipt.input, receipt.output) = (root, Some(sum(shard))));
+    }
+    let before = world.puppets[1].clone();
+    let sums: Vec<Digest> = (0..SHARDS as u32).map(sum).collect();
+    let disconnected = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::Disconnect { peer, .. } if *peer == id))
+    };
+    let (mut early, mut past) = (world.core.clone(), world.core.clone());
+    let mut puppet = before.clone();
+    let apply = puppet.receipt(&world.config.run, Operation::Apply, |receipt| {
+        (receipt.input, receipt.output) = (Some(inputs_digest(&sums)), Some(object("weights").digest));
+        receipt.state = Some(object("state").digest);
+    });
+    let said = |receipt| Event::Message { from: id, message: Message::Receipt(receipt) };
+    assert!(disconnected(&early.handle(world.now_ms, said(apply))));
+    let mut puppet = before;
+    let beyond = puppet.receipt(&world.config.run, reduce(SHARDS as u32), |receipt| {
+        (receipt.input, receipt.output) = (root, Some(object("sum").digest));
+    });
+    assert!(disconnected(&past.handle(world.now_ms, said(beyond))));
+    let last = world.works(1, reduce(1), |receipt| (receipt.input, receipt.output) = (root, Some(sum(1))));
+    assert!(!disconnected(&last));
+    let applied = world.works(1, Operation::Apply, |receipt| {
+        (receipt.input, receipt.output) = (Some(inputs_digest(&sums)), Some(new_weights(1).digest));
+        receipt.state = Some(state(1, 2).digest);
+    });
+    assert!(!disconnected(&applied));
+    world.merged(1);
+    world.say(id, Message::Kept(new_weights(1)));
+    assert_eq!(world.core.manifest().body.epoch, 1);
+    journal_replays_equal(&world);
+}
+
+#[test]
 fn routes_are_mixed_by_what_nobody_knew() {
     let mut wide = run();
     wide.miners_per_stage = 3;
@@ -108,18 +164,4 @@ fn routes_are_mixed_by_what_nobody_knew() {
         seen.insert(routes);
     }
     assert_eq!(seen.len(), 3, "every turn of the tails comes about: {seen:?}");
-}
-
-fn journal_replays_equal(world: &World) {
-    let mut again = Orchestrator::new(world.config.clone()).unwrap();
-    let effects: Vec<_> =
-        world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
-    assert_eq!(effects, world.effects);
-    assert_eq!(again.digest(), world.core.digest());
-    let short = world.journal.len() - 1;
-    let mut other = Orchestrator::new(world.config.clone()).unwrap();
-    for (now_ms, event) in &world.journal[..short] {
-        other.handle(*now_ms, event.clone());
-    }
-    assert_ne!(other.digest(), again.digest(), "the digest must tell states apart");
 }

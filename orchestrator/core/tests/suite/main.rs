@@ -1,4 +1,4 @@
-//! The orchestrator's core against puppets: a golden run, the journal's law, refusals, deadlines.
+//! The orchestrator's core against puppets: a golden run, the journal's law, snapshots, refusals, deadlines.
 
 #![allow(clippy::unwrap_used)] // a helper that meets what it does not expect fails its test
 
@@ -11,4 +11,5 @@ mod neighbours;
 mod owner;
 mod refusals;
 mod reissue;
+mod snapshots;
 mod support;

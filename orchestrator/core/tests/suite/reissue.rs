@@ -1,6 +1,6 @@
 //! A lost miner's work goes to another of its stage, and the epoch goes on.
 
-use crate::support::{World, payload, run, state};
+use crate::support::{World, journal_replays_equal, payload, run, state};
 use orchestrator_core::{Effect, Event, Orchestrator, Report};
 use spec::{Member, NodeId, Operation};
 use std::collections::BTreeMap;
@@ -151,6 +151,7 @@ fn a_lost_tails_microbatches_go_to_the_other_tail_and_the_epoch_goes_on() {
         world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
     assert_eq!(effects, world.effects);
     assert_eq!(again.digest(), world.core.digest());
+    journal_replays_equal(&world);
 }
 
 #[test]

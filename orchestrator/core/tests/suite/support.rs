@@ -184,6 +184,8 @@ impl World {
         self.transcript.event(self.now_ms, &event);
         self.journal.push((self.now_ms, event.clone()));
         let effects = self.core.handle(self.now_ms, event);
+        // Whatever a test is about, it goes on from a snapshot after every event.
+        self.core = resumed(&self.config, &self.core);
         for effect in &effects {
             self.transcript.effect(effect);
         }
@@ -339,20 +341,31 @@ impl World {
         let id = self.puppets[stage].key.id();
         let mut operations = vec![Operation::Apply];
         if self.config.run.outer != Outer::None {
-            let reduce = Operation::Reduce { shard: 0, contributors: vec![id] };
-            operations = vec![Operation::Encode, reduce, Operation::Apply];
+            let blocks = butterfly::blocks(self.config.run.model.stage_parameters(stage));
+            let shards = blocks.div_ceil(butterfly::Cut::PAIRS.blocks_max) as u32;
+            let reduce = |shard| Operation::Reduce { shard, contributors: vec![id] };
+            operations = [Operation::Encode].into_iter().chain((0..shards).map(reduce)).collect();
+            operations.push(Operation::Apply);
         }
-        let mut before: Option<Digest> = None;
+        let (mut root, mut sums) = (None, Vec::new());
         for operation in operations {
             let name = operation.name();
-            let output =
-                if name == "apply" { new_weights(stage) } else { object(&format!("{name} {stage}")) };
-            self.works(stage, operation, |receipt| {
-                receipt.input = before.map(|output| inputs_digest(&[output]));
+            let (input, output) = match &operation {
+                Operation::Reduce { shard: 0, .. } => (root, object(&format!("{name} {stage}"))),
+                Operation::Reduce { shard, .. } => (root, object(&format!("{name} {stage} of {shard}"))),
+                Operation::Apply => ((!sums.is_empty()).then(|| inputs_digest(&sums)), new_weights(stage)),
+                _ => (None, object(&format!("{name} {stage}"))),
+            };
+            self.works(stage, operation.clone(), |receipt| {
+                receipt.input = input;
                 receipt.output = Some(output.digest);
                 receipt.state = (name == "apply").then(|| state(stage, steps).digest);
             });
-            before = Some(output.digest);
+            match operation {
+                Operation::Encode => root = Some(inputs_digest(&[output.digest])),
+                Operation::Reduce { .. } => sums.push(output.digest),
+                _ => {}
+            }
         }
         self.merged(stage);
         self.say(id, Message::Kept(new_weights(stage)));
@@ -488,4 +501,41 @@ pub fn state_before(stage: usize, step: u32) -> ObjectRef {
 
 pub fn new_weights(stage: usize) -> ObjectRef {
     object(&format!("new weights {stage}"))
+}
+
+/// The same core, from the bytes of its snapshot.
+pub fn resumed(config: &Config, core: &Orchestrator) -> Orchestrator {
+    let snapshot = postcard::from_bytes(&wire::to_bytes(&core.snapshot())).unwrap();
+    Orchestrator::restore(config.clone(), snapshot).unwrap()
+}
+
+/// The law of the journal: its events give the same effects and the same state again.
+pub fn journal_replays_equal(world: &World) {
+    let mut again = Orchestrator::new(world.config.clone()).unwrap();
+    let effects: Vec<_> =
+        world.journal.iter().flat_map(|(now_ms, event)| again.handle(*now_ms, event.clone())).collect();
+    assert_eq!(effects, world.effects);
+    assert_eq!(again.digest(), world.core.digest());
+    let short = world.journal.len() - 1;
+    let mut other = Orchestrator::new(world.config.clone()).unwrap();
+    for (now_ms, event) in &world.journal[..short] {
+        other.handle(*now_ms, event.clone());
+    }
+    assert_ne!(other.digest(), again.digest(), "the digest must tell states apart");
+    snapshots_go_on_alike(world);
+}
+
+/// So does the rest of them, from a snapshot after any event.
+fn snapshots_go_on_alike(world: &World) {
+    let mut core = Orchestrator::new(world.config.clone()).unwrap();
+    let mut seen = 0;
+    for (at, (now_ms, event)) in world.journal.iter().enumerate() {
+        seen += core.handle(*now_ms, event.clone()).len();
+        let mut later = resumed(&world.config, &core);
+        assert_eq!(later.digest(), core.digest(), "after event {at}");
+        let rest = world.journal[at + 1..].iter();
+        let effects: Vec<_> = rest.flat_map(|(now_ms, event)| later.handle(*now_ms, event.clone())).collect();
+        assert_eq!(effects, world.effects[seen..], "after event {at}");
+        assert_eq!(later.digest(), world.core.digest(), "after event {at}");
+    }
 }
