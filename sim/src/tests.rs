@@ -147,11 +147,13 @@ fn whoever_is_taken_back_stands_where_it_stood_or_begins_afresh() {
 fn a_slow_uplink_that_makes_progress_is_no_withholding() {
     for miners in [1, 2] {
         let options = Options { miners, epochs: 3, ..SHORT };
-        for seed in 0..3 {
-            let report = run("slow_uplink", seed, &options).unwrap();
-            // Three windows an epoch, together for longer than one may take.
-            assert!(report.passed() && report.virtual_us > 100_000_000, "{report}");
+        let reports: Vec<_> = (0..6).map(|seed| run("slow_uplink", seed, &options).unwrap()).collect();
+        for report in &reports {
+            assert!(report.passed(), "{report}");
         }
+        // Where the slow one is in the middle the windows of an epoch take longer than one may.
+        let longest_us = reports.iter().map(|report| report.virtual_us).max();
+        assert!(longest_us > Some(120_000_000), "{longest_us:?}");
     }
 }
 

@@ -155,7 +155,11 @@ fn a_verdict_on_a_beginning_that_was_undone_is_not_taken_for_the_one_on_its_succ
         let verdict = Signed::new(verdict, &world.validator);
         world.say(world.validator.id(), Message::Verdict(verdict))
     };
-    assert!(!is_convicted(&judge(successor, Finding::Equal { operations: 0 })));
+    let equal = || Finding::Equal { operations: 0 };
+    let audited =
+        |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Report(Report::Audited { .. })));
+    assert!(!audited(&judge(Digest::of(b"no beginning of it"), equal())));
+    assert!(audited(&judge(successor, equal())));
     let [expected, found] = ["the fresh one", "another"].map(Into::into);
     assert!(is_convicted(&judge(
         undone,
