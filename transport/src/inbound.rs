@@ -74,12 +74,15 @@ impl Inlet {
                     header.body_len
                 )));
             }
+            if header.to != self.link.own {
+                // A node takes what comes without a body for its hub's word.
+                return Err(Fault::Rule(format!(
+                    "a message of kind {} for another node, {}: payloads and parts alone are passed on",
+                    header.kind, header.to
+                )));
+            }
             let limit = deadline(self.link.config.frame_timeout, header.head_len.into());
             let head = in_time(limit, read_exact(stream, header.head_len, &self.link.pulse)).await?;
-            if header.to != self.link.own {
-                self.relay(&header)?.pass_message(&self.link, &header, &head);
-                continue;
-            }
             let frame = open(header, head, Bytes::new(), &self.link.handle).await?;
             count(&self.link.counters.frames_received, 1);
             if self.control.send((frame, None)).await.is_err() {

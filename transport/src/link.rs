@@ -214,11 +214,6 @@ impl Link {
         }
     }
 
-    /// Passes on a control message at once, or not at all: one node's sloth is not to hold up another.
-    pub(crate) fn forward(&self, front: Bytes) -> bool {
-        self.control.try_send(Control::Frame(front)).is_ok()
-    }
-
     /// A payload stream of this connection, in its turn. `None` where the connection ended.
     pub(crate) async fn lend(&self, urgent: bool) -> Option<LentStream> {
         let (lender, loan) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! Passing frames of one node on to another, unread.
+//! Passing payloads and parts of one node on to another, unread. Messages are not passed on: whatever a node hears is its hub's word.
 //!
 //! A frame is passed on as it comes, not gathered first: a payload then takes one transfer time, not two,
 //! and the hub holds a chunk of it, not all. Its checksum is the receiver's matter.
@@ -6,7 +6,7 @@
 use crate::frame::{Fault, deadline};
 use crate::inbound::{expect_end, in_time};
 use crate::link::{LentStream, Link, count};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
 use spec::NodeId;
 use std::collections::BTreeMap;
@@ -70,18 +70,6 @@ impl Relay {
             packed_bytes_forwarded: read(&self.packed_bytes_forwarded),
             frames_unroutable: read(&self.frames_unroutable),
             frames_cut: read(&self.frames_cut),
-        }
-    }
-
-    /// Passes on a message without a body.
-    pub(crate) fn pass_message(&self, from: &Link, header: &Header, head: &[u8]) {
-        let Some(to) = self.route(from, header) else { return };
-        let mut front = BytesMut::from(&header.encode()[..]);
-        front.extend_from_slice(head);
-        if to.forward(front.freeze()) {
-            self.count_forwarded(header);
-        } else {
-            self.count_cut(from, header, "the receiver's queue is full");
         }
     }
 
