@@ -142,7 +142,7 @@ async fn take_frames(connection: &Connection) -> Result<()> {
             left -= 1;
         }
     }
-    Ok(connection.send(Frame::new(sender().id(), Message::Ready { epoch: 0 })).await?)
+    Ok(connection.send(Frame::new(sender().id(), Message::Ready { epoch: 0, turn: 0 })).await?)
 }
 
 fn frame(to: NodeId, number: u32, receipt: Signed<Receipt>, body: bytes::Bytes) -> Frame {

@@ -285,7 +285,7 @@ pub fn cut(blocks: u32, stages: u32) -> Result<Vec<u32>> {
 fn dealt(blocks: u32, stages: u32) -> Vec<u32> {
     let (each, over) = (blocks / stages, blocks % stages);
     let has_more = |stage: u32| match stage {
-        0 => over + 1 == stages,
+        0 => over > 0 && over + 1 == stages,
         last if last + 1 == stages => false,
         middle => middle <= over,
     };

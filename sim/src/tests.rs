@@ -258,7 +258,7 @@ fn direct_routes_that_break_lose_nothing() {
             broken += report.routes_broken;
         }
     }
-    for miners in [2, 3] {
+    for miners in [1, 2, 3] {
         passes("direct_flaky", 0..6, &Options { miners, epochs: 3, ..SHORT });
     }
     assert!(broken > 50, "{broken} routes broke");

@@ -52,9 +52,7 @@ impl Miner {
         for ask in self.state.waits.ask_again(self.now_ms) {
             self.send(ask);
         }
-        if let Some(epoch) = self.state.ready {
-            self.send(Message::Ready { epoch });
-        }
+        self.say_ready();
         self.say_merge_again();
         self.send_again(None);
     }

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub sent: BTreeMap<(u64, PayloadKind), Sent>,
     /// The epoch that this miner last said to be ready for, until it opens.
     pub ready: Option<u32>,
+    /// The number of the last word to adopt that it heard.
+    pub turn: u32,
     pub table: Table,
     pub tickets: u64,
     pub jobs: BTreeMap<u64, Job>,
@@ -150,7 +152,10 @@ impl Miner {
             Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
             Message::Grant(grant) => self.take_grant(grant),
             Message::Open(manifest) => self.open(manifest),
-            Message::Adopt { stage, manifest } => self.adopt(stage, manifest),
+            Message::Adopt { stage, manifest, turn } => {
+                self.state.turn = turn;
+                self.adopt(stage, manifest);
+            }
             Message::Returned(node) => self.send_again(Some(node)),
             Message::Neighbours(neighbours) => self.take_neighbours(neighbours),
             Message::Assign(assignment) => self.take_assignment(assignment),
@@ -161,7 +166,10 @@ impl Miner {
             Message::Keep(object) => self.keep_weights(object),
             Message::Draw { epoch, steps, more } => self.drawn(epoch, &steps, more),
             Message::Disclose { epoch, shard } => self.disclose(epoch, shard),
-            Message::Finish { reason } => self.exit(Ok(reason)),
+            Message::Finish { reason } => {
+                self.end_merge();
+                self.exit(Ok(reason));
+            }
             other => self.note(format!("the orchestrator said what is not for a miner, ignored: {other}")),
         }
     }

@@ -232,10 +232,8 @@ impl Miner {
         let last = merging.keeping.remove(&digest) && merging.keeping.is_empty();
         if let Some((weights, _)) = merging.result.filter(|_| last) {
             merging.kept = true;
+            // The merge is remembered until the next epoch opens: this word may not arrive.
             self.send(Message::Kept(weights));
-            if self.state.merging.as_ref().is_some_and(|merging| merging.members.len() == 1) {
-                self.end_merge();
-            }
         }
     }
 

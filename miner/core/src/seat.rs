@@ -128,8 +128,19 @@ impl Miner {
         let Some(seat) = &mut self.state.seat else { return };
         (seat.weights, seat.merged) = (Some(weights), None);
         let epoch = seat.manifest.body.epoch;
+        self.stand_at(epoch);
+    }
+
+    /// Stands where an epoch begins, and says so.
+    fn stand_at(&mut self, epoch: u32) {
         self.state.ready = Some(epoch);
-        self.send(Message::Ready { epoch });
+        self.say_ready();
+    }
+
+    pub(crate) fn say_ready(&mut self) {
+        if let Some(epoch) = self.state.ready {
+            self.send(Message::Ready { epoch, turn: self.state.turn });
+        }
     }
 
     /// Stands where the epoch of this manifest begins, whatever was done of it, before it or after it: who leads takes
@@ -169,8 +180,7 @@ impl Miner {
         let Some(seat) = &mut self.state.seat else { return };
         seat.merged = None;
         if stands {
-            self.state.ready = Some(epoch);
-            return self.send(Message::Ready { epoch });
+            return self.stand_at(epoch);
         }
         seat.weights = None;
         seat.missing.extend(wanted.iter().map(|object| object.digest));

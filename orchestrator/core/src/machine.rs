@@ -253,7 +253,7 @@ impl Orchestrator {
         match message {
             Message::Ask(ask) => self.answer(from, ask),
             Message::Leave { reason } => self.lose(from, &format!("it left: {reason}")),
-            Message::Ready { epoch } if is_miner => self.ready(from, epoch),
+            Message::Ready { epoch, turn } if is_miner => self.ready(from, epoch, turn),
             Message::Receipt(receipt) if is_miner => self.take_receipt(from, receipt),
             Message::Merged(merged) if is_miner => self.take_merged(from, &merged),
             Message::Holding { epoch, round } if is_miner => self.take_holding(from, epoch, round),

@@ -4,7 +4,7 @@ use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::seats::Seats;
 use spec::NodeId;
-use wire::{Message, Role};
+use wire::Role;
 
 impl Seats {
     /// Miners of a stage that are there, in lane order.
@@ -46,7 +46,7 @@ impl Orchestrator {
         self.state.seats.reseat(miner, stage);
         self.report(Report::Note { text: format!("{why}: {name} moves there") });
         self.report(Report::Joined { node: miner, role: Role::Miner, stage: Some(stage) });
-        self.send(miner, Message::Adopt { stage, manifest: self.state.manifest.clone() });
+        self.tell_one_to_adopt(miner, stage);
         self.watch_vacancies();
         self.progressed();
     }

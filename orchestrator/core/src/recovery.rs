@@ -43,7 +43,7 @@ impl Orchestrator {
         if !takes_part {
             let behind = self.state.seats.seat(node).filter(|seat| seat.ready != Some(due.body.epoch));
             if let Some(stage) = behind.filter(|_| !left).map(|seat| seat.stage) {
-                self.send(node, Message::Adopt { stage, manifest: due });
+                self.tell_one_to_adopt(node, stage);
             }
             return self.draw_again(node);
         }
@@ -76,7 +76,7 @@ impl Orchestrator {
     /// A miner has its seat again, but nothing of what it did in the epoch.
     pub(crate) fn begins_anew(&mut self, node: NodeId) {
         if let Some(seat) = self.state.seats.seat_mut(node) {
-            seat.ready = None;
+            (seat.ready, seat.turn) = (None, 0);
         }
         if self.forgive_windows(node, true) {
             return;
@@ -196,14 +196,21 @@ impl Orchestrator {
 
     /// Everyone who is there and does not stand where the next epoch begins is told to.
     pub(crate) fn tell_to_adopt(&mut self) {
-        let manifest = self.state.manifest.clone();
-        let due = Some(manifest.body.epoch);
+        let due = Some(self.state.manifest.body.epoch);
         let behind = |seat: &&crate::seats::Seat| seat.lost.is_none() && seat.ready != due;
         let behind: Vec<(NodeId, u16)> =
             self.state.seats.miners().filter(behind).map(|seat| (seat.miner, seat.stage)).collect();
         for (miner, stage) in behind {
-            self.send(miner, Message::Adopt { stage, manifest: manifest.clone() });
+            self.tell_one_to_adopt(miner, stage);
         }
+    }
+
+    /// A miner is to stand where the next epoch begins. What it says of that in answer to an earlier word does not count.
+    pub(crate) fn tell_one_to_adopt(&mut self, miner: NodeId, stage: u16) {
+        let Some(seat) = self.state.seats.seat_mut(miner) else { return };
+        seat.turn = seat.turn.saturating_add(1);
+        let (turn, manifest) = (seat.turn, self.state.manifest.clone());
+        self.send(miner, Message::Adopt { stage, manifest, turn });
     }
 
     /// Assignments that a miner has not folded, in the order in which they were given.

@@ -29,6 +29,8 @@ pub(crate) struct Seat {
     pub away: bool,
     /// The epoch whose weights it holds.
     pub ready: Option<u32>,
+    /// How often it was told to adopt since it was started: what it says of being ready must answer the last.
+    pub turn: u32,
     /// The end of its chain of receipts, over the run.
     pub chain: Chain,
     /// Whether it weighs nothing in merges, until a window of it was found equal.
@@ -154,6 +156,7 @@ impl Seats {
                 lost: None,
                 away: false,
                 ready: None,
+                turn: 0,
                 chain,
                 on_probation,
                 lingers: 0,
@@ -340,7 +343,11 @@ impl Orchestrator {
         if expired && !self.state.seats.knows(node) { Err(Refusal::Expired) } else { Ok(()) }
     }
 
-    pub(crate) fn ready(&mut self, miner: NodeId, epoch: u32) {
+    pub(crate) fn ready(&mut self, miner: NodeId, epoch: u32, turn: u32) {
+        if self.state.seats.seat(miner).is_some_and(|seat| seat.turn != turn) {
+            // Said before it heard that it is to stand elsewhere, or there again.
+            return;
+        }
         let due = self.state.manifest.body.epoch;
         if epoch != due {
             let text = format!("is ready for epoch {epoch}, the next to open is {due}; ignored");

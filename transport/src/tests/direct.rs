@@ -269,7 +269,7 @@ fn a_neighbour_that_keeps_no_rule_loses_its_route_and_no_more() {
             assert_eq!(honest.next().await, Arrival::RouteLost(rogue_key.id()));
         }
         hub.send(ready(honest.id(), 3)).await.unwrap();
-        assert_eq!(honest.next().await, Arrival::Message(Message::Ready { epoch: 3 }));
+        assert_eq!(honest.next().await, Arrival::Message(Message::Ready { epoch: 3, turn: 0 }));
     });
 }
 

@@ -95,7 +95,7 @@ async fn end(connection: &Connection) -> TransportError {
 }
 
 fn ready(to: NodeId, epoch: u32) -> Frame {
-    Frame::new(to, Message::Ready { epoch })
+    Frame::new(to, Message::Ready { epoch, turn: 0 })
 }
 
 /// A payload as a miner sends it: the receipt names the digest of the body.

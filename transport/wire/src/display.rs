@@ -27,7 +27,7 @@ impl fmt::Display for Message {
                 Ok(_) => write!(f, "grant to {}", grant.ask),
                 Err(why) => write!(f, "no grant to {}: {why}", grant.ask),
             },
-            Self::Ready { epoch } => write!(f, "ready for epoch {epoch}"),
+            Self::Ready { epoch, .. } => write!(f, "ready for epoch {epoch}"),
             Self::Open(manifest) => write!(f, "open epoch {}", manifest.body.epoch),
             Self::Assign(assignment) => write!(f, "assign {assignment}"),
             Self::Amend(assignment) => write!(f, "amend {assignment}"),
@@ -82,7 +82,7 @@ impl fmt::Display for Message {
             Self::Part(head) => head.fmt(f),
             Self::Keep(object) => write!(f, "keep {object} in the store"),
             Self::Kept(object) => write!(f, "kept {object} in the store"),
-            Self::Adopt { stage, manifest } => {
+            Self::Adopt { stage, manifest, .. } => {
                 write!(f, "adopt stage {stage} of the manifest of epoch {}", manifest.body.epoch)
             }
             Self::Returned(node) => write!(f, "{} is back", node.short()),

@@ -32,6 +32,8 @@ pub enum Message {
     Ready {
         /// The epoch the weights open.
         epoch: u32,
+        /// The number of the last [`Message::Adopt`] that it has heard since it was started; 0 before the first.
+        turn: u32,
     },
     /// Orchestrator to miner: the epoch begins with this manifest's weights.
     Open(Signed<Manifest>),
@@ -103,6 +105,8 @@ pub enum Message {
         stage: u16,
         /// The manifest.
         manifest: Signed<Manifest>,
+        /// How many of these it was sent since it was started, this one included: a readiness said before it is of before.
+        turn: u32,
     },
     /// Orchestrator to miner: this one is back; send it again what it may have missed.
     Returned(NodeId),

@@ -68,7 +68,7 @@ fn lengths_are_bounded_before_anything_is_read() {
     assert_eq!(edited(set(16, long)), too_long(PAYLOAD_KIND, "unpacked body", long, BODY_BYTES_MAX));
     // No other kind has a body.
     assert_eq!(edited(|header| header[6] = 5), too_long(5, "body", 4, 0));
-    let error = encode(samples::receiver(), &Message::Ready { epoch: 1 }, BODY, None).unwrap_err();
+    let error = encode(samples::receiver(), &Message::Ready { epoch: 1, turn: 0 }, BODY, None).unwrap_err();
     assert_eq!(error, too_long(5, "body", 4, 0));
 }
 
@@ -123,7 +123,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         assignment.prop_map(Message::Assign),
         hello.prop_map(Message::Hello),
-        any::<u32>().prop_map(|epoch| Message::Ready { epoch }),
+        any::<(u32, u32)>().prop_map(|(epoch, turn)| Message::Ready { epoch, turn }),
         ".{0,80}".prop_map(|reason| Message::Leave { reason }),
         sample,
     ]

@@ -192,13 +192,13 @@ fn merged(named: bool) -> (World, Manifest) {
 /// miner says that it is ready.
 fn adopts(world: &mut World, manifest: &Manifest) -> (Option<Digest>, bool) {
     let manifest = Signed::new(manifest.clone(), &orchestrator());
-    let effects = world.say(Message::Adopt { stage: 1, manifest: manifest.clone() });
+    let effects = world.say(Message::Adopt { stage: 1, manifest: manifest.clone(), turn: 1 });
     let adopted = |effect: &Effect| match effect {
         Effect::Compute { task: Task::Adopt { manifest, .. }, .. } => Some(*manifest),
         _ => None,
     };
     let epoch = manifest.body.epoch;
-    (effects.iter().find_map(adopted), effects.contains(&Effect::Send(Message::Ready { epoch })))
+    (effects.iter().find_map(adopted), effects.contains(&Effect::Send(Message::Ready { epoch, turn: 1 })))
 }
 
 #[test]

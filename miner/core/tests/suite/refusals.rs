@@ -248,8 +248,8 @@ fn who_meets_infinity_signs_it_and_does_nothing_more_of_the_epoch() {
         };
         assert_eq!(effects.iter().find_map(revealed), Some(2), "activation and gradient: {effects:?}");
         let manifest = Signed::new(manifest(&world.run), &orchestrator());
-        let effects = world.say(Message::Adopt { stage: 1, manifest });
-        assert!(effects.contains(&Effect::Send(Message::Ready { epoch: 0 })), "{effects:?}");
+        let effects = world.say(Message::Adopt { stage: 1, manifest, turn: 1 });
+        assert!(effects.contains(&Effect::Send(Message::Ready { epoch: 0, turn: 1 })), "{effects:?}");
         assert!(world.table.len() <= 1, "nothing of the epoch is left: {:?}", world.table);
     }
 }
@@ -262,7 +262,7 @@ fn orders_that_are_not_due_are_ignored() {
     assert!(notes(&early).contains("is not due here"), "{early:?}");
     let draw = world.say(Message::Draw { epoch: 0, steps: vec![1], more: false });
     assert!(notes(&draw).contains("which no receipt binds"), "{draw:?}");
-    let strange = world.say(Message::Ready { epoch: 0 });
+    let strange = world.say(Message::Ready { epoch: 0, turn: 1 });
     assert!(notes(&strange).contains("not for a miner"), "{strange:?}");
     assert!(world.exit().is_none());
 }

@@ -49,11 +49,11 @@ fn a_convicted_miner_is_banned_and_the_others_go_back_to_where_it_had_not_lied()
     world.transcript.title("the tail comes again, and somebody else in its place");
     let [head, tail] = world.ids()[..] else { panic!("two stages") };
     world.hello_again(tail, Role::Miner);
-    world.say(head, Message::Ready { epoch: 0 });
+    world.ready(head, 0);
     let other = Key::from_seed([77; 32]);
     world.transcript.name(other.id(), "newcomer");
     world.hello(other.id(), Role::Miner, b"token");
-    world.say(other.id(), Message::Ready { epoch: 0 });
+    world.ready(other.id(), 0);
     assert_eq!(world.ending(), None);
     let text = world.transcript.text();
     let at = text.find("# the validator").unwrap();

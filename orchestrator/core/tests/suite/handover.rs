@@ -1,7 +1,7 @@
 //! What goes from one epoch to the next: the state that each miner begins with, and whose work weighs nothing.
 
 use crate::support::{World, config, drawn, new_weights, object, run, state, state_before};
-use orchestrator_core::{Effect, Orchestrator, Report};
+use orchestrator_core::{Effect, Event, Orchestrator, Report};
 use spec::{Admission, Digest, Operation, Run, Window};
 use wire::{Finding, Message, Role, Signed, Verdict};
 
@@ -112,7 +112,7 @@ fn a_miner_that_was_started_again_stands_where_its_merge_came_to_or_begins_afres
         assert_eq!((chain.next, chain), (before.next, before.broken()));
         world.puppets[0].chain = chain;
         for miner in [head, tail] {
-            world.say(miner, Message::Ready { epoch: 1 });
+            world.ready(miner, 1);
         }
         world
     };
@@ -126,7 +126,7 @@ fn a_miner_that_was_started_again_stands_where_its_merge_came_to_or_begins_afres
         world.say(tail, Message::Leave { reason: "of a test".into() });
         world.hello(tail, Role::Miner, b"token");
         for miner in [head, tail] {
-            world.say(miner, Message::Ready { epoch: 1 });
+            world.ready(miner, 1);
         }
         assert!(!is_convicted(&begins(&mut world, state)));
     }
@@ -145,7 +145,7 @@ fn a_verdict_on_a_beginning_that_was_undone_is_not_taken_for_the_one_on_its_succ
     world.say(tail, Message::Leave { reason: "of a test".into() });
     world.hello(tail, Role::Miner, b"token");
     for miner in [head, tail] {
-        world.say(miner, Message::Ready { epoch: 1 });
+        world.ready(miner, 1);
     }
     assert_eq!(asked(&begins(&mut world, fresh())), [1]);
     let successor = world.start_of(head, Window::beginning(1));
@@ -180,7 +180,7 @@ fn who_is_on_probation_weighs_nothing_until_a_window_is_equal() {
     let notes = format!("{:?}", [world.hello(head, Role::Miner, b""), world.hello(tail, Role::Miner, b"")]);
     assert_eq!(notes.matches("is on probation").count(), 1, "the founder is not: {notes}");
     for miner in [head, tail] {
-        world.say(miner, Message::Ready { epoch: 0 });
+        world.ready(miner, 0);
     }
     world.inner_step(0);
     world.inner_step(1);
@@ -207,4 +207,24 @@ fn who_is_on_probation_weighs_nothing_until_a_window_is_equal() {
     world.say(head, Message::Leave { reason: "of a test".into() });
     let again = format!("{:?}", world.hello(head, Role::Miner, b""));
     assert!(!again.contains("is on probation:"), "{again}");
+}
+
+#[test]
+fn a_readiness_said_before_the_last_word_to_adopt_does_not_count() {
+    let mut world = World::new(run());
+    world.start();
+    world.everyone_joins();
+    let [head, tail] = world.ids()[..] else { panic!("two stages") };
+    let opens = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::Send { message: Message::Open(_), .. }))
+    };
+    // The tail is started again: the epoch begins again for both.
+    world.give(Event::Lost { peer: tail, why: "killed".into() });
+    world.hello(tail, Role::Miner, b"token");
+    assert_eq!(world.turns.get(&head), Some(&1));
+    world.ready(tail, 0);
+    // Said when a connection came back, before the head heard that it is to stand there again.
+    let stale = world.say(head, Message::Ready { epoch: 0, turn: 0 });
+    assert!(!opens(&stale), "{stale:?}");
+    assert!(opens(&world.ready(head, 0)));
 }

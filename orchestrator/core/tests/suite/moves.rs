@@ -28,13 +28,13 @@ fn first_epoch() -> Deserted {
     world.hello(head, Role::Miner, b"token");
     world.say(spare, Message::Leave { reason: "of a test".into() });
     for miner in [head, tail] {
-        world.say(miner, Message::Ready { epoch: 0 });
+        world.ready(miner, 0);
     }
     world.hello(spare, Role::Miner, b"token");
     world.inner_step(0);
     world.inner_step(1);
     world.merge();
-    world.say(spare, Message::Ready { epoch: 1 });
+    world.ready(spare, 1);
     assert!(!windows(&world, head).is_empty() && !windows(&world, tail).is_empty());
     Deserted { world, head, tail }
 }

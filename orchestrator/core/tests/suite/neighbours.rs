@@ -36,7 +36,7 @@ fn swarm(direct: bool) -> World {
         }
     }
     for &id in &ids {
-        world.say(id, Message::Ready { epoch: 0 });
+        world.ready(id, 0);
     }
     world
 }

@@ -45,13 +45,14 @@ fn the_owner_takes_everybody_back_to_an_earlier_epoch() {
     let first = world.config.manifest.clone();
     assert_eq!(world.core.manifest(), &first);
     for (stage, miner) in (0..).zip(world.ids()) {
-        let told = Effect::Send { to: miner, message: Message::Adopt { stage, manifest: first.clone() } };
+        let told =
+            Effect::Send { to: miner, message: Message::Adopt { stage, manifest: first.clone(), turn: 1 } };
         assert!(effects.contains(&told), "{effects:?}");
     }
     // From there it goes on.
     let mut opened = Vec::new();
     for miner in world.ids() {
-        opened = world.say(miner, Message::Ready { epoch: 0 });
+        opened = world.ready(miner, 0);
     }
     assert!(opened.contains(&Effect::Report(Report::Opened { epoch: 0 })), "{opened:?}");
 }
@@ -74,7 +75,7 @@ fn a_run_that_was_stopped_goes_on_from_the_newest_stable_epoch() {
     }
     let mut opened = Vec::new();
     for miner in world.ids() {
-        opened = world.say(miner, Message::Ready { epoch: 1 });
+        opened = world.ready(miner, 1);
     }
     assert!(opened.contains(&Effect::Report(Report::Opened { epoch: 1 })), "{opened:?}");
 }

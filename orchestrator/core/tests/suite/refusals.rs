@@ -32,7 +32,7 @@ fn whoever_speaks_before_a_hello_is_disconnected() {
     let mut world = World::new(run());
     world.start();
     let stranger = Key::from_seed([77; 32]).id();
-    let effects = world.say(stranger, Message::Ready { epoch: 0 });
+    let effects = world.ready(stranger, 0);
     assert!(disconnects(&effects, stranger), "{effects:?}");
 }
 
@@ -208,7 +208,7 @@ fn nan_that_nobody_is_to_blame_for_takes_everybody_back_once_and_then_ends_the_r
         assert_eq!(world.ending(), None, "it is found out first");
         world.verdict(0, Finding::Equal { operations: 1 });
         for &id in &ids {
-            world.say(id, Message::Ready { epoch: 0 });
+            world.ready(id, 0);
         }
     }
     let Some(Ending::Failed { why }) = world.ending() else { panic!("it goes on") };

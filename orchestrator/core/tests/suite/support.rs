@@ -2,6 +2,7 @@
 
 use orchestrator_core::{Config, Confirmation, Effect, Ending, Event, Orchestrator, Timeouts};
 use spec::{Digest, Member, NodeId, Operation, Outcome, Outer, Run, Window};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use wire::merge::inputs_digest;
 use wire::{
@@ -22,6 +23,8 @@ pub struct World {
     pub confirmation: Option<Confirmation>,
     /// Whether the validator says at once of each beginning whether its state is the fresh one.
     pub looks_at_beginnings: bool,
+    /// How often each was told to adopt.
+    pub turns: BTreeMap<NodeId, u32>,
 }
 
 /// A miner whose receipts the test makes.
@@ -166,6 +169,7 @@ impl World {
             validator,
             confirmation,
             looks_at_beginnings,
+            turns: BTreeMap::new(),
         }
     }
 
@@ -193,6 +197,9 @@ impl World {
         let mut all = effects.clone();
         for effect in effects {
             match effect {
+                Effect::Send { to, message: Message::Adopt { turn, .. } } => {
+                    self.turns.insert(to, turn);
+                }
                 Effect::Put { object, .. } => all.extend(self.give(Event::Stored { digest: object.digest })),
                 Effect::MovePointer { to, .. } => all.extend(self.give(Event::PointerMoved { manifest: to })),
                 Effect::Confirm { evidence, .. } => {
@@ -229,6 +236,12 @@ impl World {
         self.give(Event::Message { from, message })
     }
 
+    /// A miner stands where an epoch begins, as it was told last.
+    pub fn ready(&mut self, from: NodeId, epoch: u32) -> Vec<Effect> {
+        let turn = self.turns.get(&from).copied().unwrap_or_default();
+        self.say(from, Message::Ready { epoch, turn })
+    }
+
     pub fn start(&mut self) -> Vec<Effect> {
         self.give(Event::Started)
     }
@@ -241,6 +254,7 @@ impl World {
 
     pub fn hello(&mut self, from: NodeId, role: Role, token: &[u8]) -> Vec<Effect> {
         let hello = Hello { role, token: token.to_vec(), software: "iota test".into(), resumes: false };
+        self.turns.remove(&from);
         self.say(from, Message::Hello(hello))
     }
 
@@ -250,7 +264,7 @@ impl World {
             self.hello(id, Role::Miner, b"token");
         }
         for id in self.ids() {
-            self.say(id, Message::Ready { epoch: 0 });
+            self.ready(id, 0);
         }
     }
 
