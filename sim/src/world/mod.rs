@@ -126,6 +126,8 @@ impl World {
         let cheats: Vec<NodeId> =
             nodes.iter().filter(|node| node.fate.cheats()).map(|node| node.id).collect();
         let microbatch_tokens = setup.run.microbatch_tokens();
+        // A scenario may need more epochs than were asked for.
+        let options = Options { epochs: setup.run.epoch.count, ..options.clone() };
         let mut world = Self {
             clock: Clock::default(),
             net: Net::new(seed, nodes.len()),
@@ -144,7 +146,7 @@ impl World {
             report: Report {
                 scenario: scenario.name,
                 seed,
-                options: options.clone(),
+                options,
                 ending: None,
                 virtual_us: 0,
                 events: 0,

@@ -319,7 +319,11 @@ fn of_two_calls_that_of_the_smaller_key_stays() {
         let again = async |from: &Peer, to: &Peer| {
             let config = from.node.caller.config.direct();
             let call = from.node.endpoint.call((to.address(), to.id()), &from.key, config, Kind::Direct);
-            from.node.take_route(soon(call).await.unwrap(), true);
+            match soon(call).await {
+                Ok(connection) => from.node.take_route(connection, true),
+                // It may hear so before it is done with its greeting.
+                Err(why) => assert!(why.to_string().contains("another connection is up"), "{why}"),
+            }
         };
         let link = |peer: &Peer, to: NodeId| peer.node.routes.get(to).unwrap().link().clone();
         let before = link(&smaller, larger.id());
