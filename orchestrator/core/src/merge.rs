@@ -14,9 +14,6 @@ use wire::{
     Machine, Manifest, Merge, MergeInputs, Merged, Message, ObjectRef, Receipt, Round, Signed, StageRecord,
 };
 
-/// Ratios of bandwidth are not measured in this version: all are given the same share.
-const BANDWIDTH_BYTES_PER_S: u64 = 1;
-
 /// The merge of one stage on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StageMerge {
@@ -52,18 +49,13 @@ impl StageMerge {
     /// A stage of `blocks` blocks.
     fn new(members: Vec<NodeId>, secret: [u8; 32], blocks: u64) -> Self {
         // Who merges alone has all shards, whatever it commits to and nobody draws.
-        let alone = |&node: &NodeId| Seat {
-            node,
-            root: Digest::default(),
-            bandwidth_bytes_per_s: BANDWIDTH_BYTES_PER_S,
-        };
+        let alone = |&node: &NodeId| Seat { node, root: Digest::default() };
         let shards = match &members[..] {
             [one] => butterfly::draw(blocks, &secret, &[alone(one)], Cut::PAIRS),
             _ => Vec::new(),
         };
-        let bandwidths = members.iter().map(|&member| (member, BANDWIDTH_BYTES_PER_S)).collect();
         Self {
-            caller: (members.len() > 1).then(|| Caller::new(secret, bandwidths)),
+            caller: (members.len() > 1).then(|| Caller::new(secret, members.iter().copied().collect())),
             contributors: if members.len() > 1 { Vec::new() } else { members.clone() },
             members,
             commitment: commitment(&secret),

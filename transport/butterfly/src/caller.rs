@@ -13,7 +13,7 @@ use wire::{Call, Machine, Round};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     secret: [u8; 32],
-    bandwidths: BTreeMap<NodeId, u64>,
+    members: BTreeSet<NodeId>,
     roots: BTreeMap<NodeId, Digest>,
     holding: BTreeSet<(Round, NodeId)>,
     lost: BTreeSet<NodeId>,
@@ -44,12 +44,11 @@ pub enum Heard {
 }
 
 impl Caller {
-    /// A merge of the given members, by key, with their bandwidths in bytes/s. `secret` is what the
-    /// orchestrator committed to before.
-    pub fn new(secret: [u8; 32], bandwidths: BTreeMap<NodeId, u64>) -> Self {
+    /// A merge of the given members, by key. `secret` is what the orchestrator committed to before.
+    pub fn new(secret: [u8; 32], members: BTreeSet<NodeId>) -> Self {
         Self {
             secret,
-            bandwidths,
+            members,
             roots: BTreeMap::new(),
             holding: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -60,11 +59,7 @@ impl Caller {
     }
 
     fn seats(&self) -> Vec<Seat> {
-        let seat = |(&node, &root): (&NodeId, &Digest)| {
-            let bandwidth_bytes_per_s = *self.bandwidths.get(&node)?;
-            Some(Seat { node, root, bandwidth_bytes_per_s })
-        };
-        self.roots.iter().filter_map(seat).collect()
+        self.roots.iter().map(|(&node, &root)| Seat { node, root }).collect()
     }
 }
 
@@ -76,10 +71,8 @@ impl Machine for Caller {
         let mut calls = Vec::new();
         match event {
             Heard::Committed { from, root } => {
-                let expected = self.scaled
-                    && !self.drawn
-                    && self.bandwidths.contains_key(&from)
-                    && !self.lost.contains(&from);
+                let expected =
+                    self.scaled && !self.drawn && self.members.contains(&from) && !self.lost.contains(&from);
                 if expected {
                     self.roots.entry(from).or_insert(root);
                 }
@@ -88,12 +81,12 @@ impl Machine for Caller {
                 self.holding.insert((round, from));
             }
             Heard::Lost(node) => {
-                if self.bandwidths.contains_key(&node) && self.lost.insert(node) {
+                if self.members.contains(&node) && self.lost.insert(node) {
                     if !self.drawn {
                         self.roots.remove(&node);
                     }
                     calls.push(Call::Lost(node));
-                    if self.lost.len() == self.bandwidths.len() {
+                    if self.lost.len() == self.members.len() {
                         calls.push(Call::Abandoned);
                         return calls;
                     }
@@ -102,11 +95,11 @@ impl Machine for Caller {
         }
         let lives = |node: &&NodeId| !self.lost.contains(*node);
         let hold = |round, node: &NodeId| self.holding.contains(&(round, *node));
-        if !self.scaled && self.bandwidths.keys().filter(lives).all(|node| hold(Round::Scales, node)) {
+        if !self.scaled && self.members.iter().filter(lives).all(|node| hold(Round::Scales, node)) {
             self.scaled = true;
-            calls.push(Call::Scaled { members: self.bandwidths.keys().filter(lives).copied().collect() });
+            calls.push(Call::Scaled { members: self.members.iter().filter(lives).copied().collect() });
         }
-        if !self.drawn && self.bandwidths.keys().filter(lives).all(|node| self.roots.contains_key(node)) {
+        if !self.drawn && self.members.iter().filter(lives).all(|node| self.roots.contains_key(node)) {
             self.drawn = true;
             calls.push(Call::Drawn { secret: self.secret, seats: self.seats() });
         }

@@ -20,7 +20,7 @@
 //! [`Butterfly`] is a member's half and [`Caller`] the orchestrator's. Neither sees a number: the member
 //! emits [`Effect::Reduce`] and [`Effect::Apply`], which the engine performs, and is told digests.
 //!
-//! *Napkin.* With `N` members, contributions and sums of `bytes` each, equal bandwidths, what a member sends
+//! *Napkin.* With `N` members, contributions and sums of `bytes` each, what a member sends
 //! and what it receives are each `(3N-4)/N * bytes` with pairs and `2(N-1)/N * bytes` with single owners:
 //! see [`bound`]. One member sends nothing.
 //!

@@ -277,7 +277,7 @@ impl Butterfly {
             return;
         }
         // Alone there is nobody to surprise: no draw, no traffic.
-        self.draw([0; 32], vec![Seat { node: self.me, root, bandwidth_bytes_per_s: 1 }], effects);
+        self.draw([0; 32], vec![Seat { node: self.me, root }], effects);
         self.contributors = Some(vec![self.me]);
     }
 

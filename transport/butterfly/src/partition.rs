@@ -1,8 +1,10 @@
 //! Who owns what.
 //!
-//! Two questions, answered one after the other. *How much* each member owns: the amounts that minimise the
-//! finishing time of the slowest, found by bisection in whole blocks, so within a block per member of the
-//! optimum. *Which* blocks: members are laid end to end, in an order drawn by the seed, over as many rows
+//! *How much* each member owns: the same, whatever its link. Pieces and sums are two rounds, and everybody waits for the slowest of each.
+//! Of `P` blocks in `r` copies among `n`, who owns `w` sends `rP - w` and takes in `w(n-1)` in the first, sends `w(n-r)/r` and
+//! takes in `P - w` in the second. For a link that is as fast both ways the larger of the two is least at `w = rP/n` in both rounds,
+//! so with equal shares the slowest member needs the least that it can need, and nobody else needs longer.
+//! *Which* blocks: members are laid end to end, in an order drawn by the seed, over as many rows
 //! as there are copies; the members found one above the other own the blocks between two cuts. A member
 //! owns at most a row's length, hence never meets itself, and there are at most as many cuts as members. A stretch
 //! that is longer than a shard may be is cut again, evenly: its owners have several shards there.
@@ -73,7 +75,7 @@ pub struct Shard {
     pub owners: Vec<NodeId>,
 }
 
-/// What a member sends (and receives) at equal bandwidths, as a multiple of the contribution's size.
+/// What a member sends (and receives), as a multiple of the contribution's size.
 pub fn bound(members: u64, copies: Copies) -> f64 {
     let n = members as f64;
     match (members, copies) {
@@ -105,17 +107,14 @@ pub fn partition(blocks: u64, seats: &[Seat], seed: &[u8; 32], cut: Cut) -> Vec<
     if rows == 0 || blocks == 0 {
         return Vec::new();
     }
-    let bandwidths: Vec<u64> = seats.iter().map(|seat| seat.bandwidth_bytes_per_s.max(1)).collect();
-    let owned = amounts(blocks, &bandwidths, rows as u64);
     let mut order: Vec<usize> = (0..seats.len()).collect();
     order.sort_by_key(|&i| *blake3::keyed_hash(seed, seats[i].node.as_bytes()).as_bytes());
 
-    let mut spans = Vec::new();
-    let mut cursor = 0;
-    for i in order {
-        spans.push((cursor..cursor + owned[i], seats[i].node));
-        cursor += owned[i];
-    }
+    // Laid end to end, the `k`-th ends where so many equal shares end.
+    let (length, members) = (u128::from(blocks) * rows as u128, seats.len() as u128);
+    let end = |place: usize| (length * place as u128 / members) as u64;
+    let spans: Vec<_> =
+        order.iter().enumerate().map(|(place, &i)| (end(place)..end(place + 1), seats[i].node)).collect();
     let mut cuts: Vec<u64> = spans.iter().map(|(span, _)| span.start % blocks).chain([0, blocks]).collect();
     cuts.sort_unstable();
     cuts.dedup();
@@ -139,82 +138,14 @@ pub fn partition(blocks: u64, seats: &[Seat], seed: &[u8; 32], cut: Cut) -> Vec<
     shards
 }
 
-/// Blocks that each member owns, together `rows * blocks`.
-fn amounts(blocks: u64, bandwidths: &[u64], rows: u64) -> Vec<u64> {
-    let members = bandwidths.len() as i128;
-    if members == 1 {
-        return vec![blocks];
-    }
-    let (total, r) = (i128::from(blocks), i128::from(rows));
-    let fastest = i128::from(*bandwidths.iter().max().unwrap_or(&1));
-    let slowest = i128::from(*bandwidths.iter().min().unwrap_or(&1));
-    // Time is counted in blocks that the fastest member can move.
-    let ranges = |time: i128| -> Option<Vec<(i128, i128)>> {
-        let ranges: Option<Vec<_>> = bandwidths
-            .iter()
-            .map(|&b| legal(members, r, total, time.saturating_mul(i128::from(b)) / fastest))
-            .collect();
-        let ranges = ranges?;
-        let (least, most): (i128, i128) =
-            (ranges.iter().map(|x| x.0).sum(), ranges.iter().map(|x| x.1).sum());
-        (least <= r * total && r * total <= most).then_some(ranges)
-    };
-    let (mut below, mut enough) = (0, (total * (members + r)).saturating_mul(fastest) / slowest + fastest);
-    while enough - below > 1 {
-        let middle = below + (enough - below) / 2;
-        if ranges(middle).is_some() { enough = middle } else { below = middle }
-    }
-    let ranges = ranges(enough).unwrap_or_else(|| vec![(0, total); bandwidths.len()]);
-
-    // What is free to choose is spread evenly over the room there is.
-    let least: i128 = ranges.iter().map(|x| x.0).sum();
-    let room: i128 = ranges.iter().map(|x| x.1 - x.0).sum();
-    let mut owned: Vec<i128> =
-        ranges.iter().map(|(lo, hi)| lo + (r * total - least) * (hi - lo) / room.max(1)).collect();
-    let mut rest = r * total - owned.iter().sum::<i128>();
-    for (own, (_, hi)) in owned.iter_mut().zip(&ranges) {
-        let more = rest.min(hi - *own);
-        *own += more;
-        rest -= more;
-    }
-    owned.into_iter().map(|own| own as u64).collect()
-}
-
-/// The amounts that let a member finish while moving `budget` blocks each way; `None` if none does.
-///
-/// With `own` of `total` blocks in `r` copies among `n` members it sends `r*total + own*(n-2r)/r` (pieces to
-/// owners, its share of the sums to the rest) and receives `total + own*(n-2)`.
-fn legal(n: i128, r: i128, total: i128, budget: i128) -> Option<(i128, i128)> {
-    let (mut lo, mut hi) = (0, total);
-    let spare = budget - r * total;
-    match n - 2 * r {
-        slope if slope > 0 => hi = hi.min((r * spare).div_euclid(slope)),
-        0 if spare < 0 => return None,
-        0 => {}
-        slope => lo = lo.max(-(r * spare).div_euclid(-slope)),
-    }
-    let spare = budget - total;
-    match n - 2 {
-        0 if spare < 0 => return None,
-        0 => {}
-        slope => hi = hi.min(spare.div_euclid(slope)),
-    }
-    (lo <= hi && hi >= 0).then_some((lo, hi))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use spec::Digest;
     use std::collections::BTreeMap;
 
-    fn seats(bandwidths: &[u64]) -> Vec<Seat> {
-        let seat = |(i, &bandwidth_bytes_per_s): (usize, &u64)| Seat {
-            node: NodeId([i as u8 + 1; 32]),
-            root: Digest::default(),
-            bandwidth_bytes_per_s,
-        };
-        bandwidths.iter().enumerate().map(seat).collect()
+    fn seats(members: u64) -> Vec<Seat> {
+        (1..=members).map(|i| Seat { node: NodeId([i as u8; 32]), root: Digest::default() }).collect()
     }
 
     /// As few shards as there can be.
@@ -248,7 +179,7 @@ mod tests {
         for copies in [Copies::One, Copies::Two] {
             for n in 1..=9 {
                 for blocks in [1, 2, 3, 7, 64, 1000] {
-                    let seats = seats(&(0..n).map(|i| 1 + i * i * 7).collect::<Vec<_>>());
+                    let seats = seats(n);
                     let shards = partition(blocks, &seats, &[n as u8; 32], whole(copies));
                     let mut next = 0;
                     for (i, shard) in shards.iter().enumerate() {
@@ -265,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn at_equal_bandwidths_everyone_sends_and_receives_the_bound() {
+    fn everyone_sends_and_receives_the_bound() {
         for copies in [Copies::One, Copies::Two] {
             for n in 1..=8u64 {
-                let (seats, blocks) = (seats(&vec![5; n as usize]), 840 * n);
+                let (seats, blocks) = (seats(n), 840 * n);
                 let expected = (bound(n, copies) * blocks as f64).round() as u64;
                 for (_, moved) in traffic(&seats, &partition(blocks, &seats, &[3; 32], whole(copies))) {
                     assert_eq!(moved, (expected, expected), "{n} members, {copies:?}");
@@ -277,24 +208,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_slow_member_owns_less_and_nobody_could_finish_much_earlier() {
-        let (seats, blocks) = (seats(&[100, 100, 100, 100, 100, 80]), 60_000);
-        let moved = traffic(&seats, &partition(blocks, &seats, &[3; 32], whole(Copies::Two)));
-        let time = |(seat, &(sent, received)): (&Seat, &(u64, u64))| {
-            sent.max(received) as f64 / seat.bandwidth_bytes_per_s as f64
+    /// Time of the two rounds, each as long as its slowest member takes, where so much is owned.
+    fn time(total: u64, rows: u64, bandwidths: &[u64], owned: &[u64]) -> f64 {
+        let (n, total, rows) = (bandwidths.len() as f64, total as f64, rows as f64);
+        let slowest = |moves: &dyn Fn(f64) -> f64| {
+            let each = owned.iter().zip(bandwidths).map(|(&own, &link)| moves(own as f64) / link as f64);
+            each.fold(0.0, f64::max)
         };
-        let times: Vec<f64> = seats.iter().zip(moved.values()).map(time).collect();
-        let slowest = times.iter().copied().fold(0.0, f64::max);
-        // At the optimum all finish together: here each is within a few blocks of the last.
-        assert!(times.iter().all(|t| slowest - t < 0.1), "{times:?}");
-        // Equal shares would have kept the slow one this long.
-        assert!(slowest < bound(6, Copies::Two) * blocks as f64 / 80.0 * 0.95);
+        slowest(&|own| (rows * total - own).max(own * (n - 1.0)))
+            + slowest(&|own| (own * (n - rows) / rows).max(total - own))
+    }
+
+    /// The shortest time of all ways to own it.
+    fn shortest(total: u64, rows: u64, bandwidths: &[u64], owned: &mut Vec<u64>) -> f64 {
+        let left = rows * total - owned.iter().sum::<u64>();
+        if owned.len() == bandwidths.len() {
+            return if left == 0 { time(total, rows, bandwidths, owned) } else { f64::INFINITY };
+        }
+        let mut best = f64::INFINITY;
+        for own in 0..=left.min(total) {
+            owned.push(own);
+            best = best.min(shortest(total, rows, bandwidths, owned));
+            owned.pop();
+        }
+        best
+    }
+
+    #[test]
+    fn no_other_shares_are_faster_whatever_the_links() {
+        for bandwidths in
+            [[1, 1, 1, 1], [2, 2, 2, 1], [10, 5, 2, 1], [10, 1, 1, 1], [3, 3, 2, 2], [9, 8, 7, 6]]
+        {
+            for (rows, copies) in [(1, Copies::One), (2, Copies::Two)] {
+                let (blocks, seats) = (24, seats(4));
+                let shards = partition(blocks, &seats, &[3; 32], whole(copies));
+                let own = |seat: &Seat| {
+                    let own = shards.iter().filter(|shard| shard.owners.contains(&seat.node));
+                    own.map(|shard| shard.blocks.end - shard.blocks.start).sum()
+                };
+                let owned: Vec<u64> = seats.iter().map(own).collect();
+                let best = shortest(blocks, rows, &bandwidths, &mut vec![]);
+                assert_eq!(time(blocks, rows, &bandwidths, &owned), best, "{bandwidths:?}, {owned:?}");
+            }
+        }
     }
 
     #[test]
     fn another_seed_draws_other_pairs() {
-        let seats = seats(&[1; 6]);
+        let seats = seats(6);
         let draw = |seed: u8| partition(600, &seats, &[seed; 32], whole(Copies::Two));
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
@@ -303,7 +264,7 @@ mod tests {
     #[test]
     fn long_shards_are_cut_again_and_nobody_owns_or_sends_more_for_it() {
         for (n, blocks) in (1..=9u64).flat_map(|n| [1, 7, 64, 1000].map(|blocks| (n, blocks))) {
-            let seats = seats(&(0..n).map(|i| 1 + i * i * 7).collect::<Vec<_>>());
+            let seats = seats(n);
             let draw = |cut| partition(blocks, &seats, &[n as u8; 32], cut);
             let long = draw(whole(Copies::Two));
             for blocks_max in [1, 2, 3, 10, 64] {
@@ -335,7 +296,7 @@ mod tests {
 
     #[test]
     fn small_stages_are_cut_as_they_always_were_and_no_shard_is_too_long_for_a_frame() {
-        let seats = seats(&[1; 5]);
+        let seats = seats(5);
         for parameters in [1, 1 << 20, 40 << 20] {
             let draw = |cut| draw(blocks(parameters), &[7; 32], &seats, cut);
             assert_eq!(draw(Cut::PAIRS), draw(whole(Copies::Two)));

@@ -72,7 +72,7 @@ impl Network {
         };
         let members: BTreeMap<_, _> = names.iter().enumerate().map(member).collect();
         let mut network = Self {
-            caller: Caller::new([seed as u8; 32], names.iter().map(|&n| (n, 1)).collect()),
+            caller: Caller::new([seed as u8; 32], names.iter().copied().collect()),
             members,
             flying: Vec::new(),
             state: seed,

@@ -66,8 +66,6 @@ pub struct Seat {
     pub node: NodeId,
     /// What it committed to.
     pub root: Digest,
-    /// The lesser of its upload and download rate; only ratios count.
-    pub bandwidth_bytes_per_s: u64,
 }
 
 /// What a member says it holds of everybody who is not lost.

@@ -113,7 +113,7 @@ pub fn receipt() -> Signed<Receipt> {
 }
 
 fn merge_order() -> MergeOrder {
-    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000 };
+    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]) };
     MergeOrder {
         stage: 1,
         epoch: 9,
@@ -172,7 +172,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     let verdict =
         Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, start: Digest([0x59; 32]), finding };
     let merged = Merged { epoch: 5, weights: object(0x61), momentum: Some(object(0x62)) };
-    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]), bandwidth_bytes_per_s: 1_000_000 };
+    let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]) };
     let slot = Slot { miner: key(2).id(), step: 6, position: 3, members: 4, attempt: 1, settled: 5 };
     let assignment = Assignment { id: 300, epoch: 5, microbatch: 400, route: vec![slot] };
     vec![
