@@ -45,7 +45,8 @@ pub struct Arguments {
     #[arg(long, hide = true, value_parser = parse_adversary)]
     adversary: Option<(String, Option<usize>)>,
     /// How tensors go from miner to miner
-    #[arg(long, value_enum, default_value_t)]
+    // All are on one machine and somebody's own: nobody learns an address that it should not.
+    #[arg(long, value_enum, default_value_t = Route::Direct)]
     route: Route,
     /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
     #[arg(long, value_name = "ADDRESS", value_parser = checked_dashboard)]
