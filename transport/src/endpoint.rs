@@ -5,7 +5,7 @@ use crate::link::{Kind, Link};
 use crate::reactor::{Reactor, transport_config};
 use crate::relay::Relay;
 use crate::{Config, Connection, TransportError, greeting, tls};
-use quinn::{ClientConfig, Connecting, ConnectionError, VarInt};
+use quinn::{ClientConfig, Connecting, ConnectionError, Incoming, VarInt};
 use spec::NodeId;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
@@ -113,7 +113,7 @@ async fn dial(
 ) -> Result<Connection, TransportError> {
     let (tls, found) = tls::client(key, expect)?;
     let mut client = ClientConfig::new(Arc::new(tls));
-    client.transport_config(Arc::new(transport_config(&config, 0)));
+    client.transport_config(Arc::new(transport_config(&config, 0, Some(addr.ip()))));
     let timeout_ms = u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX);
     let unreachable = TransportError::Unreachable { addr, timeout_ms };
     let own = key.id();
@@ -180,11 +180,19 @@ impl Door {
                 // Who is where it says comes again, and only then costs more than a packet.
                 Some(true) if !incoming.remote_address_validated() => drop(incoming.retry()),
                 // From here on it counts.
-                _ => match incoming.accept() {
+                _ => match self.answer(incoming) {
                     Ok(connecting) => drop(tokio::spawn(self.clone().let_in(connecting))),
                     Err(why) => tracing::info!("a call did not come up: {why}"),
                 },
             }
+        }
+    }
+
+    fn answer(&self, incoming: Incoming) -> Result<Connecting, ConnectionError> {
+        let nearby = self.reactor.upgrade().and_then(|reactor| reactor.nearby.clone());
+        match nearby.filter(|_| incoming.remote_address().ip().to_canonical().is_loopback()) {
+            Some(nearby) => incoming.accept_with(nearby),
+            None => incoming.accept(),
         }
     }
 

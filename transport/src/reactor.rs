@@ -2,9 +2,11 @@
 
 use crate::{Config, TransportError, reset, tls};
 use quinn::congestion::CubicConfig;
-use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -14,6 +16,10 @@ use wire::Key;
 const THREADS: usize = 2;
 /// First congestion window, in bytes: a payload needs fewer round trips to get going.
 const WINDOW_INITIAL_BYTES: u64 = 128 << 10;
+/// Largest packet between two nodes of one machine, in bytes of UDP's payload: fewer packets for the same bytes. Ten of them are
+/// given to the system as one buffer (generic segmentation offload), which takes 64 KiB and refuses more: every bound beyond
+/// 6,550 ends at the smallest packets there are. Other ways keep what passes everywhere.
+pub(crate) const LOOPBACK_PACKET_BYTES: u16 = 6_500;
 /// How long farewells may take to leave after the last handle is gone.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -24,6 +30,8 @@ pub(crate) struct Reactor {
     pub(crate) handle: Handle,
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) local_addr: SocketAddr,
+    /// How callers from this machine are answered.
+    pub(crate) nearby: Option<Arc<ServerConfig>>,
 }
 
 impl Reactor {
@@ -36,18 +44,26 @@ impl Reactor {
         let bind_error = |error: std::io::Error| TransportError::Bind { addr, why: error.to_string() };
         let system_error =
             |what| move |error: std::io::Error| TransportError::System { what, why: error.to_string() };
-        let (endpoint_config, server) = match answer {
+        let (mut endpoint_config, server) = match answer {
             Some(key) => {
                 let random_error = |error: getrandom::Error| TransportError::System {
                     what: "random bytes for an endpoint",
                     why: error.to_string(),
                 };
                 let mut server = ServerConfig::with_crypto(Arc::new(tls::server(key)?));
-                server.transport_config(Arc::new(transport_config(config, 1)));
+                server.transport_config(Arc::new(transport_config(config, 1, None)));
                 (reset::endpoint_config(key).map_err(random_error)?, Some(server))
             }
             None => (EndpointConfig::default(), None),
         };
+        // What is taken at all; what is sent follows from the way.
+        if let Err(error) = endpoint_config.max_udp_payload_size(LOOPBACK_PACKET_BYTES) {
+            tracing::debug!(%error, "packets stay as small as everywhere");
+        }
+        let nearby = server.clone().map(|mut server| {
+            server.transport_config(Arc::new(transport_config(config, 1, Some(Ipv4Addr::LOCALHOST.into()))));
+            Arc::new(server)
+        });
         let socket = bind(addr, config).map_err(bind_error)?;
         let local_addr = socket.local_addr().map_err(bind_error)?;
         let runtime = Builder::new_multi_thread()
@@ -61,7 +77,7 @@ impl Reactor {
         let endpoint = quinn::Endpoint::new(endpoint_config, server, socket, Arc::new(TokioRuntime))
             .map_err(system_error("an endpoint"))?;
         drop(guard);
-        Ok(Self { runtime: Some(runtime), handle, endpoint, local_addr })
+        Ok(Self { runtime: Some(runtime), handle, endpoint, local_addr, nearby })
     }
 }
 
@@ -83,9 +99,9 @@ impl Drop for Reactor {
     }
 }
 
-/// Streams, windows and controller. The caller of a connection opens one bidirectional stream; the side
-/// that is called opens none.
-pub(crate) fn transport_config(config: &Config, bidirectional: u32) -> TransportConfig {
+/// Streams, windows, controller and packets of a connection with `peer`, if that is known. The caller of a connection opens one
+/// bidirectional stream; the side that is called opens none.
+pub(crate) fn transport_config(config: &Config, bidirectional: u32, peer: Option<IpAddr>) -> TransportConfig {
     // One window for every stream that may be open at once: the bytes of streams that wait for the caller
     // then never fill the connection's window, and those that are being read go on.
     let window = u64::from(config.stream_window_bytes) * (u64::from(config.payload_streams) + 1);
@@ -102,6 +118,11 @@ pub(crate) fn transport_config(config: &Config, bidirectional: u32) -> Transport
         .congestion_controller_factory(Arc::new(cubic))
         // Ours is the earlier deadline, with the better words; this one only sweeps up.
         .max_idle_timeout(IdleTimeout::try_from(config.lost_after * 2).ok());
+    if peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(LOOPBACK_PACKET_BYTES);
+        transport.mtu_discovery_config(Some(discovery));
+    }
     transport
 }
 

@@ -76,7 +76,7 @@ fn a_caller_that_proves_no_key_or_greets_wrongly_is_not_let_in() {
 
         let (quic_tls, _) = tls::client(&key(2), key(1).id()).unwrap();
         let mut client = quinn::ClientConfig::new(Arc::new(quic_tls));
-        client.transport_config(Arc::new(transport_config(&config, 0)));
+        client.transport_config(Arc::new(transport_config(&config, 0, None)));
         let quic = soon(reactor.endpoint.connect_with(client, addr, "iota").unwrap()).await.unwrap();
         let (mut send, _recv) = soon(quic.open_bi()).await.unwrap();
         soon(send.write_all(b"GET / HTTP/1.")).await.unwrap();

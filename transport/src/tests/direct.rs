@@ -222,7 +222,7 @@ fn a_stranger_is_hung_up_on_and_a_crowd_of_them_bounded() {
         let reactor = Reactor::start(loopback(), None, &config).unwrap();
         let (tls, _) = tls::client(&key(9), larger.id()).unwrap();
         let mut client = quinn::ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(transport_config(&config, 0)));
+        client.transport_config(Arc::new(transport_config(&config, 0, None)));
         let crowd: Vec<_> = (0..config.direct().connections_max + 20)
             .map(|_| reactor.endpoint.connect_with(client.clone(), larger.address(), "iota").unwrap())
             .collect();

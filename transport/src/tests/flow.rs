@@ -1,6 +1,7 @@
 //! Order, priority, back-pressure, farewell.
 
 use super::*;
+use crate::reactor::LOOPBACK_PACKET_BYTES;
 use std::collections::BTreeSet;
 
 const MESSAGES: u32 = 2_000;
@@ -162,5 +163,27 @@ fn a_frame_beyond_its_bounds_is_not_sent() {
         assert!(matches!(error, TransportError::Unsendable { .. }), "{error}");
         caller.send(ready(key(1).id(), 2)).await.unwrap();
         assert_eq!(frame(&called).await, ready(key(1).id(), 2));
+    });
+}
+
+#[test]
+fn packets_between_nodes_of_one_machine_are_large_both_ways() {
+    run(async {
+        let (caller, called, _endpoint) = pair(Config::default()).await;
+        for connection in [&caller, &called] {
+            let packet = || connection.link().quic.stats().path.current_mtu;
+            soon(until(|| packet() > LOOPBACK_PACKET_BYTES - 100)).await;
+        }
+        // Enough for buffers of many packets: one that the system refuses would make them small again.
+        let body = noise(16 << 20);
+        for (from, to, receiver) in [(&caller, &called, 1), (&called, &caller, 2)] {
+            let sending = from.send(payload(key(receiver).id(), PayloadKind::Activation, body.clone()));
+            let (sent, taken) = soon(async { tokio::join!(sending, frame(to)) }).await;
+            sent.unwrap();
+            assert!(is_whole(&taken));
+        }
+        for connection in [caller, called] {
+            assert!(connection.link().quic.stats().path.current_mtu > LOOPBACK_PACKET_BYTES - 100);
+        }
     });
 }

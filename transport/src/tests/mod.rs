@@ -153,7 +153,7 @@ impl Rogue {
         let reactor = Reactor::start(loopback(), None, &config).unwrap();
         let (tls, _) = tls::client(own, expect.id()).unwrap();
         let mut client = quinn::ClientConfig::new(Arc::new(tls));
-        client.transport_config(Arc::new(transport_config(&config, 0)));
+        client.transport_config(Arc::new(transport_config(&config, 0, None)));
         let quic = soon(reactor.endpoint.connect_with(client, addr, "iota").unwrap()).await.unwrap();
         let (control, answers) = soon(greeting::call(&quic)).await.unwrap();
         Self { _reactor: reactor, quic, control, _answers: answers }
