@@ -548,7 +548,7 @@ fn journal_replays_equal_objects() {
     };
     for (now_ms, event) in [(1, miner_core::Event::Connected), (9, miner_core::Event::Leave)] {
         let event = Event::Miner(event);
-        record.journal.append(now_ms, wire::to_bytes(&event));
+        record.journal.append(now_ms, &wire::to_bytes(&event));
         record.effects.push(wire::digest_of(&core.handle(now_ms, event)));
     }
     record.state = core.digest();
@@ -568,6 +568,6 @@ fn journal_replays_equal_objects() {
     doctored.effects.pop();
     assert!(objection(&doctored).unwrap().contains("the journal holds 2 events, 1 were taken in"));
     let mut doctored = record;
-    doctored.journal.append(10, vec![255]);
+    doctored.journal.append(10, &[255]);
     assert!(objection(&doctored).unwrap().contains("entry 2 of the journal is no event"));
 }
