@@ -22,7 +22,12 @@ pub use report::{Report, Violation};
 
 use scenarios::Scenario;
 use serde::Serialize;
+use wire::Remembering;
 use world::World;
+
+/// All nodes live in one thread: each statement is signed once, and what was signed here is known to hold. Enough for a
+/// thousand miners; with more, what was signed long ago is signed and verified again.
+const SIGNATURES_REMEMBERED: usize = 1 << 20;
 
 /// How large a swarm is run, and what of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,6 +77,7 @@ pub enum SimError {
 /// An unknown scenario, or options that make no legal run. What goes wrong in the swarm is in the report.
 pub fn run(scenario: &str, seed: u64, options: &Options) -> Result<Report, SimError> {
     let scenario = named(scenario)?;
+    let _memory = Remembering::new(SIGNATURES_REMEMBERED);
     let mut report = World::new(scenario, seed, options)?.run();
     if let Err(sentence) = (scenario.expect)(&report) {
         report.violations.push(Violation { checker: "outcome", at_us: report.virtual_us, sentence });
@@ -88,6 +94,7 @@ pub fn journal(
     seed: u64,
     options: &Options,
 ) -> Result<(orchestrator_core::Config, Vec<(u64, orchestrator_core::Event)>), SimError> {
+    let _memory = Remembering::new(SIGNATURES_REMEMBERED);
     Ok(World::new(named(scenario)?, seed, options)?.journal())
 }
 

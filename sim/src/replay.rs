@@ -47,7 +47,7 @@ const SNAPSHOTS: usize = 16;
 pub fn replay(recipe: &Recipe, journal: &Journal) -> Result<Replayed, ReplayError> {
     let mut core = recipe.build()?;
     let mut effects = Vec::new();
-    let apart = journal.entries().count().div_ceil(SNAPSHOTS).max(1);
+    let apart = journal.len().div_ceil(SNAPSHOTS).max(1);
     for (entry, (now_ms, bytes)) in journal.entries().enumerate() {
         let event =
             recipe.decode(bytes).map_err(|error| ReplayError::Entry { entry, why: error.to_string() })?;

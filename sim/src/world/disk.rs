@@ -2,6 +2,7 @@
 
 use spec::Digest;
 use std::collections::BTreeMap;
+use std::iter;
 use wire::ObjectRef;
 
 /// Objects by the digest of their bytes: the store, or a node's object table.
@@ -54,16 +55,33 @@ impl Store {
 
 /// The events of one core: time in milliseconds and postcard of the event, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Journal(Vec<(u64, Vec<u8>)>);
+pub struct Journal {
+    /// One after another: there are many, and they are small.
+    bytes: Vec<u8>,
+    /// When each was taken in, and where it ends.
+    entries: Vec<(u64, usize)>,
+}
 
 impl Journal {
     /// Appends an entry.
-    pub fn append(&mut self, now_ms: u64, event: Vec<u8>) {
-        self.0.push((now_ms, event));
+    pub fn append(&mut self, now_ms: u64, event: &[u8]) {
+        self.bytes.extend_from_slice(event);
+        self.entries.push((now_ms, self.bytes.len()));
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing was taken in yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The entries, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.0.iter().map(|(now_ms, event)| (*now_ms, event.as_slice()))
+        let begins = iter::once(0).chain(self.entries.iter().map(|(_, end)| *end));
+        begins.zip(&self.entries).map(|(begin, (now_ms, end))| (*now_ms, &self.bytes[begin..*end]))
     }
 }

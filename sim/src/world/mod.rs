@@ -266,27 +266,38 @@ impl World {
         self.report.events += 1;
         self.report.virtual_us = self.clock.now_us();
         let now_ms = self.clock.now_us() / 1000;
-        self.observe(node, What::Event(event.clone()));
+        let bytes = wire::to_bytes(&event);
+        self.hasher.update(&self.clock.now_us().to_le_bytes()).update(self.nodes[node].id.as_bytes());
+        self.hasher.update(&bytes);
+        let What::Event(event) = self.observe(node, What::Event(event)) else { return };
         let target = &mut self.nodes[node];
         for bytes in objects {
             target.table.put(bytes);
         }
-        target.journal.append(now_ms, wire::to_bytes(&event));
+        target.journal.append(now_ms, &bytes);
         let effects = target.core.handle(now_ms, event);
-        target.effects.push(wire::digest_of(&effects));
+        let digest = wire::digest_of(&effects);
+        target.effects.push(digest);
+        self.hasher.update(digest.as_bytes());
         for effect in effects {
-            self.observe(node, What::Effect(effect.clone()));
-            match effect {
-                Effect::Orchestrator(effect) => self.perform_orchestrator(effect),
-                Effect::Miner(effect) => self.perform_miner(node, effect),
-                Effect::Validator(effect) => self.perform_validator(node, effect),
+            match self.observe(node, What::Effect(effect)) {
+                What::Effect(Effect::Orchestrator(effect)) => self.perform_orchestrator(effect),
+                What::Effect(Effect::Miner(effect)) => self.perform_miner(node, effect),
+                What::Effect(Effect::Validator(effect)) => self.perform_validator(node, effect),
+                _ => {}
             }
         }
     }
 
-    fn observe(&mut self, node: usize, what: What) {
+    /// Something that an engine did besides what its core learns.
+    fn engine_did(&mut self, node: usize, what: What) {
+        self.hasher.update(&wire::to_bytes(&what));
+        self.observe(node, what);
+    }
+
+    /// Shows to all checkers what happened, and gives it back.
+    fn observe(&mut self, node: usize, what: What) -> What {
         let entry = Entry { at_us: self.clock.now_us(), node: self.nodes[node].id, what };
-        self.hasher.update(&wire::to_bytes(&entry));
         if self.keep_log {
             let (arrow, what): (_, &dyn std::fmt::Debug) = match &entry.what {
                 What::Event(event) => ("<-", event),
@@ -305,6 +316,7 @@ impl World {
         for (checker, sentence) in objections {
             self.object(checker, sentence);
         }
+        entry.what
     }
 
     fn object(&mut self, checker: &'static str, sentence: String) {

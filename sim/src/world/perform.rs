@@ -363,7 +363,7 @@ impl World {
             self.lied.insert(epoch);
         }
         for seen in [seen, lied].into_iter().flatten() {
-            self.observe(node, seen);
+            self.engine_did(node, seen);
         }
         Ok(done)
     }

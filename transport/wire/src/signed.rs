@@ -1,5 +1,6 @@
 //! Statements with a name under them.
 
+use crate::{memory, to_bytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ pub trait Signable: Serialize + DeserializeOwned {
 
     /// What is hashed and signed: postcard of the fields in order.
     fn canonical_bytes(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("a statement serialises into memory")
+        to_bytes(self)
     }
 
     /// The statement's digest under its domain: its name in chains and references.
@@ -74,8 +75,14 @@ pub struct Signed<T> {
 impl<T: Signable> Signed<T> {
     /// Signs `body`.
     pub fn new(body: T, key: &Key) -> Self {
-        let signature = key.0.sign(body.digest().as_bytes());
-        Self { signer: key.id(), r: *signature.r_bytes(), s: *signature.s_bytes(), body }
+        let (signer, digest) = (key.id(), body.digest());
+        let (r, s) = memory::made(signer, digest).unwrap_or_else(|| {
+            let signature = key.0.sign(digest.as_bytes());
+            let halves = (*signature.r_bytes(), *signature.s_bytes());
+            memory::remember(signer, digest, halves);
+            halves
+        });
+        Self { body, signer, r, s }
     }
 
     /// The statement's digest.
@@ -85,7 +92,7 @@ impl<T: Signable> Signed<T> {
 
     /// Statement and signature as they lie in a file or an object.
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("a signed statement serialises into memory")
+        to_bytes(self)
     }
 
     /// The statement, if the signature holds.
@@ -94,9 +101,13 @@ impl<T: Signable> Signed<T> {
     /// When `signer` is no key, or did not sign this.
     pub fn verify(&self) -> Result<&T, SignatureError> {
         let error = || SignatureError { signer: self.signer, what: T::DOMAIN };
+        let digest = self.digest();
+        if memory::made(self.signer, digest) == Some((self.r, self.s)) {
+            return Ok(&self.body);
+        }
         let key = VerifyingKey::from_bytes(self.signer.as_bytes()).map_err(|_| error())?;
         let signature = Signature::from_components(self.r, self.s);
-        key.verify_strict(self.digest().as_bytes(), &signature).map_err(|_| error())?;
+        key.verify_strict(digest.as_bytes(), &signature).map_err(|_| error())?;
         Ok(&self.body)
     }
 }
@@ -104,8 +115,8 @@ impl<T: Signable> Signed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Merged;
     use crate::object::ObjectRef;
+    use crate::{Merged, Remembering};
 
     fn statement() -> Merged {
         let object = ObjectRef { digest: Digest([1; 32]), bytes: 7 };
@@ -124,5 +135,33 @@ mod tests {
         other.signer = Key::from_seed([8; 32]).id();
         let error = other.verify().unwrap_err();
         assert!(error.to_string().contains("does not hold"), "{error}");
+    }
+
+    #[test]
+    fn what_is_remembered_changes_no_answer() {
+        let (key, stranger) = (Key::from_seed([9; 32]), Key::from_seed([8; 32]));
+        let made_before = Signed::new(statement(), &key);
+        let edited = Merged { epoch: 4, ..statement() };
+        let _memory = Remembering::new(100);
+        // What was made before the memory began, or elsewhere, is verified in full, and the same is signed again.
+        assert!(made_before.verify().is_ok());
+        assert_eq!(memory::made(key.id(), made_before.digest()), None);
+        let good = Signed::new(statement(), &key);
+        assert_eq!(good, made_before);
+        assert!(memory::made(key.id(), good.digest()).is_some() && good.verify().is_ok());
+        assert_eq!(Signed::new(statement(), &key), made_before);
+        let of_stranger = Signed::new(statement(), &stranger);
+        let forged = [
+            Signed { body: edited.clone(), ..good.clone() },
+            Signed { signer: stranger.id(), ..good.clone() },
+            Signed { s: [0; 32], ..good.clone() },
+            Signed { r: of_stranger.r, ..good.clone() },
+            Signed { r: of_stranger.r, s: of_stranger.s, ..good.clone() },
+        ];
+        // Twice: what did not hold is not remembered as if it did.
+        for forged in forged.iter().chain(&forged) {
+            assert!(forged.verify().is_err(), "{forged:?}");
+        }
+        assert!(Signed::new(edited, &key).verify().is_ok() && good.verify().is_ok());
     }
 }

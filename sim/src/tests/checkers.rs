@@ -1,3 +1,6 @@
+//! Each checker is shown a log that it must object to.
+
+use crate::Options;
 use crate::checkers::{
     CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, LedgerFollowsTheRecord,
     NoDoubleFold, NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
@@ -7,331 +10,9 @@ use crate::scenarios::{Scenario, Setup};
 use crate::trace::{Effect, Entry, Event, What};
 use crate::world::codes::{Contribution, Sum};
 use crate::world::disk::Journal;
-use crate::{Options, SimError, run};
 use orchestrator_core::Report;
 use spec::{Digest, Member, Mode, NodeId, Operation, Outcome, Window};
 use wire::{Assignment, Finding, Key, Manifest, Message, ObjectRef, Receipt, Signed, Slot};
-
-/// Nearly all the time goes into signatures, so many seeds are run with few microbatches.
-const SHORT: Options = Options { stages: 3, miners: 1, epochs: 2, steps: 4, members: 2, log: false };
-
-fn passes(scenario: &str, seeds: std::ops::Range<u64>, options: &Options) {
-    for seed in seeds {
-        let report = run(scenario, seed, options).unwrap();
-        assert!(report.passed(), "{report}");
-    }
-}
-
-#[test]
-fn honest_runs_complete() {
-    passes("honest", 0..25, &SHORT);
-    passes("honest", 25..27, &Options::default());
-    for stages in [1, 2, 5] {
-        passes("honest", 0..3, &Options { stages, ..SHORT });
-    }
-}
-
-#[test]
-fn several_miners_a_stage_merge() {
-    for miners in [2, 3, 4, 8] {
-        let options = Options { miners, epochs: 3, ..SHORT };
-        passes("honest", 0..4, &options);
-        let report = run("honest", 5, &options).unwrap();
-        let microbatches = 3 * 4 * 2 * usize::from(miners);
-        assert_eq!((report.commits, report.losses.len()), (3, microbatches), "{report}");
-    }
-}
-
-#[test]
-fn a_perturbed_value_is_found() {
-    passes("perturb", 0..25, &SHORT);
-    passes("perturb", 0..12, &Options { miners: 2, epochs: 3, ..SHORT });
-    passes("perturb", 0..6, &Options { miners: 3, epochs: 3, ..SHORT });
-}
-
-#[test]
-fn a_poisoned_payload_is_traced_to_who_made_it() {
-    passes("poison", 0..20, &SHORT);
-    passes("poison", 0..10, &Options { miners: 2, epochs: 3, ..SHORT });
-}
-
-#[test]
-fn a_run_that_diverges_ends_with_a_sentence_and_nobody_is_blamed() {
-    passes("diverging", 0..4, &SHORT);
-    passes("diverging", 0..3, &Options { miners: 2, ..SHORT });
-}
-
-#[test]
-fn who_makes_losses_higher_stands_out() {
-    passes("worse", 0..3, &Options { stages: 2, miners: 3, epochs: 34, steps: 2, members: 1, log: false });
-}
-
-#[test]
-fn a_validator_that_does_not_replay_is_found_out() {
-    passes("lazy_validator", 0..10, &Options { miners: 2, epochs: 4, ..SHORT });
-}
-
-#[test]
-fn a_validator_that_accuses_the_honest_is_found_out() {
-    passes("accuser", 0..8, &SHORT);
-    passes("accuser", 0..4, &Options { miners: 3, epochs: 3, ..SHORT });
-}
-
-#[test]
-fn a_conviction_survives_the_orchestrator() {
-    passes("perturb_restarted", 0..15, &Options { miners: 2, epochs: 3, ..SHORT });
-    passes("perturb_restarted", 0..10, &SHORT);
-}
-
-#[test]
-fn a_newcomer_takes_the_seat_of_a_convict() {
-    passes("replaced", 0..15, &SHORT);
-    passes("replaced", 0..5, &Options { miners: 2, ..SHORT });
-}
-
-#[test]
-fn who_withholds_is_banned() {
-    passes("withhold", 0..10, &SHORT);
-    passes("withhold", 0..15, &Options { miners: 2, epochs: 3, ..SHORT });
-}
-
-#[test]
-fn wrong_sums_are_found_and_the_merge_goes_on() {
-    passes("wrong_sum", 0..10, &Options { miners: 2, ..SHORT });
-    passes("wrong_sum", 0..20, &Options { miners: 4, ..SHORT });
-}
-
-#[test]
-fn a_colluding_pair_is_caught_by_a_third_sum() {
-    let options = Options { miners: 3, epochs: 3, ..SHORT };
-    let reports: Vec<_> = (0..20).map(|seed| run("colluding_pair", seed, &options).unwrap()).collect();
-    for report in &reports {
-        assert!(report.passed(), "{report}");
-    }
-    // Both of a pair are convicted in one breath.
-    let pairs = reports.iter().filter(|report| report.convicted.len() > 1).count();
-    assert!(pairs > 5, "{pairs}");
-}
-
-#[test]
-fn who_begins_an_epoch_with_other_moments_stands_where_nobody_may() {
-    passes("moments", 0..4, &Options { miners: 2, epochs: 3, ..SHORT });
-}
-
-#[test]
-fn who_comes_back_with_moments_of_its_own_making_is_banned() {
-    let options = Options { miners: 2, epochs: 4, ..SHORT };
-    let reports: Vec<_> = (0..12).map(|seed| run("returner", seed, &options).unwrap()).collect();
-    for report in &reports {
-        assert!(report.passed(), "{report}");
-    }
-    let caught = reports.iter().filter(|report| report.convicted == report.cheats).count();
-    assert!(caught >= 8, "{caught}");
-}
-
-#[test]
-fn who_has_no_room_for_its_state_begins_afresh_and_is_not_blamed() {
-    for miners in [1, 2, 3] {
-        passes("full_disks", 0..8, &Options { miners, ..SHORT });
-    }
-}
-
-#[test]
-fn whoever_is_taken_back_stands_where_it_stood_or_begins_afresh() {
-    for miners in [1, 2] {
-        passes("taken_back", 0..10, &Options { miners, epochs: 4, ..SHORT });
-    }
-}
-
-#[test]
-fn a_slow_uplink_that_makes_progress_is_no_withholding() {
-    for miners in [1, 2] {
-        let options = Options { miners, epochs: 3, ..SHORT };
-        let reports: Vec<_> = (0..6).map(|seed| run("slow_uplink", seed, &options).unwrap()).collect();
-        for report in &reports {
-            assert!(report.passed(), "{report}");
-        }
-        // Where the slow one is in the middle the windows of an epoch take longer than one may.
-        let longest_us = reports.iter().map(|report| report.virtual_us).max();
-        assert!(longest_us > Some(120_000_000), "{longest_us:?}");
-    }
-}
-
-#[test]
-fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
-    let options = Options { miners: 3, epochs: 4, ..SHORT };
-    let reports: Vec<_> = (0..12).map(|seed| run("contribution", seed, &options).unwrap()).collect();
-    for report in &reports {
-        assert!(report.passed(), "{report}");
-    }
-    // Each of four merges is drawn with one half.
-    let caught = reports.iter().filter(|report| report.convicted == report.cheats).count();
-    assert!(caught >= 8, "{caught}");
-}
-
-#[test]
-fn who_takes_another_outer_step_is_found_at_once() {
-    for miners in [1, 2, 3] {
-        passes("outer_step", 0..6, &Options { miners, epochs: 3, ..SHORT });
-    }
-}
-
-#[test]
-fn who_comes_uninvited_weighs_nothing_until_it_is_proven() {
-    for miners in [1, 2, 3] {
-        passes("probation", 0..4, &Options { miners, epochs: 3, ..SHORT });
-    }
-}
-
-#[test]
-fn who_takes_for_ever_is_not_waited_for() {
-    passes("slow_loris", 0..3, &Options { miners: 2, epochs: 4, ..SHORT });
-}
-
-#[test]
-fn lies_are_found_as_often_as_the_audit_rate_says() {
-    let options = Options { stages: 1, miners: 2, epochs: 4, steps: 12, members: 1, log: false };
-    let reports: Vec<_> = (0..120).map(|seed| run("sparse", seed, &options).unwrap()).collect();
-    for report in &reports {
-        assert!(report.passed(), "{report}");
-    }
-    let (rate, table) = crate::detection::detection(&reports, &options).unwrap();
-    assert_eq!((rate, table.len()), (1.0 / 6.0, 4));
-    for within in table {
-        // Three standard deviations of a share of 120 runs.
-        let deviation = (within.expected * (1.0 - within.expected) / 120.0).sqrt();
-        assert!((within.found - within.expected).abs() < 3.0 * deviation, "{within:?}");
-    }
-}
-
-#[test]
-fn a_stated_share_of_every_cheat_is_banned_and_nobody_else() {
-    for seed in 0..6 {
-        let report = run("mixed", seed, &Options { miners: 6, epochs: 3, ..SHORT }).unwrap();
-        assert!(report.passed(), "{report}");
-    }
-}
-
-#[test]
-fn a_hundred_miners_of_which_three_tenths_cheat_complete_the_run() {
-    let options = Options { stages: 10, miners: 10, members: 1, ..SHORT };
-    let report = run("mixed", 0, &options).unwrap();
-    assert!(report.passed() && report.convicted.len() > 10, "{report}");
-}
-
-#[test]
-fn a_lost_miner_ends_the_run_with_a_sentence_unless_it_has_a_peer() {
-    passes("miner_lost", 0..30, &SHORT);
-    passes("miner_lost", 0..30, &Options { miners: 2, ..SHORT });
-}
-
-#[test]
-fn a_miner_that_is_started_again_goes_on() {
-    passes("miner_restarted", 0..30, &SHORT);
-    passes("miner_restarted", 0..15, &Options { miners: 2, ..SHORT });
-}
-
-#[test]
-fn an_orchestrator_that_is_started_again_goes_on_where_it_was() {
-    passes("orchestrator_restarted", 0..30, &SHORT);
-    passes("orchestrator_restarted", 0..15, &Options { miners: 3, ..SHORT });
-}
-
-#[test]
-fn miners_come_and_go_and_nothing_is_unfinished_or_folded_twice() {
-    for miners in [2, 3] {
-        let options = Options { miners, ..SHORT };
-        passes("churn", 0..10, &options);
-        passes("turmoil", 0..10, &options);
-        passes("flaky", 0..10, &options);
-    }
-}
-
-#[test]
-fn direct_routes_that_break_lose_nothing() {
-    let mut broken = 0;
-    for miners in [1, 2, 3] {
-        let options = Options { miners, epochs: 3, ..SHORT };
-        for seed in 0..6 {
-            let report = run("direct", seed, &options).unwrap();
-            assert!(report.passed(), "{report}");
-            broken += report.routes_broken;
-        }
-    }
-    for miners in [1, 2, 3] {
-        passes("direct_flaky", 0..6, &Options { miners, epochs: 3, ..SHORT });
-    }
-    assert!(broken > 50, "{broken} routes broke");
-}
-
-#[test]
-fn a_slow_lane_merges_with_what_it_did() {
-    for miners in [1, 2, 5] {
-        passes("slow", 0..4, &Options { miners, ..SHORT });
-    }
-}
-
-#[test]
-fn a_swarm_grows_while_it_works() {
-    for miners in [1, 3] {
-        passes("growing", 0..8, &Options { miners, ..SHORT });
-    }
-}
-
-#[test]
-fn a_stage_without_anybody_gets_a_miner_of_another() {
-    let options = Options { miners: 2, ..SHORT };
-    let reports: Vec<_> = (0..20).map(|seed| run("deserted", seed, &options).unwrap()).collect();
-    for report in &reports {
-        assert!(report.passed(), "{report}");
-    }
-    let moves =
-        |report: &&crate::report::Report| report.notes.iter().any(|note| note.contains("moves there"));
-    let moved = reports.iter().filter(moves).count();
-    assert!(moved > 3, "{moved}");
-}
-
-#[test]
-fn a_wrong_token_is_turned_away() {
-    passes("bad_token", 0..10, &SHORT);
-}
-
-#[test]
-fn the_same_seed_gives_the_same_log_and_another_does_not() {
-    let options = Options { log: true, ..Options::default() };
-    let [once, again, other] = [3, 3, 4].map(|seed| run("perturb", seed, &options).unwrap());
-    assert!(once.log.len() > 10_000);
-    assert_eq!(once.log, again.log);
-    assert_eq!(once, again);
-    assert_ne!(once.log, other.log);
-    assert_ne!(once.digest, other.digest);
-}
-
-#[test]
-fn what_fails_says_how_to_do_it_again() {
-    let mut report = run("honest", 7, &SHORT).unwrap();
-    assert!(!report.to_string().contains("again:"));
-    let sentence = "of a test".into();
-    report.violations.push(crate::Violation { checker: "outcome", at_us: 5, sentence });
-    assert!(
-        report.to_string().ends_with("again: iota sim --scenario honest --seed 7 --steps 4 --members 2\n"),
-        "{report}"
-    );
-}
-
-#[test]
-fn an_unknown_scenario_is_told_what_there_is() {
-    let error = run("honset", 1, &Options::default()).unwrap_err();
-    assert!(matches!(error, SimError::Scenario { .. }));
-    assert_eq!(
-        error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, direct, direct_flaky, slow, slow_uplink, growing, deserted"
-    );
-    let options = Options { stages: 0, ..Options::default() };
-    assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));
-}
-
-// Each checker is shown a log that it must object to.
 
 const END: End<'static> = End { complete: true, records: &[] };
 
@@ -508,6 +189,32 @@ fn weights_agree_after_merge_objects() {
     assert!(
         objection(&mut checker(), &[applied(0, 1), opened(2)]).unwrap().contains("epoch 1 opens stage 0")
     );
+    // A liar's weights count for nothing beside those of others, who still must agree, and for all there is alone.
+    let liar = |name| Entry { at_us: 1, node: NodeId([name; 32]), what: What::Lied { epoch: 0 } };
+    assert_eq!(objection(&mut checker(), &[liar(3), applied(0, 1), applied(0, 3), opened(1)]), None);
+    for of_others in [[applied(0, 1), applied(0, 2)], [applied(0, 1), opened(3)]] {
+        let [first, last] = of_others;
+        assert!(objection(&mut checker(), &[liar(3), applied(0, 3), first, last]).is_some());
+    }
+    assert_eq!(objection(&mut checker(), &[liar(3), applied(0, 3), opened(3)]), None);
+    // What is said before somebody heard that the epoch begins again is of before.
+    let at = |node, message| {
+        let heard = orchestrator_core::Event::Message { from: NodeId([node; 32]), message };
+        Entry { at_us: 1, node: NodeId([9; 32]), what: What::Event(Event::Orchestrator(heard)) }
+    };
+    let joined =
+        |node| said(Report::Joined { node: NodeId([node; 32]), role: wire::Role::Miner, stage: Some(0) });
+    let rewound = || said(Report::Rewound { epoch: 0, steps: 0, tokens: 0, why: "of a test".into() });
+    let log = [
+        joined(1),
+        joined(2),
+        rewound(),
+        applied(0, 1),
+        at(2, Message::Ready { epoch: 0, turn: 1 }),
+        applied(0, 2),
+        opened(2),
+    ];
+    assert_eq!(objection(&mut checker(), &log), None);
 }
 
 #[test]
@@ -548,7 +255,7 @@ fn journal_replays_equal_objects() {
     };
     for (now_ms, event) in [(1, miner_core::Event::Connected), (9, miner_core::Event::Leave)] {
         let event = Event::Miner(event);
-        record.journal.append(now_ms, wire::to_bytes(&event));
+        record.journal.append(now_ms, &wire::to_bytes(&event));
         record.effects.push(wire::digest_of(&core.handle(now_ms, event)));
     }
     record.state = core.digest();
@@ -568,6 +275,6 @@ fn journal_replays_equal_objects() {
     doctored.effects.pop();
     assert!(objection(&doctored).unwrap().contains("the journal holds 2 events, 1 were taken in"));
     let mut doctored = record;
-    doctored.journal.append(10, vec![255]);
+    doctored.journal.append(10, &[255]);
     assert!(objection(&doctored).unwrap().contains("entry 2 of the journal is no event"));
 }
