@@ -10,6 +10,7 @@
 //!                    outer = none:     apply, in every stage
 //! ```
 //!
+//! On which weights a step's members run, [`perform`] knows: with staleness 1 on those before the last step.
 //! That is what a swarm computes, to the bit, as long as its assignment stands. A miner forwards several members before it folds the first, because it waits for its neighbours. Weights stand still
 //! within a step and gradients are folded in ascending position either way, so the operations commute and weights,
 //! moments and every digest are those of the swarm. Here one microbatch is in flight at a time.
