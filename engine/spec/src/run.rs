@@ -269,6 +269,21 @@ impl Run {
         self.inner.staleness > 0 && self.window_start(step) < step
     }
 
+    /// How often a pipeline of stages fills and drains in an epoch: with every inner step, or with staleness 1 with every window.
+    pub fn fills(&self) -> u32 {
+        if self.inner.staleness == 0 {
+            self.epoch.steps
+        } else {
+            self.epoch.steps.div_ceil(self.epoch.digest_every)
+        }
+    }
+
+    /// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it, and with staleness 1 one
+    /// more, for the forwards of the second run while the first is in work.
+    pub fn steps_ahead(&self) -> u32 {
+        2 + u32::from(self.inner.staleness)
+    }
+
     /// The first steps of the windows that an audit may draw, in order.
     pub fn audit_candidates(&self) -> Vec<u32> {
         if self.audit.windows == 0 {

@@ -161,4 +161,7 @@ fn only_steps_within_a_window_are_stale() {
     let fresh: Vec<u32> = (0..15).filter(|&step| !run.is_stale(step)).collect();
     // Windows of five steps, the last of two; beyond the epoch's end each step is one.
     assert_eq!(fresh, [0, 5, 10, 12, 13, 14]);
+    assert_eq!((run.fills(), run.steps_ahead()), (3, 3));
+    run.inner.staleness = 0;
+    assert_eq!((run.fills(), run.steps_ahead()), (12, 2));
 }
