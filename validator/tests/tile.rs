@@ -75,17 +75,26 @@ fn honest(run: &Run) -> Vec<Work> {
             }
             done.unwrap().output
         };
-        let member = |position: u16| {
-            let microbatch = u64::from(step) * u64::from(run.inner.members) + u64::from(position);
-            Member { assignment: microbatch, attempt: 0, step, position, microbatch }
+        let members = |step: u32| -> Vec<Member> {
+            let member = |position: u16| {
+                let microbatch = u64::from(step) * u64::from(run.inner.members) + u64::from(position);
+                Member { assignment: microbatch, attempt: 0, step, position, microbatch }
+            };
+            (0..run.inner.members).map(member).collect()
         };
-        let members: Vec<Member> = (0..run.inner.members).map(member).collect();
-        for &member in &members {
+        // What may run ahead does.
+        let mut forward = if run.is_stale(step) { vec![] } else { members(step) };
+        if run.is_stale(step + 1) {
+            forward.extend(members(step + 1));
+        }
+        for member in forward {
             (0..stages).fold(None, |payload, stage| act(stage, Operation::Forward(member), payload));
+        }
+        for member in members(step) {
             (0..stages).rev().fold(None, |payload, stage| act(stage, Operation::Backward(member), payload));
         }
         for stage in 0..stages {
-            act(stage, Operation::Step { step, members: members.clone() }, None);
+            act(stage, Operation::Step { step, members: members(step) }, None);
         }
     }
     works
@@ -205,10 +214,17 @@ fn verify(file: &[u8]) -> Result<tile::TileReport, evidence::Refused> {
 
 #[test]
 fn every_lie_inside_an_operation_is_one_tile_of_one_op() {
-    let run = run(136, 40);
+    let mut run = run(136, 40);
+    for staleness in [0, 1] {
+        run.inner.staleness = staleness;
+        every_lie_is_one_tile(&run);
+    }
+}
+
+fn every_lie_is_one_tile(run: &Run) {
     let shard = tokens();
     let mut told = BTreeMap::new();
-    for work in honest(&run) {
+    for work in honest(run) {
         let right = work.said(&mut engine::perform);
         // Who is slow tells no lie.
         for (name, adversary) in Adversary::ALL.into_iter().filter(|(name, _)| *name != "slow-loris") {
@@ -218,7 +234,7 @@ fn every_lie_inside_an_operation_is_one_tile_of_one_op() {
             };
             let case = work.case(&said, &key());
             let objects = work.objects();
-            let matter = Matter { run: &run, case: &case, objects: &objects, shard: &shard };
+            let matter = Matter { run, case: &case, objects: &objects, shard: &shard };
             let theirs =
                 work.traced(&said[..=last], BTreeSet::new(), &mut miner::performer(adversary)).digests;
             let trace = signed(&case, last, &theirs, &key());
