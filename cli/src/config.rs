@@ -405,6 +405,23 @@ mod tests {
     }
 
     #[test]
+    fn a_window_holds_a_stale_step_unless_the_file_says_how_long_it_is() {
+        let every = |text: &str, staleness, steps| {
+            let config = config(text).unwrap();
+            let mut run = config.run(placeholder()).unwrap();
+            (run.epoch.steps, run.epoch.count) = (steps, 1);
+            Staleness { staleness }.apply(&mut run);
+            fit_length(&mut run, &config);
+            (run.inner.staleness, run.epoch.digest_every)
+        };
+        assert_eq!(every("", None, 6), (0, 1));
+        assert_eq!(every("", Some(1), 6), (1, 2));
+        assert_eq!(every("", Some(1), 60), (1, 10));
+        assert_eq!(every("[inner]\nstaleness = 1\n", None, 6), (1, 2));
+        assert_eq!(every("[inner]\nstaleness = 1\n[epoch]\ndigest_every = 1\n", Some(0), 6), (0, 1));
+    }
+
+    #[test]
     fn a_preset_is_a_run_and_a_file_stands_over_it() {
         let data = Data { train_tokens: 1 << 20, validation_tokens: 1 << 16, ..placeholder() };
         for base in [one_process, swarm] {

@@ -136,6 +136,10 @@ fn forwards_of_a_stale_step_may_stand_before_the_step_before_it() {
     let mut early = honest.clone();
     early.swap(6, 7);
     assert!(judged(&stale, &early).unwrap_err().contains("(backward"));
+    let mixed = [5, 6].into_iter().zip([Operation::Backward(d), step(2, [a, d])]);
+    let mut both = honest.clone();
+    mixed.for_each(|(at, operation)| both[at] = operation);
+    assert!(judged(&stale, &both).unwrap_err().contains("(backward"), "one step of members of two");
     let mut twice = honest.clone();
     twice[7] = Operation::Forward(c);
     assert!(judged(&stale, &twice).unwrap_err().contains("(forward"));
