@@ -125,7 +125,7 @@ fn why_none_fits(size: &Size, arguments: &Arguments) -> Result<String> {
     };
     Ok(format!(
         "{}: no cut fits cards of {} GiB. Even of {blocks} stages, one block each, stage {index} (its block{beside}, {:.2}G parameters) takes \
-         {:.1} GiB of a card (weights, moments, gradients and the version it can go back to {:.1}, work {:.1}, driver {:.1}) and {:.1} GiB \
+         {:.1} GiB of a card (weights, moments, gradients and the versions kept beside {:.1}, work {:.1}, driver {:.1}) and {:.1} GiB \
          of the host; `--memory {}` would do, or a narrower model.",
         size.name,
         arguments.memory,
