@@ -255,6 +255,21 @@ pub fn fit_microbatches(run: &mut Run, config: &Config) {
     }
 }
 
+/// What it says of staleness.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Staleness {
+    /// Steps by which weights may lag within a window: 1 lets forwards of the next step run while one is in work [default: 0]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u8).range(0..=1))]
+    staleness: Option<u8>,
+}
+
+impl Staleness {
+    /// Over what the configuration says.
+    pub fn apply(self, run: &mut Run) {
+        run.inner.staleness = self.staleness.unwrap_or(run.inner.staleness);
+    }
+}
+
 /// Receipts of a window, for a run that is told nothing else: some minutes of work, and far below what an order may hold.
 const AUDITED_RECEIPTS: u32 = 512;
 
@@ -266,7 +281,9 @@ pub fn fit_length(run: &mut Run, config: &Config) {
     if !config.sets("epoch", "digest_every") {
         // A window's receipts travel in one audit order, two of each microbatch and one of the step.
         let fit = AUDITED_RECEIPTS / (2 * u32::from(run.inner.members) + 1);
-        run.epoch.digest_every = (run.epoch.steps / 6).clamp(1, fit.max(1));
+        // Within a window of one step no weights are stale.
+        let least = 1 + u32::from(run.inner.staleness);
+        run.epoch.digest_every = (run.epoch.steps / 6).clamp(least, fit.max(least));
     }
 }
 
@@ -385,6 +402,23 @@ mod tests {
         assert_eq!(shape("[inner]\nmembers = 2\n", 1), (4, 2));
         assert_eq!(shape("[data]\nsequences = 8\n", 1), (8, 2));
         assert_eq!(shape("[model]\nstages = [4]\n", 1), (4, 2));
+    }
+
+    #[test]
+    fn a_window_holds_a_stale_step_unless_the_file_says_how_long_it_is() {
+        let every = |text: &str, staleness, steps| {
+            let config = config(text).unwrap();
+            let mut run = config.run(placeholder()).unwrap();
+            (run.epoch.steps, run.epoch.count) = (steps, 1);
+            Staleness { staleness }.apply(&mut run);
+            fit_length(&mut run, &config);
+            (run.inner.staleness, run.epoch.digest_every)
+        };
+        assert_eq!(every("", None, 6), (0, 1));
+        assert_eq!(every("", Some(1), 6), (1, 2));
+        assert_eq!(every("", Some(1), 60), (1, 10));
+        assert_eq!(every("[inner]\nstaleness = 1\n", None, 6), (1, 2));
+        assert_eq!(every("[inner]\nstaleness = 1\n[epoch]\ndigest_every = 1\n", Some(0), 6), (0, 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `iota run new`: text to token shards, initial weights, keys and `run.toml`.
 
-use crate::config::{self, Config, Preset};
+use crate::config::{self, Config, Preset, Staleness};
 use crate::failure::{Failure, Result};
 use crate::shards::{Shards, Source};
 use engine::data::TokenShard;
@@ -33,6 +33,8 @@ pub struct Recipe {
     /// Miners that hold each stage [default: 2]
     #[arg(long)]
     pub miners_per_stage: Option<u16>,
+    #[command(flatten)]
+    pub staleness: Staleness,
     /// Windows of each miner that are audited per epoch [default: 1]
     #[arg(long)]
     pub audits: Option<u32>,
@@ -98,6 +100,7 @@ fn describe(recipe: &Recipe, config: &Config, shards: &Shards) -> Result<Run> {
     run.epoch.steps = options.steps.unwrap_or(run.epoch.steps);
     run.miners_per_stage = options.miners_per_stage.unwrap_or(run.miners_per_stage);
     run.audit.windows = options.audits.unwrap_or(run.audit.windows);
+    options.staleness.apply(&mut run);
     config::fit_microbatches(&mut run, config);
     config::fit_length(&mut run, config);
     config.check(&run)?;

@@ -1,12 +1,12 @@
 //! `iota plan`: what models cost on a fleet, on paper; and what a swarm on this machine will do, foretold.
 
-use crate::config;
+use crate::config::{self, Staleness};
 use crate::failure::{Failure, Result};
 use engine::data::TokenShard;
 use engine::memory::{DRIVER_BYTES, StageMemory};
 use engine::train::Trainer;
 use plan::{Host, Node, Resource};
-use spec::{Data, Digest, Epoch, Inner, Model, Run, Tokenizer};
+use spec::{Data, Digest, Epoch, Inner, Model, Run, SpecError, Tokenizer};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct Arguments {
     /// Sequences of a microbatch
     #[arg(long, value_name = "N", default_value_t = 1)]
     sequences: u32,
+    #[command(flatten)]
+    staleness: Staleness,
 }
 
 /// A usual size: dim, heads, kv heads, ffn, context, blocks, and stages that are asked for; 0 takes as few as fit.
@@ -79,9 +81,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(path) = &arguments.config {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::input(format!("--config {}: cannot be read ({e})", path.display())))?;
-        let run = Run::from_toml(&text).map_err(|e| {
+        let input = |e: SpecError| {
             Failure::input(format!("--config {}: {}", path.display(), e.to_string().replace('\n', " ")))
-        })?;
+        };
+        let mut run = Run::from_toml(&text).map_err(input)?;
+        arguments.staleness.apply(&mut run);
+        run.check().map_err(input)?;
         return row(&run.name.clone(), &run, arguments);
     }
     let mut too_large = vec![];
@@ -120,7 +125,7 @@ fn why_none_fits(size: &Size, arguments: &Arguments) -> Result<String> {
     };
     Ok(format!(
         "{}: no cut fits cards of {} GiB. Even of {blocks} stages, one block each, stage {index} (its block{beside}, {:.2}G parameters) takes \
-         {:.1} GiB of a card (weights, moments, gradients and the version it can go back to {:.1}, work {:.1}, driver {:.1}) and {:.1} GiB \
+         {:.1} GiB of a card (weights, moments, gradients and the versions kept beside {:.1}, work {:.1}, driver {:.1}) and {:.1} GiB \
          of the host; `--memory {}` would do, or a narrower model.",
         size.name,
         arguments.memory,
@@ -154,7 +159,9 @@ fn sized(size: &Size, stages: u32, arguments: &Arguments) -> Result<Run> {
     let base = config::swarm(data.clone());
     let model =
         Model { dim, heads, kv_heads, ffn, context, stages: config::cut(blocks, stages)?, ..base.model };
-    Ok(Run { model, data, inner: Inner { members: arguments.members, ..base.inner }, ..base })
+    let mut run = Run { model, data, inner: Inner { members: arguments.members, ..base.inner }, ..base };
+    arguments.staleness.apply(&mut run);
+    Ok(run)
 }
 
 /// The fewest stages that all fit; 0 if not even one block does. Whoever holds less takes less, so it is found by halving.

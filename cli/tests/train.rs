@@ -11,9 +11,14 @@ use support::{BPE, DEADLINE, Place, TINY, losses, manifest, only, tiny_bpe};
 fn twenty_steps_are_ten_and_ten_more_whatever_the_threads() {
     for outer in ["", "[outer.nesterov]\nlr = 0.7\nmomentum = 0.9\nbits = 8\n"] {
         let place = Place::new(&format!("boundary = \"int8\"\n{TINY}{outer}"));
-        let through = place.train("through", &["--steps", "20"]);
-        // In the middle of the first epoch, so that the anchor is a file of its own; then near the end.
-        let halves = place.train("halves", &["--steps", "20", "--stop-at", "7", "--threads", "1"]);
+        let staleness = if outer.is_empty() { "0" } else { "1" };
+        let length = ["--steps", "20", "--staleness", staleness];
+        let through = place.train("through", &length);
+        // In the middle of the first epoch, so that the anchor is a file of its own, and of a window, so that stale weights are; then
+        // near the end.
+        let halves = place.train("halves", &[&length[..], &["--stop-at", "7", "--threads", "1"]].concat());
+        let stale = manifest(&halves, 7)["stages"][0].get("stale").is_some();
+        assert_eq!(stale, !outer.is_empty(), "windows of three steps: the eighth is stale, if any is");
         let (code, said) = place.resume(&halves, &["--stop-at", "13", "--threads", "3"]);
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("iota train --resume"), "{said}");

@@ -11,8 +11,9 @@ use crate::payload::{self, Expected, Kind};
 use crate::state::{Keeping, StageState};
 use crate::tensor::Tokens;
 use crate::work::{WorkError, forward_batch, perform};
-use kernels::device::{CudaDevice, Device, DeviceError};
+use kernels::device::{Buffer, CudaDevice, Device, DeviceError};
 use spec::{Member, Operation, Outer, Run};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What the driver, its context and the kernels' code take of a card besides: never measured at more than this.
@@ -31,7 +32,7 @@ pub struct StageMemory {
     pub parameters: u64,
     /// What is kept of microbatches until their backward.
     pub keeping: Keeping,
-    /// Weights, both moments, gradients, and the spare that takes a fold back.
+    /// Weights, both moments, gradients, the spare that takes a fold back, and the stash of stale weights.
     pub state_bytes: u64,
     /// The most in use at once: state, activations, gradients of activations, workspaces.
     pub peak_bytes: u64,
@@ -114,16 +115,13 @@ impl StageMemory {
         performed: usize,
     ) -> Result<Self, DeviceError> {
         let mut state = StageState::imagined(run, stage, &Device::Cuda(device.clone()), keeping)?;
-        for _ in 0..2 {
-            // The second step has the spare from its beginning.
-            match inner_step(&mut state, device, performed) {
-                Ok(()) => {}
-                Err(WorkError::Device(error)) => return Err(error),
-                Err(error) => unreachable!("an inner step in order: {error}"),
-            }
+        match inner_steps(&mut state, device, performed) {
+            Ok(()) => {}
+            Err(WorkError::Device(error)) => return Err(error),
+            Err(error) => unreachable!("inner steps in order: {error}"),
         }
         let parameters = state.parameters() as u64;
-        let arrays = 4 + u64::from(!state.flight.spare.is_empty());
+        let arrays = 4 + u64::from(!state.flight.spare.is_empty()) + u64::from(!state.stash.is_empty());
         let usage = device.usage();
         Ok(Self {
             parameters,
@@ -136,25 +134,57 @@ impl StageMemory {
     }
 }
 
-/// All members forward, all back, and the step, on nothing. Of the members beyond `performed` only what is saved of them is
+/// All members forward, all back, and the step, on nothing, as often as it takes to meet everything that a run meets; where the
+/// next step may go ahead its members are forward by then. Of the members beyond `performed` only what is saved of them is
 /// there, as they go forward before the last: as much as is saved of the last but one that is performed.
-fn inner_step(state: &mut StageState, device: &CudaDevice, performed: usize) -> Result<(), WorkError> {
+fn inner_steps(state: &mut StageState, device: &CudaDevice, performed: usize) -> Result<(), WorkError> {
+    let run = Arc::clone(&state.run);
+    let gradient =
+        (!state.stage.shape().kind.judges()).then(|| Expected::of(&run, Kind::Gradient).of_zeros());
+    // The second step has the spare from its beginning, the third the stash too.
+    let steps = if run.inner.staleness == 0 { 2 } else { 4 };
+    let mut ahead = VecDeque::new();
+    for step in 0..steps {
+        if ahead.is_empty() {
+            ahead.push_back(forwards(state, device, step, performed)?);
+        }
+        if step + 1 < steps && run.is_stale(step + 1) {
+            ahead.push_back(forwards(state, device, step + 1, performed)?);
+        }
+        let members: Vec<Member> = members(step, performed).collect();
+        for &member in &members {
+            perform(state, None, 0, &Operation::Backward(member), gradient.as_deref().as_slice())?;
+        }
+        drop(ahead.pop_front());
+        perform(state, None, 0, &Operation::Step { step, members }, &[])?;
+    }
+    Ok(())
+}
+
+fn members(step: u32, performed: usize) -> impl Iterator<Item = Member> {
+    (0..performed).map(move |position| Member {
+        assignment: position as u64,
+        attempt: 0,
+        step,
+        position: position as u16,
+        microbatch: position as u64,
+    })
+}
+
+/// All members of a step forward; what is saved of those that are not performed.
+fn forwards(
+    state: &mut StageState,
+    device: &CudaDevice,
+    step: u32,
+    performed: usize,
+) -> Result<Vec<Buffer<f32>>, WorkError> {
     let run = Arc::clone(&state.run);
     let kind = state.stage.shape().kind;
-    let members: Vec<Member> = (0..performed)
-        .map(|position| Member {
-            assignment: position as u64,
-            attempt: 0,
-            step: 0,
-            position: position as u16,
-            microbatch: position as u64,
-        })
-        .collect();
-    let activation = (!kind.embeds()).then(|| Expected::of(&run, Kind::Activation).of_zeros());
-    let gradient = (!kind.judges()).then(|| Expected::of(&run, Kind::Gradient).of_zeros());
+    let expected = Expected::of(&run, Kind::Activation);
+    let activation = (!kind.embeds()).then(|| expected.of_zeros());
     let tokens = vec![0; run.microbatch_tokens() as usize];
     let mut waiting = Vec::new();
-    for (place, member) in members.iter().enumerate() {
+    for (place, member) in members(step, performed).enumerate() {
         if place + 1 == performed {
             let others = usize::from(run.inner.members) - performed;
             let saved = state.flight.saved.last().map(|(_, saved)| saved.tensors()).unwrap_or_default();
@@ -163,21 +193,14 @@ fn inner_step(state: &mut StageState, device: &CudaDevice, performed: usize) -> 
             }
         }
         let input = match &activation {
-            Some(bytes) => {
-                Some(payload::decode(&Expected::of(&run, Kind::Activation), bytes, &state.device)?)
-            }
+            Some(bytes) => Some(payload::decode(&expected, bytes, &state.device)?),
             None => None,
         };
         let batch = (kind.embeds() || kind.judges())
             .then(|| Microbatch { inputs: Tokens::copy_of(&tokens), targets: Tokens::copy_of(&tokens) });
-        forward_batch(state, member, batch, input)?;
+        forward_batch(state, &member, batch, input)?;
     }
-    for &member in &members {
-        perform(state, None, 0, &Operation::Backward(member), gradient.as_deref().as_slice())?;
-    }
-    drop(waiting);
-    perform(state, None, 0, &Operation::Step { step: 0, members }, &[])?;
-    Ok(())
+    Ok(waiting)
 }
 
 #[cfg(test)]
@@ -248,12 +271,42 @@ mod tests {
         }
     }
 
+    /// Stale weights are one array more, and members that went ahead wait beside those of the step in hand.
+    #[test]
+    fn staleness_takes_one_version_and_what_is_saved_ahead() {
+        let fresh = run(&[1, 2, 1]);
+        let mut stale = fresh.clone();
+        stale.inner.staleness = 1;
+        for index in 0..3 {
+            for keeping in Keeping::ladder() {
+                let [without, with] =
+                    [&fresh, &stale].map(|run| StageMemory::of(run, index, keeping).unwrap());
+                let version = 4 * with.parameters;
+                assert_eq!(with.state_bytes, without.state_bytes + version, "stage {index}: {keeping}");
+                assert!(with.peak_bytes >= without.peak_bytes + version, "stage {index}: {keeping}");
+            }
+            let inputs = |run: &Run| StageMemory::of(run, index, Keeping::StageInput).unwrap().peak_bytes;
+            // A head saves tokens, which are the host's; of the others the inputs of all members of a step wait.
+            let input =
+                if index == 0 { 0 } else { 4 * fresh.microbatch_tokens() * u64::from(fresh.model.dim) };
+            let ahead = u64::from(fresh.inner.members) * input;
+            let version = 4 * StageMemory::of(&fresh, index, Keeping::StageInput).unwrap().parameters;
+            assert_eq!(inputs(&stale) - inputs(&fresh), version + ahead, "stage {index}");
+        }
+    }
+
     /// Members that only wait take what they take when they are performed.
     #[test]
     fn who_waits_is_counted_as_who_is_performed() {
         let mut run = run(&[1, 2, 1]);
         run.inner.members = 7;
-        let run = Arc::new(run);
+        for staleness in [0, 1] {
+            run.inner.staleness = staleness;
+            who_waits_is_counted(&Arc::new(run.clone()));
+        }
+    }
+
+    fn who_waits_is_counted(run: &Arc<Run>) {
         for index in 0..3 {
             for keeping in
                 [Keeping::Activations(1), Keeping::Activations(0), Keeping::BlockInputs, Keeping::StageInput]
@@ -261,13 +314,9 @@ mod tests {
                 let all = |performed| {
                     let (stage, device) =
                         (Stage::new(&run.model, index).unwrap(), CudaDevice::imagined(u64::MAX / 2));
-                    StageMemory::performed(&run, stage, &device, keeping, performed).unwrap()
+                    StageMemory::performed(run, stage, &device, keeping, performed).unwrap()
                 };
-                assert_eq!(
-                    StageMemory::of(&run, index, keeping).unwrap(),
-                    all(7),
-                    "stage {index}: {keeping}"
-                );
+                assert_eq!(StageMemory::of(run, index, keeping).unwrap(), all(7), "stage {index}: {keeping}");
             }
         }
     }

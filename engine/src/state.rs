@@ -2,9 +2,11 @@
 
 mod keeping;
 mod place;
+mod stash;
 
 pub use keeping::Keeping;
 pub(crate) use keeping::Saved;
+pub(crate) use stash::Stash;
 
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
 use crate::model::Stage;
@@ -30,6 +32,7 @@ pub struct StageState {
     pub(crate) stage: Stage,
     pub(crate) device: Device,
     pub(crate) weights: Values,
+    pub(crate) stash: Stash,
     pub(crate) m: Values,
     pub(crate) v: Values,
     pub(crate) bias: BiasCorrection,
@@ -56,7 +59,7 @@ pub(crate) struct Anchor {
     pub(crate) weights: Option<Vec<f32>>,
 }
 
-/// Work of the current inner step.
+/// Work of the current inner step, and forwards of the next where its weights may be stale.
 #[derive(Debug)]
 pub(crate) struct Flight {
     /// In no particular order: a few at most.
@@ -327,9 +330,9 @@ impl StageState {
         Ok(())
     }
 
-    /// Ends the inner step: nothing is in flight.
-    pub(crate) fn land(&mut self) -> Result<(), DeviceError> {
-        self.flight.saved.clear();
+    /// Ends an inner step: of it nothing is in flight.
+    pub(crate) fn land(&mut self, step: u32) -> Result<(), DeviceError> {
+        self.flight.saved.retain(|(member, _)| member.step > step);
         self.flight.folded.clear();
         ops::clear(self.flight.gradients.all_mut())
     }
@@ -354,6 +357,7 @@ impl StageState {
             stage,
             device: Device::Cpu,
             weights: Values::Host(weights),
+            stash: Stash::empty(),
             bias: BiasCorrection::default(),
             steps: 0,
             outer,

@@ -141,10 +141,39 @@ impl Pipeline {
 
     /// A whole inner step: everything that was yielded on the way.
     pub fn step_through(&mut self, epoch: u32, step: u32) -> Vec<Done> {
-        let members: Vec<Member> =
-            (0..self.run.inner.members).map(|position| member(&self.run, step, position)).collect();
-        let mut yielded = Vec::new();
-        members.iter().for_each(|&member| yielded.extend(self.forward_through(epoch, member)));
+        let mut yielded = self.forwards(epoch, step);
+        yielded.extend(self.backwards(epoch, step));
+        yielded
+    }
+
+    /// Inner steps where the members of the next go forward before those of this one come back, if they may.
+    pub fn steps_ahead(&mut self, epoch: u32, steps: std::ops::Range<u32>) -> Vec<Done> {
+        let (mut yielded, mut forward) = (Vec::new(), steps.start);
+        for step in steps.clone() {
+            while forward < steps.end
+                && (forward == step || forward == step + 1 && self.run.is_stale(forward))
+            {
+                yielded.extend(self.forwards(epoch, forward));
+                forward += 1;
+            }
+            yielded.extend(self.backwards(epoch, step));
+        }
+        yielded
+    }
+
+    fn members(&self, step: u32) -> Vec<Member> {
+        (0..self.run.inner.members).map(|position| member(&self.run, step, position)).collect()
+    }
+
+    /// All members of a step forward.
+    fn forwards(&mut self, epoch: u32, step: u32) -> Vec<Done> {
+        let members = self.members(step);
+        members.into_iter().flat_map(|member| self.forward_through(epoch, member)).collect()
+    }
+
+    /// All members of a step back, and the step.
+    fn backwards(&mut self, epoch: u32, step: u32) -> Vec<Done> {
+        let (members, mut yielded) = (self.members(step), Vec::new());
         members.iter().for_each(|&member| yielded.extend(self.backward(epoch, member)));
         let operation = Operation::Step { step, members };
         for stage in 0..self.stages.len() {

@@ -11,7 +11,8 @@
 //! | `Apply` | sums that cover the stage, in order; with `outer = none` nothing | none | the outer step |
 //!
 //! Within an inner step: `Forward` of a member before its `Backward`; `Backward` in ascending position; `Step` names
-//! exactly the members folded. A payload that is none of this run gives the outcome `Unusable` and changes nothing. `NonFinite` leaves the state as if the member had never come (forward, backward), skips
+//! exactly the members folded. Where the next step is stale ([`Run::is_stale`](spec::Run::is_stale)) its forwards may come before this `Step`: they run
+//! on the weights of now then as after it, and so do their backwards. A payload that is none of this run gives the outcome `Unusable` and changes nothing. `NonFinite` leaves the state as if the member had never come (forward, backward), skips
 //! the update (step; see [`optim::step`]), or leaves weights and residual as they are (encode, apply); then there is no output.
 
 mod merge;
@@ -252,6 +253,7 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
         let folded = state.flight.folded.clone();
         return Err(WorkError::Members { step, folded, found: members.to_vec() });
     }
+    state.stash.before_step(&state.run, &state.weights, step)?;
     let mut outcome = Outcome::Ok;
     if !members.is_empty() {
         let StageState { run, stage, weights, m, v, bias, flight, .. } = state;
@@ -263,17 +265,26 @@ fn inner_step(state: &mut StageState, epoch: u32, step: u32, members: &[Member])
             state.folded_in_epoch = state.folded_in_epoch.saturating_add(members.len() as u32);
         }
     }
-    state.land()?;
+    state.land(step)?;
     Ok(Done::new(outcome))
 }
 
-/// The inner step in flight, if any work is.
+/// The inner step in flight, if any work is: the one whose gradients are folded.
 fn step_in_flight(state: &StageState) -> Option<u32> {
     let flight = &state.flight;
-    flight.folded.first().or_else(|| flight.saved.first().map(|(member, _)| member)).map(|member| member.step)
+    let members = flight.folded.iter().chain(flight.saved.iter().map(|(member, _)| member));
+    state.stash.step().or_else(|| members.map(|member| member.step).min())
 }
 
-/// Work of two inner steps cannot be in flight: the second runs on the weights that the first yields.
+/// A forward of the next inner step may come early where it does not run on the weights that this one yields.
+fn check_ahead(state: &StageState, found: u32) -> Result<(), WorkError> {
+    match step_in_flight(state) {
+        Some(current) if current.checked_add(1) == Some(found) && state.run.is_stale(found) => Ok(()),
+        _ => check_step(state, "forward", found),
+    }
+}
+
+/// Gradients of two inner steps cannot be in flight: there is one sum of them.
 fn check_step(state: &StageState, operation: &'static str, found: u32) -> Result<(), WorkError> {
     match step_in_flight(state) {
         Some(expected) if expected != found => Err(WorkError::OtherStep { operation, expected, found }),

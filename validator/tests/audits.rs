@@ -68,6 +68,13 @@ fn run([dim, context, sequences]: [u32; 3], window: u32) -> (Run, TokenShard) {
     (run, shard)
 }
 
+/// The same on weights that are one step old.
+fn stale(run: &Run) -> Run {
+    let run = Run { inner: spec::Inner { staleness: 1, ..run.inner.clone() }, ..run.clone() };
+    run.check().unwrap();
+    run
+}
+
 /// What a miner did in one window, and signed.
 struct Proof {
     stage: usize,
@@ -107,17 +114,15 @@ impl<'a> Swarm<'a> {
             })
             .collect();
         for step in first..first + self.run.epoch.digest_every {
-            let members = u64::from(self.run.inner.members);
-            let member = |position: u16| {
-                let microbatch = u64::from(step) * members + u64::from(position);
-                Member { assignment: microbatch, attempt: 0, step, position, microbatch }
-            };
-            let members: Vec<Member> = (0..self.run.inner.members).map(member).collect();
+            if !self.run.is_stale(step) {
+                self.forwards(&mut proofs, step);
+            }
+            // What may run ahead does.
+            if self.run.is_stale(step + 1) {
+                self.forwards(&mut proofs, step + 1);
+            }
+            let members = self.members(step);
             for &member in &members {
-                let mut payload = None;
-                for proof in &mut proofs {
-                    payload = self.act(proof, Operation::Forward(member), payload.as_deref()).output;
-                }
                 let mut payload = None;
                 for proof in proofs.iter_mut().rev() {
                     payload = self.act(proof, Operation::Backward(member), payload.as_deref()).output;
@@ -128,6 +133,24 @@ impl<'a> Swarm<'a> {
             }
         }
         proofs
+    }
+
+    fn forwards(&mut self, proofs: &mut [Proof], step: u32) {
+        for member in self.members(step) {
+            let mut payload = None;
+            for proof in &mut *proofs {
+                payload = self.act(proof, Operation::Forward(member), payload.as_deref()).output;
+            }
+        }
+    }
+
+    fn members(&self, step: u32) -> Vec<Member> {
+        let members = u64::from(self.run.inner.members);
+        let member = |position: u16| {
+            let microbatch = u64::from(step) * members + u64::from(position);
+            Member { assignment: microbatch, attempt: 0, step, position, microbatch }
+        };
+        (0..self.run.inner.members).map(member).collect()
     }
 
     /// One operation, and its receipt.
@@ -201,18 +224,22 @@ fn wanted() -> u64 {
 #[test]
 fn honest_work_is_found_equal_wherever_it_is_done_again() {
     let (run, shard) = run([24, 12, 2], 2);
+    let stale = stale(&run);
     let (places, device) = places();
     let mut table: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     let mut total = 0;
+    let mut trials = 0;
     let mut trial = |miner: &Place, validator: &Place| {
+        trials += 1;
+        let run = if trials % 2 == 0 { &run } else { &stale };
         let proofs = miner.on(|| {
-            let mut swarm = Swarm::new(&run, &shard, &miner.device);
+            let mut swarm = Swarm::new(run, &shard, &miner.device);
             let before = swarm.window(0);
             before.into_iter().chain(swarm.window(2)).collect::<Vec<_>>()
         });
         let (mut operations, mut rejects) = (0, 0);
         for proof in &proofs {
-            let (finding, _) = validator.on(|| audit(&run, &shard, proof, validator));
+            let (finding, _) = validator.on(|| audit(run, &shard, proof, validator));
             let equal = Finding::Equal { operations: proof.receipts.len() as u32 };
             operations += proof.receipts.len() as u64;
             rejects += u64::from(finding != equal);
@@ -247,18 +274,21 @@ fn honest_work_is_found_equal_wherever_it_is_done_again() {
 
 #[test]
 fn a_wrong_bit_is_found_wherever_the_work_is_done_again() {
-    let (run, shard) = run([24, 12, 2], 2);
+    let (fresh, shard) = run([24, 12, 2], 2);
     let (places, _) = places();
-    let proofs = places[0].on(|| Swarm::new(&run, &shard, &Device::Cpu).window(0));
-    for proof in &proofs {
-        let at = proof.receipts.len() - 1;
-        let mut lie = proof.receipts.clone();
-        let last = lie[at].body.state.as_mut().unwrap();
-        last.0[31] ^= 1;
-        let lie = Proof { receipts: lie, state: proof.state.clone(), inputs: proof.inputs.clone(), ..*proof };
-        for place in &places {
-            let (finding, _) = place.on(|| audit(&run, &shard, &lie, place));
-            assert!(matches!(finding, Finding::Unequal { .. }), "{}: {finding}", place.name);
+    for run in [stale(&fresh), fresh] {
+        let proofs = places[0].on(|| Swarm::new(&run, &shard, &Device::Cpu).window(0));
+        for proof in &proofs {
+            let at = proof.receipts.len() - 1;
+            let mut lie = proof.receipts.clone();
+            let last = lie[at].body.state.as_mut().unwrap();
+            last.0[31] ^= 1;
+            let (state, inputs) = (proof.state.clone(), proof.inputs.clone());
+            let lie = Proof { receipts: lie, state, inputs, ..*proof };
+            for place in &places {
+                let (finding, _) = place.on(|| audit(&run, &shard, &lie, place));
+                assert!(matches!(finding, Finding::Unequal { .. }), "{}: {finding}", place.name);
+            }
         }
     }
 }

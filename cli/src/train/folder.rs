@@ -3,7 +3,7 @@
 //! ```text
 //! run.toml                         what the run is
 //! objects/<digest>                 the two token shards, and tokenizer.json unless tokens are bytes
-//! checkpoints/step-<n>/            manifest.json, state-<stage>.safetensors, anchor-<stage>.safetensors
+//! checkpoints/step-<n>/            manifest.json, state-, anchor- and stale-<stage>.safetensors
 //! metrics.jsonl                    one line a step
 //! events.out.tfevents.<time>.iota  the same for TensorBoard
 //! loss.svg, sample.txt             written when the run ends or stops
@@ -49,6 +49,8 @@ struct Record {
     weights: Digest,
     momentum: Digest,
     anchor: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stale: Option<Digest>,
 }
 
 impl TrainFolder {
@@ -201,11 +203,12 @@ impl TrainFolder {
 
 impl Manifest {
     fn of(checkpoint: &Checkpoint) -> Self {
-        let record = |&StageRecord { state, weights, momentum, anchor }: &StageRecord| Record {
+        let record = |&StageRecord { state, weights, momentum, anchor, stale }: &StageRecord| Record {
             state,
             weights,
             momentum,
             anchor,
+            stale,
         };
         Self {
             format: FORMAT.into(),
@@ -218,8 +221,13 @@ impl Manifest {
 
     /// Still without its files.
     fn checkpoint(self) -> Checkpoint {
-        let record =
-            |Record { state, weights, momentum, anchor }| StageRecord { state, weights, momentum, anchor };
+        let record = |Record { state, weights, momentum, anchor, stale }| StageRecord {
+            state,
+            weights,
+            momentum,
+            anchor,
+            stale,
+        };
         Checkpoint {
             run: self.run,
             progress: Progress { epoch: self.epoch, step: self.step },

@@ -49,6 +49,8 @@ pub struct Arguments {
     /// Train this many replicas of every stage, each on its own microbatches, merged after every epoch
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     replicas: Option<u16>,
+    #[command(flatten)]
+    staleness: config::Staleness,
     /// Steps of each replica between two merges; the run has as many epochs as that gives
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     steps_per_merge: Option<u32>,
@@ -148,6 +150,7 @@ fn begin(arguments: &Arguments, device: &Device) -> Result<(TrainFolder, Trainer
         run.miners_per_stage = replicas;
     }
     set_outer(&mut run, arguments);
+    arguments.staleness.apply(&mut run);
     config.check(&run)?;
     if let Some(steps) = steps_of(arguments, &config, &run, &shards, device)? {
         set_length(&mut run, &config, steps, arguments.steps_per_merge)?;

@@ -25,8 +25,9 @@ pub struct Crew<'a> {
     invitation: String,
     miners: usize,
     lanes: usize,
-    /// Microbatches of an inner step in one lane.
-    members: usize,
+    /// Microbatches of an epoch in one lane, and how often its pipeline fills and drains for them.
+    microbatches: usize,
+    fills: usize,
     exits: mpsc::Sender<Exited>,
     processes: BTreeMap<String, Process>,
     starts: BTreeMap<String, u32>,
@@ -76,7 +77,8 @@ impl<'a> Crew<'a> {
             invitation,
             miners,
             lanes,
-            members: usize::from(new.run.inner.members).max(1),
+            microbatches: usize::from(new.run.inner.members) * new.run.epoch.steps as usize,
+            fills: new.run.fills() as usize,
             exits,
             processes: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -115,12 +117,12 @@ impl<'a> Crew<'a> {
     }
 
     /// Compute threads of a miner: the miners that are busy at one time share the cores. Of a lane's stages those are
-    /// microbatches x stages / (microbatches + stages - 1) on average, the pipeline filling and draining in every
-    /// inner step (Huang et al. 2019, "GPipe", section 2.3).
+    /// microbatches x stages / (microbatches + fills x (stages - 1)) on average, the pipeline filling and draining in every
+    /// inner step, or where these may be stale in every window (Huang et al. 2019, "GPipe", section 2.3).
     fn threads(&self, cores: usize) -> usize {
         let stages = self.miners / self.lanes;
-        let slots = cores * (self.members + stages - 1);
-        slots.div_ceil(self.lanes * self.members * stages).clamp(1, cores)
+        let slots = cores * (self.microbatches + self.fills * (stages - 1));
+        slots.div_ceil((self.lanes * self.microbatches * stages).max(1)).clamp(1, cores)
     }
 
     /// A process ended: it is started again with the same key, a few times; in one sentence, what was done.

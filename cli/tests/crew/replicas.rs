@@ -25,13 +25,16 @@ fn one_seed_and_one_miner_a_stage_give_the_same_manifests_twice() {
 
 #[test]
 fn three_stages_of_two_miners_are_the_run_in_one_process() {
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path().join("run");
-    new_run(&folder, &["--steps", "6", "--epochs", "2", "--miners-per-stage", "2"]);
-    make_keys(&folder, 6);
-    let mut crew = Crew::lead(&folder);
-    crew.man(6);
-    assert_eq!(crew.wait_for_the_end(), in_one_process(&folder));
+    for staleness in ["0", "1"] {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("run");
+        let length = ["--steps", "6", "--epochs", "2", "--miners-per-stage", "2"];
+        new_run(&folder, &[&length[..], &["--staleness", staleness]].concat());
+        make_keys(&folder, 6);
+        let mut crew = Crew::lead(&folder);
+        crew.man(6);
+        assert_eq!(crew.wait_for_the_end(), in_one_process(&folder), "staleness {staleness}");
+    }
 }
 
 /// The manifests of the run by the same algorithm, without a network.

@@ -126,7 +126,7 @@ pub struct Inner {
     pub clip: f64,
     /// Microbatches in an inner step.
     pub members: u16,
-    /// By how many steps the weights of forward and backward may lag: 0 or 1.
+    /// By how many steps the weights of forward and backward lag within a window: 0 or 1, see [`Run::is_stale`].
     pub staleness: u8,
 }
 
@@ -262,6 +262,28 @@ impl Run {
         step.checked_add(1).is_none_or(|next| self.window_start(next) == next)
     }
 
+    /// Whether the members of inner step `step` run, forward and backward, on the weights from before the step before it, so
+    /// that their forwards need not wait for that: with staleness 1 every step but a window's first. So nothing crosses the
+    /// border of a window.
+    pub fn is_stale(&self, step: u32) -> bool {
+        self.inner.staleness > 0 && self.window_start(step) < step
+    }
+
+    /// How often a pipeline of stages fills and drains in an epoch: with every inner step, or with staleness 1 with every window.
+    pub fn fills(&self) -> u32 {
+        if self.inner.staleness == 0 {
+            self.epoch.steps
+        } else {
+            self.epoch.steps.div_ceil(self.epoch.digest_every)
+        }
+    }
+
+    /// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it, and with staleness 1 one
+    /// more, for the forwards of the second run while the first is in work.
+    pub fn steps_ahead(&self) -> u32 {
+        2 + u32::from(self.inner.staleness)
+    }
+
     /// The first steps of the windows that an audit may draw, in order.
     pub fn audit_candidates(&self) -> Vec<u32> {
         if self.audit.windows == 0 {
@@ -374,7 +396,7 @@ impl Run {
         require((0.0..1.0).contains(&i.weight_decay), "inner.weight_decay", i.weight_decay, "in [0, 1)")?;
         require(i.clip.is_finite() && i.clip > 0.0, "inner.clip", i.clip, "a positive number")?;
         require(i.members > 0, "inner.members", i.members, "a positive number")?;
-        require(i.staleness == 0, "inner.staleness", i.staleness, "0 in this version")?;
+        require(i.staleness <= 1, "inner.staleness", i.staleness, "0 or 1")?;
         if let Outer::Nesterov { lr, momentum, bits } = self.outer {
             require(lr.is_finite() && lr > 0.0, "outer.nesterov.lr", lr, "a positive number")?;
             require((0.0..1.0).contains(&momentum), "outer.nesterov.momentum", momentum, "in [0, 1)")?;
@@ -401,6 +423,12 @@ impl Run {
             "epoch.digest_every",
             e.digest_every,
             "at most epoch.steps: an audit replays so many steps at a time",
+        )?;
+        require(
+            i.staleness == 0 || e.digest_every > 1,
+            "inner.staleness",
+            i.staleness,
+            "0, or epoch.digest_every above 1: weights are stale within a window alone",
         )
     }
 }

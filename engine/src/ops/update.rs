@@ -118,6 +118,7 @@ pub fn adamw(
 /// # Errors
 /// As [`scale`].
 pub fn copy(from: Slice<'_>, to: SliceMut<'_>) -> Result<(), DeviceError> {
+    record::copied(from, to.as_slice());
     match to {
         SliceMut::Host(to) => {
             let pieces = to.par_chunks_mut(PIECE).zip(from.host().par_chunks(PIECE));

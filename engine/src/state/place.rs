@@ -1,6 +1,6 @@
 //! Where a state computes, and its way there.
 
-use super::{Anchor, Flight, Keeping, StageState, stage};
+use super::{Anchor, Flight, Keeping, StageState, Stash, stage};
 use crate::checkpoint::CheckpointError;
 use crate::memory::StageMemory;
 use crate::model::Stage;
@@ -23,7 +23,8 @@ impl StageState {
         self.flight.saved.clear();
         self.flight.folded.clear();
         self.stage.lay_on(device)?;
-        for values in [&mut self.weights, &mut self.m, &mut self.v] {
+        let stashed = Some(&mut self.stash.weights).filter(|weights| !weights.is_empty());
+        for values in [&mut self.weights, &mut self.m, &mut self.v].into_iter().chain(stashed) {
             let here = match std::mem::replace(values, Values::Host(Vec::new())) {
                 Values::Host(values) => values,
                 elsewhere @ Values::Cuda(_) => elsewhere.to_host()?.into_owned(),
@@ -55,6 +56,7 @@ impl StageState {
         Ok(Self {
             run: Arc::clone(run),
             weights: zeros()?,
+            stash: Stash::empty(),
             m: zeros()?,
             v: zeros()?,
             stage,

@@ -285,6 +285,17 @@ pub(crate) fn cleared(values: Slice<'_>) {
     with(|recorder| recorder.place(values, Source::Zeros, 0));
 }
 
+/// Says that values are those of others from now on, which lie elsewhere: they come from where these came from.
+pub(crate) fn copied(from: Slice<'_>, to: Slice<'_>) {
+    with(|recorder| {
+        let mut at = to.place().start;
+        for Piece { source, offset, bytes } in recorder.input(from) {
+            recorder.writers.write(at..at + bytes, source, offset);
+            at += bytes;
+        }
+    });
+}
+
 /// Takes values that were changed by no op for what their last op made: how somebody who tampers would tell of it.
 pub(crate) fn tampered(values: Slice<'_>) -> Result<(), DeviceError> {
     let noted = with(|recorder| match recorder.input(values).as_slice() {

@@ -41,8 +41,10 @@ fn cases(run: &Run) -> Vec<Case> {
             inputs: vec![],
         })
         .collect();
+    let members =
+        |step| -> Vec<Member> { (0..run.inner.members).map(|at| testing::member(run, step, at)).collect() };
+    let mut forward = 0;
     for step in 0..run.epoch.digest_every {
-        let members: Vec<Member> = (0..run.inner.members).map(|at| testing::member(run, step, at)).collect();
         let mut act =
             |pipeline: &mut testing::Pipeline, stage: usize, operation: Operation, input: Option<Vec<u8>>| {
                 let done = pipeline.perform(stage, 0, &operation, input.as_deref().as_slice());
@@ -59,20 +61,26 @@ fn cases(run: &Run) -> Vec<Case> {
                 cases[stage].inputs.push(input.unwrap_or_default());
                 done.output
             };
-        for &member in &members {
-            let mut payload = None;
-            for stage in 0..pipeline.stages.len() {
-                payload = act(&mut pipeline, stage, Operation::Forward(member), payload);
+        // Those of the next step too, where they may go ahead.
+        while forward <= step
+            || forward == step + 1 && run.is_stale(forward) && forward < run.epoch.digest_every
+        {
+            for member in members(forward) {
+                let mut payload = None;
+                for stage in 0..pipeline.stages.len() {
+                    payload = act(&mut pipeline, stage, Operation::Forward(member), payload);
+                }
             }
+            forward += 1;
         }
-        for &member in &members {
+        for member in members(step) {
             let mut payload = None;
             for stage in (0..pipeline.stages.len()).rev() {
                 payload = act(&mut pipeline, stage, Operation::Backward(member), payload);
             }
         }
         for stage in 0..pipeline.stages.len() {
-            act(&mut pipeline, stage, Operation::Step { step, members: members.clone() }, None);
+            act(&mut pipeline, stage, Operation::Step { step, members: members(step) }, None);
         }
     }
     cases
@@ -118,9 +126,10 @@ impl Case {
 
 #[test]
 fn a_program_is_known_without_performing_it() {
-    let mut run = run(BoundaryCodec::Int8);
-    run.epoch.digest_every = 2;
-    for case in cases(&run) {
+    let mut fresh = run(BoundaryCodec::Int8);
+    fresh.epoch.digest_every = 2;
+    let stale = Run { inner: spec::Inner { staleness: 1, ..fresh.inner.clone() }, ..fresh.clone() };
+    for case in [fresh, stale].iter().flat_map(cases) {
         let trace = case.performed(BTreeSet::new());
         let derived = derive(&case.window(), case.head()).unwrap();
         for (derived, performed) in derived.ops.iter().zip(&trace.program.ops) {
@@ -209,4 +218,42 @@ fn every_tile_of_every_op_is_computed_to_the_bit_and_a_wrong_bit_in_it_is_found(
     println!("{kinds:?}");
     // All but the plain sum of gradients, which no stage needs: products and norms add to what is there themselves.
     assert_eq!(kinds.len(), 22, "{kinds:?}");
+}
+
+/// What a step's ops read of weights is what the step two before it made, whatever was written since.
+#[test]
+fn a_stale_op_opens_against_the_weights_that_it_ran_on() {
+    let mut run = run(BoundaryCodec::Int8);
+    (run.inner.staleness, run.inner.members, run.epoch.digest_every) = (1, 1, 3);
+    for case in cases(&run) {
+        let trace = case.performed((0..10_000).collect());
+        let program = derive(&case.window(), case.head()).unwrap();
+        let (window, inputs) = (case.window(), case.inputs());
+        let values = trace.kept.iter().map(|(number, bytes)| (*number, &bytes[..])).collect();
+        let sources = Sources { state: &case.state, inputs: &inputs, shard: &case.shard, values };
+        let step_of = |operation: u32| match &case.said[operation as usize].operation {
+            Operation::Forward(member) | Operation::Backward(member) => member.step,
+            Operation::Step { step, .. } => *step,
+            _ => unreachable!("no merge"),
+        };
+        let mut stale = 0;
+        for op in program.ops.iter().filter(|op| !matches!(op.kind, Kind::AdamW(_) | Kind::State { .. })) {
+            for piece in op.inputs.iter().flatten() {
+                let Source::Value(number) = piece.source else { continue };
+                let maker = &program.ops[program.maker(number).unwrap().0];
+                if matches!(maker.kind, Kind::AdamW(_)) {
+                    assert_eq!(step_of(maker.operation) + 2, step_of(op.operation), "{op:?}");
+                    stale += 1;
+                }
+            }
+        }
+        assert!(stale > 0, "stage {}: no op read what a step made", case.stage);
+        for value in 0..program.values() {
+            let opening = open(&window, &program, (value, 0), |source| sources.get(source)).unwrap();
+            let found = check(&window, &program, &opening, |source| {
+                case.digest(&trace, source, value, trace.digests[value as usize])
+            });
+            assert_eq!(found, Ok(None), "stage {}: output {value}", case.stage);
+        }
+    }
 }

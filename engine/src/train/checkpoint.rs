@@ -10,6 +10,7 @@ use spec::{Digest, Run};
 /// |---|---|
 /// | `state-<stage>.safetensors` | weights, moments, step count; with an outer optimizer also residual and momentum |
 /// | `anchor-<stage>.safetensors` | weights at the last merge: only with an outer optimizer, within an epoch |
+/// | `stale-<stage>.safetensors` | weights on which the next step runs: only with staleness 1, within a window |
 ///
 /// Further lanes of a run with several miners a stage have files of their own, `state-<stage>-lane-<lane>.safetensors`
 /// and so on, lane 1 first.
@@ -36,6 +37,8 @@ pub struct StageRecord {
     pub momentum: Digest,
     /// Of the weights at the last merge.
     pub anchor: Digest,
+    /// Of the weights on which the next step runs, where these are not the state's.
+    pub stale: Option<Digest>,
 }
 
 /// One file of a checkpoint.
@@ -76,6 +79,21 @@ pub enum RecordError {
         /// Steps of each.
         steps: u32,
     },
+    /// Weights for the next step beside the state's, where there are none, or none where there are.
+    #[error(
+        "the checkpoint at epoch {}, step {} records stale weights for {found} of {} lanes' stages, expected {expected}",
+        at.epoch, at.step, stages
+    )]
+    Stale {
+        /// Where it stands.
+        at: Progress,
+        /// Stages of all lanes.
+        stages: usize,
+        /// All of them if the next step is stale, else none.
+        expected: usize,
+        /// With such weights.
+        found: usize,
+    },
     /// A file is not there.
     #[error("the checkpoint lacks {name}; restore it, or resume from another checkpoint")]
     Missing {
@@ -107,6 +125,11 @@ impl Checkpoint {
         name("anchor", lane, stage)
     }
 
+    /// Name of the file of the weights on which the next step of a stage runs.
+    pub fn stale_name(lane: usize, stage: usize) -> String {
+        name("stale", lane, stage)
+    }
+
     /// The names of the files that a checkpoint with these records needs, of a run with so many stages.
     pub fn names(records: &[StageRecord], stage_count: usize) -> Vec<String> {
         let of_record = |(number, record): (usize, &StageRecord)| {
@@ -114,6 +137,7 @@ impl Checkpoint {
             [
                 Some(Self::state_name(lane, stage)),
                 record.needs_anchor().then(|| Self::anchor_name(lane, stage)),
+                record.stale.map(|_| Self::stale_name(lane, stage)),
             ]
         };
         records.iter().enumerate().flat_map(of_record).flatten().collect()
@@ -123,16 +147,20 @@ impl Checkpoint {
         let (mut records, mut files) = (Vec::new(), Vec::new());
         for (lane, stages) in lanes.iter().enumerate() {
             for (stage, state) in stages.iter().enumerate() {
-                let bytes = state.state_bytes()?;
+                let (bytes, stale) = (state.state_bytes()?, state.stale_bytes()?);
                 let record = StageRecord {
                     state: Digest::of(&bytes),
                     weights: state.weights_digest()?,
                     momentum: state.momentum_digest()?,
                     anchor: state.anchor(),
+                    stale: stale.as_deref().map(Digest::of),
                 };
                 files.push(CheckpointFile { name: Self::state_name(lane, stage), bytes });
                 if let Some(bytes) = state.anchor_bytes()?.filter(|_| record.needs_anchor()) {
                     files.push(CheckpointFile { name: Self::anchor_name(lane, stage), bytes });
+                }
+                if let Some(bytes) = stale {
+                    files.push(CheckpointFile { name: Self::stale_name(lane, stage), bytes });
                 }
                 records.push(record);
             }
@@ -154,6 +182,7 @@ impl Checkpoint {
     /// The first thing that is not as it should be, by name.
     pub fn read_lanes(&self, run: &Run) -> Result<Vec<Vec<StageState>>, TrainError> {
         self.check(run)?;
+        let step = self.progress.step;
         let mut lanes = Vec::new();
         for (lane, records) in self.stages.chunks(run.model.stage_count()).enumerate() {
             let mut stages = Vec::new();
@@ -162,6 +191,9 @@ impl Checkpoint {
                 let mut state = StageState::from_state(run, stage, bytes)?;
                 if state.anchor_is_missing() {
                     state.restore_anchor(self.file(Self::anchor_name(lane, stage), record.anchor)?)?;
+                }
+                if let Some(stale) = record.stale {
+                    state.restore_stale(step, self.file(Self::stale_name(lane, stage), stale)?)?;
                 }
                 stages.push(state);
             }
@@ -184,6 +216,12 @@ impl Checkpoint {
         let at = self.progress;
         if at.step >= steps || at > (Progress { epoch: epochs, step: 0 }) {
             return Err(RecordError::Beyond { found: at, epochs, steps });
+        }
+        let stages = self.stages.len();
+        let expected = if run.is_stale(at.step) { stages } else { 0 };
+        let found = self.stages.iter().filter(|record| record.stale.is_some()).count();
+        if expected != found {
+            return Err(RecordError::Stale { at, stages, expected, found });
         }
         Ok(())
     }

@@ -12,7 +12,8 @@
 //!
 //! That is what a swarm computes, to the bit, as long as its assignment stands. A miner forwards several members before it folds the first, because it waits for its neighbours. Weights stand still
 //! within a step and gradients are folded in ascending position either way, so the operations commute and weights,
-//! moments and every digest are those of the swarm. Here one microbatch is in flight at a time.
+//! moments and every digest are those of the swarm. Here one microbatch is in flight at a time. Where a step is stale its members
+//! run on the weights from before the last step, which [`perform`] keeps: whether their forwards ran ahead shows in no bit.
 //!
 //! There is no clock and no file: who drives a [`Trainer`] hands in run, shard and checkpoints as bytes, and decides
 //! when to stop. What a checkpoint holds, and that resuming from it is exact, is in [`Checkpoint`].

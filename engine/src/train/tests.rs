@@ -19,13 +19,20 @@ fn runs() -> Vec<Run> {
     coded.boundary = BoundaryCodec::Int8;
     let mut plain = run(&[2]);
     plain.outer = Outer::None;
-    vec![coded, plain, run(&[1, 2])]
+    vec![coded, plain, run(&[1, 2]), stale(run(&[1, 1, 1]))]
 }
 
-/// The same, and one of two replicas.
+/// All steps of an epoch but its first on stale weights.
+fn stale(run: Run) -> Run {
+    let epoch = spec::Epoch { digest_every: run.epoch.steps, ..run.epoch };
+    Run { inner: spec::Inner { staleness: 1, ..run.inner }, epoch, ..run }
+}
+
+/// The same, and two of two replicas.
 fn runs_of_any_width() -> Vec<Run> {
     let mut runs = runs();
-    runs.push(Run { miners_per_stage: 2, ..run(&[1, 2]) });
+    let both = Run { miners_per_stage: 2, ..run(&[1, 2]) };
+    runs.extend([both.clone(), stale(both)]);
     runs
 }
 
@@ -138,6 +145,25 @@ fn what_is_not_a_checkpoint_of_this_run_is_named() {
         lacking.files.retain(|file| file.name != name);
         assert!(refusal(&run, &lacking).contains(&format!("lacks {name}")), "{name}");
     }
+    let stale = stale(run.clone());
+    let mut trainer = Trainer::new(&stale, shard()).unwrap();
+    advance(&mut trainer, 1);
+    let good = trainer.checkpoint().unwrap();
+    assert_eq!(refusal(&stale, &good), "");
+    let names = Checkpoint::names(&good.stages, 2);
+    assert_eq!(
+        names[..3],
+        ["state-0.safetensors", "anchor-0.safetensors", "stale-0.safetensors"].map(String::from)
+    );
+    let mut lacking = good.clone();
+    lacking.files.retain(|file| !file.name.starts_with("stale-1"));
+    assert!(refusal(&stale, &lacking).contains("lacks stale-1.safetensors"));
+    let mut unsaid = good.clone();
+    unsaid.stages[1].stale = None;
+    assert!(
+        refusal(&stale, &unsaid)
+            .ends_with("epoch 0, step 1 records stale weights for 1 of 2 lanes' stages, expected 2")
+    );
     let mut shorter = run.clone();
     shorter.data.train_tokens -= 1;
     shorter.data.train = Digest::default();

@@ -1,6 +1,6 @@
 //! Forward and backward of one member.
 
-use super::{Done, WorkError, check_step};
+use super::{Done, WorkError, check_ahead, check_step};
 use crate::autograd::Tape;
 use crate::data::{Microbatch, TokenShard};
 use crate::model::{Goal, Input, Stage};
@@ -18,7 +18,7 @@ pub fn forward(
     member: &Member,
     input: Option<&[u8]>,
 ) -> Result<Done, WorkError> {
-    check_step(state, "forward", member.step)?;
+    check_ahead(state, member.step)?;
     if state.flight.saved(member).is_some() {
         return Err(WorkError::Repeated { member: *member });
     }
@@ -46,7 +46,7 @@ pub(crate) fn forward_batch(
     let (tokens, targets) = ids(batch.as_ref());
     let (done, saved) = match state.flight.keeping {
         Keeping::Activations(most) => {
-            let tape = run_stage(state, tokens, activation, targets)?;
+            let tape = run_stage(state, member, tokens, activation, targets)?;
             let Some(done) = output(state, tape.last())? else { return Ok(Done::new(Outcome::NonFinite)) };
             let kept = state.flight.saved.iter().filter(|(_, saved)| matches!(saved, Saved::Tape(_))).count();
             let saved = match kept < most {
@@ -61,7 +61,8 @@ pub(crate) fn forward_batch(
                 Keeping::StageInput => usize::from(activation.is_some()),
                 _ => usize::MAX,
             };
-            let (inputs, last) = run_in_parts(state, tokens, activation, Some(Goal::Loss(targets)), most)?;
+            let goal = Some(Goal::Loss(targets));
+            let (inputs, last) = run_in_parts(state, member, tokens, activation, goal, most)?;
             let Some(done) = output(state, last.as_ref())? else { return Ok(Done::new(Outcome::NonFinite)) };
             (done, Saved::Parts { batch, inputs })
         }
@@ -88,12 +89,12 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
         Saved::Tape(tape) => Way::Whole(tape),
         Saved::Input { batch, activation } => {
             let (tokens, targets) = ids(batch.as_ref());
-            Way::Whole(run_stage(state, tokens, activation, targets)?)
+            Way::Whole(run_stage(state, member, tokens, activation, targets)?)
         }
         Saved::Parts { batch, inputs } if inputs.len() < state.stage.part_inputs() => {
             let (tokens, _) = ids(batch.as_ref());
             let first = inputs.into_iter().next();
-            let (inputs, _) = run_in_parts(state, tokens, first, None, usize::MAX)?;
+            let (inputs, _) = run_in_parts(state, member, tokens, first, None, usize::MAX)?;
             Way::Parts(batch, inputs)
         }
         Saved::Parts { batch, inputs } => Way::Parts(batch, inputs),
@@ -113,13 +114,12 @@ pub fn backward(state: &mut StageState, member: &Member, input: Option<&[u8]>) -
         }
         ops::copy(flight.gradients.all(), flight.spare.all_mut())?;
     }
+    let weights = state.stash.weights(&state.weights, member.step);
     let of_input = match way {
-        Way::Whole(tape) => {
-            tape.backward(state.stage.parameters(&state.weights), seed, &mut flight.gradients)?
-        }
+        Way::Whole(tape) => tape.backward(state.stage.parameters(weights), seed, &mut flight.gradients)?,
         Way::Parts(batch, inputs) => {
             let (ids, seq) = (ids(batch.as_ref()), state.run.model.context as usize);
-            state.stage.backward_in_parts(&state.weights, ids, inputs, seed, &mut flight.gradients, seq)?
+            state.stage.backward_in_parts(weights, ids, inputs, seed, &mut flight.gradients, seq)?
         }
     };
     let going = match of_input {
@@ -189,25 +189,29 @@ fn ids(batch: Option<&Microbatch>) -> (&[u32], &[u32]) {
 
 fn run_stage(
     state: &StageState,
+    member: &Member,
     tokens: &[u32],
     activation: Option<Tensor>,
     targets: &[u32],
 ) -> Result<Tape, DeviceError> {
     let stage: &Stage = &state.stage;
+    let weights = state.stash.weights(&state.weights, member.step);
     let input = activation.map_or(Input::Tokens(tokens), Input::Activation);
-    stage.forward(&state.weights, input, Goal::Loss(targets), state.run.model.context as usize)
+    stage.forward(weights, input, Goal::Loss(targets), state.run.model.context as usize)
 }
 
 /// As [`run_stage`], part by part; see [`Stage::forward_in_parts`].
 fn run_in_parts(
     state: &StageState,
+    member: &Member,
     tokens: &[u32],
     activation: Option<Tensor>,
     goal: Option<Goal<'_>>,
     most: usize,
 ) -> Result<(Vec<Tensor>, Option<Tensor>), DeviceError> {
+    let weights = state.stash.weights(&state.weights, member.step);
     let input = activation.map_or(Input::Tokens(tokens), Input::Activation);
-    state.stage.forward_in_parts(&state.weights, input, goal, state.run.model.context as usize, most)
+    state.stage.forward_in_parts(weights, input, goal, state.run.model.context as usize, most)
 }
 
 /// Loss or payload; `None` if it is not finite.

@@ -268,3 +268,212 @@ fn what_is_no_payload_is_an_outcome_that_leaves_no_trace() {
     assert!(done == Done::new(Outcome::Unusable), "an activation is no gradient");
     assert_eq!(pipeline.perform(0, 0, &Operation::Backward(member), &[&gradient]).outcome, Outcome::Ok);
 }
+
+/// All steps of an epoch in one window, on weights that are one step old.
+fn stale(stages: &[u32]) -> spec::Run {
+    let run = run(stages);
+    let epoch = spec::Epoch { digest_every: run.epoch.steps, ..run.epoch };
+    spec::Run { inner: spec::Inner { staleness: 1, ..run.inner }, epoch, ..run }
+}
+
+/// Step s of a window that begins with step a runs on the weights after step max(a - 1, s - 2), and moves those after step s - 1.
+#[test]
+fn members_run_on_the_weights_before_the_last_step() {
+    let mut run = stale(&[1, 1]);
+    (run.epoch.steps, run.epoch.digest_every) = (7, 4);
+    let mut fresh = run.clone();
+    fresh.inner.staleness = 0;
+    let mut pipeline = Pipeline::new(&run);
+    let weights = |pipeline: &Pipeline| -> Vec<Vec<f32>> {
+        pipeline.stages.iter().map(|state| state.weights().to_vec()).collect()
+    };
+    // By step, before it is taken.
+    let mut versions = vec![weights(&pipeline)];
+    for (step, first) in [(0u32, 0u32), (1, 0), (2, 0), (3, 0), (4, 4), (5, 4), (6, 4)] {
+        let mut other = Pipeline::new(&fresh);
+        let on = &versions[first.max(step.saturating_sub(1)) as usize];
+        for (state, on) in other.stages.iter_mut().zip(on) {
+            state.edit_weights(|weights| weights.copy_from_slice(on)).unwrap();
+        }
+        let members: Vec<_> = (0..3).map(|position| member(&run, step, position)).collect();
+        for &member in &members {
+            assert!(pipeline.forward_through(0, member) == other.forward_through(0, member), "step {step}");
+        }
+        for &member in &members {
+            assert!(pipeline.backward(0, member) == other.backward(0, member), "step {step}");
+        }
+        for (state, other) in pipeline.stages.iter().zip(&other.stages) {
+            assert!(state.flight.gradients.host() == other.flight.gradients.host(), "step {step}");
+        }
+        let before = weights(&pipeline);
+        assert!(before == versions[step as usize], "step {step}");
+        for stage in 0..2 {
+            pipeline.perform(stage, 0, &Operation::Step { step, members: members.clone() }, &[]);
+        }
+        assert!(weights(&pipeline) != before, "step {step}");
+        versions.push(weights(&pipeline));
+    }
+}
+
+/// Whatever can be done next is, by a draw: forwards of the step in hand and, where it is stale, of the next; backwards in turn.
+#[test]
+fn any_order_of_two_steps_gives_the_same_bits() {
+    let run = stale(&[2, 1, 2]);
+    let mut in_turn = Pipeline::new(&run);
+    let mut losses: Vec<i64> = (0..4).flat_map(|step| in_turn.step(0, step)).collect();
+    losses.sort_unstable();
+    let digests = |pipeline: &Pipeline| -> Vec<_> {
+        pipeline.stages.iter().map(|state| state.state_digest().unwrap()).collect()
+    };
+    let mut far_ahead = Pipeline::new(&run);
+    far_ahead.steps_ahead(0, 0..4);
+    assert_eq!(digests(&far_ahead), digests(&in_turn));
+    let mut ahead = 0;
+    for (seed, keeping) in (1..).zip(Keeping::ladder()) {
+        let mut swarm = Swarm::new(&run, keeping);
+        let mut draw = seed;
+        while let Some(next) = swarm.next(&mut draw) {
+            swarm.perform(next);
+        }
+        swarm.losses.sort_unstable();
+        assert_eq!(swarm.losses, losses, "seed {seed}: {keeping}");
+        assert_eq!(digests(&swarm.pipeline), digests(&in_turn), "seed {seed}: {keeping}");
+        ahead += swarm.ahead;
+    }
+    assert!(ahead > 20, "{ahead} forwards only came before the step before theirs");
+}
+
+/// Stages that wait for one another's payloads.
+struct Swarm {
+    pipeline: Pipeline,
+    /// By stage: steps taken, members of the next folded.
+    at: Vec<(u32, u16)>,
+    /// By stage: who went forward.
+    forward: Vec<Vec<Member>>,
+    /// What comes in, by stage and direction.
+    inbox: std::collections::BTreeMap<(usize, bool, u64), Vec<u8>>,
+    losses: Vec<i64>,
+    ahead: usize,
+}
+
+impl Swarm {
+    fn new(run: &spec::Run, keeping: Keeping) -> Self {
+        let mut pipeline = Pipeline::new(run);
+        pipeline.stages.iter_mut().for_each(|state| state.keep(keeping));
+        let count = pipeline.stages.len();
+        let (at, forward) = (vec![(0, 0); count], vec![vec![]; count]);
+        Self { pipeline, at, forward, inbox: Default::default(), losses: vec![], ahead: 0 }
+    }
+
+    fn possible(&self) -> Vec<(usize, Operation)> {
+        let (run, last) = (&self.pipeline.run, self.at.len() - 1);
+        let mut possible = Vec::new();
+        for (stage, &(step, fold)) in self.at.iter().enumerate().filter(|(_, at)| at.0 < run.epoch.steps) {
+            let of = |step| (0..run.inner.members).map(move |position| member(run, step, position));
+            let done = |member: &Member| self.forward[stage].contains(member);
+            let here = |member: &Member, backward| {
+                self.inbox.contains_key(&(stage, backward, member.assignment))
+                    || stage == if backward { last } else { 0 }
+            };
+            let mut due: Vec<Member> = of(step).filter(|member| !done(member)).collect();
+            if due.is_empty() && step + 1 < run.epoch.steps && run.is_stale(step + 1) {
+                due = of(step + 1).filter(|member| !done(member)).collect();
+            }
+            let due = due.into_iter().filter(|member| here(member, false));
+            possible.extend(due.map(|member| (stage, Operation::Forward(member))));
+            match of(step).nth(fold.into()) {
+                None => possible.push((stage, Operation::Step { step, members: of(step).collect() })),
+                Some(next) if done(&next) && here(&next, true) => {
+                    possible.push((stage, Operation::Backward(next)));
+                }
+                Some(_) => {}
+            }
+        }
+        possible
+    }
+
+    fn next(&self, draw: &mut u64) -> Option<(usize, Operation)> {
+        let mut possible = self.possible();
+        *draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let place = (*draw >> 33) as usize % possible.len().max(1);
+        (!possible.is_empty()).then(|| possible.swap_remove(place))
+    }
+
+    fn perform(&mut self, (stage, operation): (usize, Operation)) {
+        let member = match &operation {
+            Operation::Forward(member) => Some((*member, false)),
+            Operation::Backward(member) => Some((*member, true)),
+            _ => None,
+        };
+        let input = member.and_then(|(member, back)| self.inbox.remove(&(stage, back, member.assignment)));
+        let done = self.pipeline.perform(stage, 0, &operation, input.as_deref().as_slice());
+        assert_eq!(done.outcome, Outcome::Ok);
+        self.losses.extend(done.loss_q32);
+        match member {
+            None => self.at[stage] = (self.at[stage].0 + 1, 0),
+            Some((member, backward)) => {
+                if let Some(output) = done.output {
+                    let to = if backward { stage - 1 } else { stage + 1 };
+                    self.inbox.insert((to, backward, member.assignment), output);
+                }
+                if backward {
+                    self.at[stage].1 += 1;
+                } else {
+                    self.ahead += usize::from(member.step > self.at[stage].0);
+                    self.forward[stage].push(member);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_forwards_run_ahead_and_only_within_a_window() {
+    let mut run = stale(&[1]);
+    (run.epoch.steps, run.epoch.digest_every) = (4, 2);
+    let mut pipeline = Pipeline::new(&run);
+    let state = &mut pipeline.stages[0];
+    let shard = shard();
+    let mut attempt = |operation: Operation| perform(state, Some(&shard), 0, &operation, &[]);
+    let of = |step| member(&run, step, 0);
+    let step = |step| Operation::Step { step, members: vec![of(step)] };
+
+    attempt(Operation::Forward(of(0))).unwrap();
+    let far = attempt(Operation::Forward(of(2)));
+    assert!(matches!(far, Err(WorkError::OtherStep { expected: 0, found: 2, .. })), "{far:?}");
+    attempt(Operation::Forward(of(1))).unwrap();
+    let early = attempt(Operation::Backward(of(1)));
+    assert!(matches!(early, Err(WorkError::OtherStep { expected: 0, found: 1, .. })), "{early:?}");
+    attempt(Operation::Backward(of(0))).unwrap();
+    attempt(step(0)).unwrap();
+    // The window of steps 0 and 1 ends first, and the merge is not before its end either.
+    let over = attempt(Operation::Forward(of(2)));
+    assert!(matches!(over, Err(WorkError::OtherStep { expected: 1, found: 2, .. })), "{over:?}");
+    let amid = attempt(Operation::Scale);
+    assert!(matches!(amid, Err(WorkError::MidStep { step: 1, .. })), "{amid:?}");
+    attempt(Operation::Backward(of(1))).unwrap();
+    attempt(step(1)).unwrap();
+    attempt(Operation::Forward(of(2))).unwrap();
+}
+
+/// A step that all were struck from moves nothing, and the next one runs on the same weights.
+#[test]
+fn a_step_of_none_within_a_window_is_a_step() {
+    let run = stale(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    pipeline.step(0, 0);
+    let now = pipeline.weights();
+    // It went forward, and was struck.
+    pipeline.forward(0, member(&run, 1, 0));
+    pipeline.perform(0, 0, &Operation::Step { step: 1, members: vec![] }, &[]);
+    let mut fresh = Pipeline::new(&run);
+    fresh.stages[0]
+        .edit_weights(|weights| {
+            for (weight, bits) in weights.iter_mut().zip(&now) {
+                *weight = f32::from_bits(*bits);
+            }
+        })
+        .unwrap();
+    let second = member(&run, 2, 0);
+    assert_eq!(pipeline.forward(0, second), fresh.forward(0, second));
+}

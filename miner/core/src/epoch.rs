@@ -99,7 +99,7 @@ struct Place {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Epoch {
     pub number: u32,
-    /// The inner step whose members are being given to the engine.
+    /// The inner step whose backwards are being given to the engine.
     step: u32,
     /// The position whose backward is due: gradients are folded in position order.
     fold: u16,
@@ -227,7 +227,7 @@ impl Epoch {
     }
 
     /// The next operation that may be given to the engine: the backward that is due, else the step, else
-    /// the forward of the lowest position.
+    /// the forward of the lowest position; once all of these are given, that of the next step where its weights may be stale.
     pub fn next_work(&mut self, seat: &Seat) -> Option<Work> {
         let members = *self.sizes.get(&self.step).filter(|_| !self.halted)?;
         while self.struck.contains(&(self.step, self.fold)) {
@@ -247,7 +247,8 @@ impl Epoch {
             let output_to = to.map(|slot| (slot.miner, PayloadKind::Gradient));
             return Some(Work { operation, input: place.gradient.take(), output_to, is_first: false });
         }
-        let due = self.places.range_mut((self.step, 0)..(self.step, members));
+        let forward = self.forward_step(seat, members);
+        let due = self.places.range_mut((forward, 0)..=(forward, u16::MAX));
         let ready =
             |place: &&mut Place| !place.forward_given && (seat.kind.embeds() || place.activation.is_some());
         let place = due.map(|(_, place)| place).find(ready)?;
@@ -257,6 +258,19 @@ impl Epoch {
         let output_to = to.map(|slot| (slot.miner, PayloadKind::Activation));
         let is_first = !std::mem::replace(&mut self.begun, true);
         Some(Work { operation, input: place.activation.take(), output_to, is_first })
+    }
+
+    /// The inner step whose forwards are due. Forwards are given step by step, so that the epoch's first is one of its first step.
+    fn forward_step(&self, seat: &Seat, members: u16) -> u32 {
+        let step = self.step;
+        let given = |position| {
+            let at = (step, position);
+            self.struck.contains(&at) || self.places.get(&at).is_some_and(|place| place.forward_given)
+        };
+        match step.checked_add(1).filter(|&next| seat.run.is_stale(next)) {
+            Some(next) if (0..members).all(given) => next,
+            _ => step,
+        }
     }
 
     fn next_step(&mut self) -> Work {

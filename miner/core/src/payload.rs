@@ -65,10 +65,10 @@ impl Miner {
         let number = arrived.epoch;
         let opened = self.state.seat.as_ref().map_or(0, |seat| seat.manifest.body.epoch);
         let past = number < opened || epoch.is_some_and(|epoch| number == epoch.number && epoch.is_past(id));
-        let members =
-            self.state.seat.as_ref().map_or(0, |seat| {
-                usize::from(seat.run.inner.members) * usize::from(seat.run.miners_per_stage)
-            });
+        let (members, early_steps_max) = self.state.seat.as_ref().map_or((0, 0), |seat| {
+            let of_all_lanes = usize::from(seat.run.inner.members) * usize::from(seat.run.miners_per_stage);
+            (of_all_lanes, PAYLOADS * usize::try_from(seat.run.steps_ahead()).unwrap_or(usize::MAX))
+        });
         if past && arrived.member.is_some_and(|member| member.attempt > 0) {
             // What the miner before this one sent was used.
             self.release(arrived.block.digest);
@@ -76,7 +76,7 @@ impl Miner {
             self.refuse(signer, arrived.block.digest, "belongs to an inner step that is over");
         } else if self.state.early.contains_key(&(id, kind)) {
             self.refuse(signer, arrived.block.digest, "came twice");
-        } else if self.state.early.len() >= EARLY_STEPS_MAX * members {
+        } else if self.state.early.len() >= early_steps_max * members {
             self.refuse(signer, arrived.block.digest, "came too far ahead of its assignment");
         } else {
             self.state.early.insert((id, kind), arrived);
@@ -108,9 +108,9 @@ impl Miner {
     }
 }
 
-/// Payloads kept before their assignments came, in members of a step of every lane. Orchestrator and neighbours reach
-/// this miner by different ways, and assignments run two steps ahead, each with two payloads.
-const EARLY_STEPS_MAX: usize = 4;
+/// Payloads of an assignment. Orchestrator and neighbours reach this miner by different ways, so as many are kept before their
+/// assignments came as are handed out ahead.
+const PAYLOADS: usize = 2;
 
 /// What can be checked without the assignment.
 fn check(seat: &Seat, head: &PayloadHead, block: ObjectRef) -> Result<Arrived, &'static str> {

@@ -5,7 +5,7 @@ use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
 use crate::pace::Pace;
 use serde::{Deserialize, Serialize};
-use spec::{Digest, Member, NodeId};
+use spec::{Digest, Member, NodeId, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Assignment, Manifest, Message, ObjectRef, Receipt, Signed};
 
@@ -122,6 +122,12 @@ impl Progress {
     fn of_lane(lane: usize, last_ms: u64) -> Self {
         let (sizes, receipts, folded) = (Vec::new(), Vec::new(), Vec::new());
         Self { lane, sizes, receipts, steps: 0, folded, folds: 0, last_ms, longest_ms: 0 }
+    }
+
+    /// Whether it may do forwards of this step already: of the one after the step in work, where that is stale; not as the
+    /// epoch's first, for that binds what the epoch begins with.
+    pub fn may_run_ahead(&self, run: &Run, step: u32) -> bool {
+        self.receipts.len() > 1 && self.steps.checked_add(1) == Some(step) && run.is_stale(step)
     }
 
     /// Inner steps handed out to it.

@@ -11,9 +11,6 @@ use spec::NodeId;
 use std::collections::BTreeMap;
 use wire::{Assignment, Message, Slot};
 
-/// Inner steps handed out at a time: the one in work and the one that fills the pipeline after it.
-const STEPS_AHEAD: u32 = 2;
-
 /// A microbatch at a stage.
 pub(crate) type Share = (u64, usize);
 
@@ -59,8 +56,9 @@ impl Orchestrator {
         if self.state.inquiry.is_some() {
             return;
         }
+        let steps_ahead = self.config.run.steps_ahead();
         for group in groups {
-            while self.state.epoch.as_ref().is_some_and(|epoch| epoch.has_room(&group)) {
+            while self.state.epoch.as_ref().is_some_and(|epoch| epoch.has_room(&group, steps_ahead)) {
                 self.hand_out_round(&group, &[]);
             }
         }
@@ -138,9 +136,9 @@ impl Epoch {
     }
 
     /// Whether something is left to hand out, and every miner of these lanes has room ahead.
-    fn has_room(&self, group: &[usize]) -> bool {
+    fn has_room(&self, group: &[usize], steps_ahead: u32) -> bool {
         let has_room = |progress: &crate::epoch::Progress| {
-            progress.handed_out() < progress.steps.saturating_add(STEPS_AHEAD)
+            progress.handed_out() < progress.steps.saturating_add(steps_ahead)
         };
         group.iter().any(|&lane| !self.is_handed_out(lane))
             && group

@@ -92,7 +92,7 @@ impl Orchestrator {
         let mut liar = None;
         match &body.operation {
             Operation::Forward(member) | Operation::Backward(member) => {
-                liar = take_leg(epoch, from, (stage, self.now_ms), member, receipt)?;
+                liar = take_leg(epoch, &self.config.run, from, (stage, self.now_ms), member, receipt)?;
             }
             Operation::Step { step, members } => take_step(epoch, from, *step, members)?,
             Operation::Scale | Operation::Encode | Operation::Reduce { .. } | Operation::Apply => {
@@ -176,6 +176,7 @@ fn check_shape(run: &Run, body: &Receipt, is_first: bool) -> Result<(), Fault> {
 /// Takes in a forward or backward; the answer is who claims a payload that its neighbour did not sign.
 fn take_leg(
     epoch: &mut Epoch,
+    run: &Run,
     from: NodeId,
     (stage, now_ms): (usize, u64),
     member: &Member,
@@ -199,8 +200,11 @@ fn take_leg(
         return Err(Fault::Ignored("twice", format!("does assignment {} a second time", member.assignment)));
     }
     if let Some(progress) = miners.get_mut(&from) {
-        let in_turn = progress.steps == member.step
-            && (!backward || forward_done && progress.folded.len() + passed == usize::from(member.position));
+        let of_step = progress.steps == member.step;
+        let in_turn = match backward {
+            true => of_step && forward_done && progress.folded.len() + passed == usize::from(member.position),
+            false => of_step || progress.may_run_ahead(run, member.step),
+        };
         if !in_turn {
             return Err(Fault::Lie(
                 "is out of its turn: forward, then backward in position order, step by step".into(),

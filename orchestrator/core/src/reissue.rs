@@ -155,7 +155,8 @@ impl Epoch {
 
     /// Whether everything in work can still be folded if these shares come after all that was handed out to `to`. It can
     /// but where two lost miners' lanes would wait for one another. Whoever can do something does it sooner or later, so
-    /// the answer does not depend on who is faster.
+    /// the answer does not depend on who is faster. Nobody runs ahead here, also where steps may be stale: a forward that is done
+    /// early takes nothing from anybody, so what comes to an end without it does so with it.
     fn can_be_done(&self, moved: &[Share], to: NodeId) -> bool {
         let mut work = Work::default();
         let moved: BTreeMap<Share, u16> = moved.iter().copied().zip(0..).collect();

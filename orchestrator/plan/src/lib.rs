@@ -3,7 +3,8 @@
 //! *Napkin.* A stage of `P` multiplied parameters spends `2P` FLOPs a token forward and twice that backward. A
 //! boundary moves `d` values a token each way. So, with bf16 as the uncompressed form, a link takes
 //! `d*F / (P*B*c)` times as long as the forward pass before it ([`link_ratio`]), whatever batch and sequence.
-//! A step of `A` microbatches through `p` equal stages idles `(p-1)/(A+p-1)` of the time at staleness 0.
+//! A step of `A` microbatches through `p` equal stages idles `(p-1)/(A+p-1)` of the time; with staleness 1 the pipeline drains
+//! once a window, so that `k` steps idle `(p-1)/(k*A+p-1)` of it, as long as `A` microbatches keep `p` stages busy (`A >= p`).
 
 use serde::{Deserialize, Serialize};
 use spec::{BoundaryCodec, Model, Outer, Run};
@@ -96,7 +97,7 @@ pub fn boundary_bytes(run: &Run) -> u64 {
 /// the stages take, head first: the engine keeps the account of that.
 ///
 /// Compute and link overlap, so a stage takes the longer of the two for each microbatch; a step fills the
-/// pipeline once and then runs at the pace of the slowest stage.
+/// pipeline once (with staleness 1 once a window, and a step its share of that) and then runs at the pace of the slowest stage.
 pub fn forecast(run: &Run, memory_bytes: &[u64], fleet: &[Node]) -> Option<Forecast> {
     let count = run.model.stage_count();
     if fleet.len() != count || memory_bytes.len() != count || count == 0 {
@@ -116,7 +117,8 @@ pub fn forecast(run: &Run, memory_bytes: &[u64], fleet: &[Node]) -> Option<Forec
     let pace = |stage: &StageForecast| stage.compute_s.max(stage.link_s);
     let slowest = (0..count).max_by(|&a, &b| pace(&stages[a]).total_cmp(&pace(&stages[b])))?;
     let busy_s = pace(&stages[slowest]) * f64::from(run.inner.members);
-    let step_s = busy_s + stages.iter().map(pace).sum::<f64>() - pace(&stages[slowest]);
+    let fill_s = stages.iter().map(pace).sum::<f64>() - pace(&stages[slowest]);
+    let step_s = busy_s + fill_s * f64::from(run.fills()) / f64::from(run.epoch.steps);
     let too_big = (0..count).find(|&index| stages[index].memory_bytes > fleet[index].memory_bytes);
     let (limiting_stage, limit) = match too_big {
         Some(index) => (index, Resource::Memory),
@@ -253,6 +255,10 @@ mod tests {
         nodes[3].bandwidth_bytes_per_s = 1e3;
         let bubble = forecast(&run, &MEMORY_BYTES, &nodes).unwrap().bubble;
         assert!((bubble - 3.0 / 15.0).abs() < 1e-12, "{bubble}");
+        // The pipeline drains once in three steps.
+        (run.inner.staleness, run.epoch.steps, run.epoch.digest_every) = (1, 12, 3);
+        let bubble = forecast(&run, &MEMORY_BYTES, &nodes).unwrap().bubble;
+        assert!((bubble - 3.0 / 39.0).abs() < 1e-12, "{bubble}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod lies;
 mod misfortunes;
 mod setup;
+mod stale;
 
 pub use setup::{NodeSetup, Setup, small_run};
 
@@ -12,6 +13,7 @@ use lies::*;
 use misfortunes::*;
 use orchestrator_core::Ending;
 use spec::Run;
+use stale::*;
 use wire::Finding;
 
 /// A scenario.
@@ -32,7 +34,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 35] = [
+    pub const ALL: [&'static Self; 40] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -68,6 +70,11 @@ impl Scenario {
         &SLOW_UPLINK,
         &GROWING,
         &DESERTED,
+        &STALE,
+        &STALE_RESTARTED,
+        &STALE_CHURN,
+        &STALE_TURMOIL,
+        &STALE_PERTURB,
     ];
 
     /// The scenario with this name.

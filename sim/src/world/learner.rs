@@ -33,6 +33,9 @@ pub struct Learner {
     /// Gradients of the members that were not folded into a step yet, with the input of their forward.
     #[serde(skip)]
     open: BTreeMap<Member, (Digest, Digest)>,
+    /// The weights before the last step, where the members of this one run on them.
+    #[serde(skip)]
+    stash: Option<(u32, Digest)>,
 }
 
 /// What an operation gave.
@@ -67,7 +70,7 @@ impl Learner {
         }
         let zero = Digest::default();
         let (anchor, open) = (weights, BTreeMap::new());
-        Ok(Self { stage, weights, anchor, moments: zero, momentum: zero, folded: 0, open })
+        Ok(Self { stage, weights, anchor, moments: zero, momentum: zero, folded: 0, open, stash: None })
     }
 
     /// The state that these bytes hold.
@@ -141,7 +144,7 @@ impl Learner {
     ) -> Result<Made, String> {
         let kind = run.model.stage(self.stage.into()).map_or(StageKind::Whole, |stage| stage.kind);
         let digests: Vec<Digest> = inputs.iter().map(|input| Digest::of(input)).collect();
-        let made = hash("operation", &(self.weights, epoch, operation, &digests));
+        let made = hash("operation", &(self.weights_for(run, operation)?, epoch, operation, &digests));
         let block = || Some(wire::to_bytes(&("block", made)));
         let wants = match operation {
             Operation::Forward(_) => usize::from(!kind.embeds()),
@@ -184,12 +187,15 @@ impl Learner {
                     output = Some(wire::to_bytes(&("block", gradient)));
                 }
             }
-            Operation::Step { members, .. } => {
+            Operation::Step { step, members } => {
                 let gradients: Option<Vec<Digest>> =
                     members.iter().map(|member| Some(self.open.remove(member)?.1)).collect();
                 let gradients = gradients.ok_or("a step folds a member without a gradient")?;
                 self.folded += members.len() as u32;
                 self.moments = hash("moments", &(self.moments, &gradients));
+                self.open.retain(|member, _| member.step > *step);
+                self.stash =
+                    step.checked_add(1).filter(|&next| run.is_stale(next)).map(|next| (next, self.weights));
                 self.weights = hash("weights", &(made, self.moments));
             }
             Operation::Scale => output = block(),
@@ -208,6 +214,22 @@ impl Learner {
             }
         }
         Ok(Made { output, loss_q32, contribution, outcome: Outcome::Ok })
+    }
+
+    /// The weights that an operation runs on: of a stale step's members those before the step before it.
+    fn weights_for(&self, run: &Run, operation: &Operation) -> Result<Digest, String> {
+        let (Operation::Forward(member) | Operation::Backward(member)) = operation else {
+            return Ok(self.weights);
+        };
+        let first = self.open.keys().map(|member| member.step).min();
+        let in_hand = self.stash.map(|(step, _)| step).or(first).unwrap_or(member.step);
+        let ahead = matches!(operation, Operation::Forward(_))
+            && in_hand.checked_add(1) == Some(member.step)
+            && run.is_stale(member.step);
+        if member.step != in_hand && !ahead {
+            return Err(format!("{operation} while inner step {in_hand} is in hand"));
+        }
+        Ok(self.stash.filter(|(step, _)| *step == member.step).map_or(self.weights, |(_, before)| before))
     }
 
     fn merge_into(&mut self, weights: Digest) {

@@ -140,7 +140,8 @@ fn check_start(order: &AuditOrder) -> Result<(), Objection> {
     }
 }
 
-/// Step by step: each member forward before backward, backwards in position order, then the step on all of them.
+/// Step by step: each member forward before backward, backwards in position order, then the step on all of them. Forwards of a
+/// step whose weights may be stale may come before the step before it.
 fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<(), Objection> {
     let (mut forward, mut folded): (BTreeSet<Member>, Vec<Member>) = Default::default();
     let mut due = order.window.step;
@@ -152,11 +153,12 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
                 // An epoch that begins again binds its state again.
                 Operation::Forward(member) => {
                     let begins = body.state.is_some() && (at > 0 || !begins_epoch(order));
-                    member.step == due && !begins && forward.insert(*member)
+                    let ahead = due.checked_add(1) == Some(member.step) && run.is_stale(member.step);
+                    (member.step == due || ahead) && !begins && forward.insert(*member)
                 }
                 Operation::Backward(member) => {
                     let after = folded.last().is_none_or(|last| last.position < member.position);
-                    let in_turn = after && forward.contains(member);
+                    let in_turn = after && member.step == due && forward.contains(member);
                     folded.push(*member);
                     in_turn
                 }
@@ -165,7 +167,7 @@ fn check_operations(run: &Run, kind: StageKind, order: &AuditOrder) -> Result<()
                 Operation::Step { step, members } => {
                     let holds = *step == due && *members == folded;
                     due = due.saturating_add(1);
-                    forward.clear();
+                    forward.retain(|member| member.step > *step);
                     folded.clear();
                     holds
                 }

@@ -101,6 +101,17 @@ fn bad_values_are_named_with_what_was_expected() {
     bad.model.kv_heads = 3;
     let text = bad.check().unwrap_err().to_string();
     assert_eq!(text, "run.toml: model.kv_heads is 3, expected a divisor of model.heads");
+    let mut stale = run();
+    stale.inner.staleness = 2;
+    assert_eq!(stale.check().unwrap_err().to_string(), "run.toml: inner.staleness is 2, expected 0 or 1");
+    (stale.inner.staleness, stale.epoch.digest_every) = (1, 1);
+    assert!(
+        stale
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("inner.staleness is 1, expected 0, or epoch.digest_every above 1")
+    );
     let mut alone = run();
     (alone.miners_per_stage, alone.outer) = (2, Outer::None);
     assert!(alone.check().unwrap_err().to_string().starts_with("run.toml: outer is none, expected nesterov"));
@@ -138,4 +149,19 @@ fn windows_reach_from_one_bound_state_to_the_next() {
     assert_eq!([0, 4, 5, 11, 12, 13].map(|step| run.window_start(step)), [0, 0, 5, 10, 12, 13]);
     let bound: Vec<u32> = (0..14).filter(|&s| run.digests_after(s)).collect();
     assert_eq!(bound, [4, 9, 11, 12, 13]);
+}
+
+#[test]
+fn only_steps_within_a_window_are_stale() {
+    let mut run = run();
+    assert!((0..25).all(|step| !run.is_stale(step)));
+    run.inner.staleness = 1;
+    run.epoch.steps = 12;
+    run.check().unwrap();
+    let fresh: Vec<u32> = (0..15).filter(|&step| !run.is_stale(step)).collect();
+    // Windows of five steps, the last of two; beyond the epoch's end each step is one.
+    assert_eq!(fresh, [0, 5, 10, 12, 13, 14]);
+    assert_eq!((run.fills(), run.steps_ahead()), (3, 3));
+    run.inner.staleness = 0;
+    assert_eq!((run.fills(), run.steps_ahead()), (12, 2));
 }

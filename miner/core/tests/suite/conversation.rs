@@ -285,6 +285,86 @@ fn merge(world: &mut World) -> Digest {
     weights.digest
 }
 
+/// Four steps in windows of two, on weights one step old.
+fn stale() -> spec::Run {
+    let mut run = run();
+    (run.inner.staleness, run.epoch.steps, run.epoch.digest_every) = (1, 4, 2);
+    run
+}
+
+#[test]
+fn forwards_of_a_stale_step_run_while_the_step_before_it_waits() {
+    let mut world = World::opened(stale());
+    for id in 0..6 {
+        world.assign(id, id as u32 / 2, id as u16 % 2);
+    }
+    // Step by step: the epoch's first forward says what the epoch begins with.
+    world.deliver(Activation, 2, 1, 0);
+    assert_eq!(turns(&world), [""; 0]);
+    world.deliver(Activation, 1, 0, 1);
+    assert_eq!(turns(&world), ["forward 0.1"]);
+    world.deliver(Activation, 0, 0, 0);
+    assert_eq!(turns(&world)[1..], ["forward 0.0", "forward 1.0"]);
+    // The step after the next is of another window; its weights are not there yet.
+    world.deliver(Activation, 4, 2, 0);
+    world.deliver(Activation, 3, 1, 1);
+    assert_eq!(turns(&world)[3..], ["forward 1.1"]);
+    // Whoever comes after in the pipeline may be ahead too.
+    world.deliver(Gradient, 2, 1, 0);
+    world.deliver(Gradient, 0, 0, 0);
+    assert_eq!(turns(&world)[4..], ["backward 0.0"]);
+    world.deliver(Gradient, 1, 0, 1);
+    assert_eq!(turns(&world)[5..], ["backward 0.1", "step 0", "backward 1.0"]);
+    world.deliver(Gradient, 3, 1, 1);
+    assert_eq!(turns(&world)[8..], ["backward 1.1", "step 1", "forward 2.0"]);
+    let binds = |receipt: &Signed<wire::Receipt>| receipt.body.state.is_some();
+    let bound: Vec<_> =
+        world.receipts().into_iter().filter(binds).map(|receipt| receipt.body.operation).collect();
+    // What the epoch begins with, and the state after the window's last step.
+    assert!(matches!(bound[..], [Operation::Forward(_), Operation::Step { step: 1, .. }]), "{bound:?}");
+}
+
+#[test]
+fn what_is_struck_waits_for_nothing_also_where_it_ran_ahead() {
+    let mut world = World::opened(stale());
+    for id in 0..4 {
+        world.assign(id, id as u32 / 2, id as u16 % 2);
+        world.deliver(Activation, id, id as u32 / 2, id as u16 % 2);
+    }
+    assert_eq!(turns(&world), ["forward 0.0", "forward 0.1", "forward 1.0", "forward 1.1"]);
+    world.say(Message::Strike(world.assignment(2, 1, 0)));
+    world.deliver(Gradient, 0, 0, 0);
+    world.deliver(Gradient, 1, 0, 1);
+    world.deliver(Gradient, 3, 1, 1);
+    assert_eq!(turns(&world)[4..], ["backward 0.0", "backward 0.1", "step 0", "backward 1.1", "step 1"]);
+
+    let mut world = World::opened(stale());
+    for id in 0..3 {
+        world.assign(id, id as u32 / 2, id as u16 % 2);
+    }
+    world.deliver(Activation, 0, 0, 0);
+    world.deliver(Activation, 2, 1, 0);
+    assert_eq!(turns(&world), ["forward 0.0"]);
+    // Its input never comes; those after it need not wait for it.
+    world.say(Message::Strike(world.assignment(1, 0, 1)));
+    assert_eq!(turns(&world)[1..], ["forward 1.0"]);
+}
+
+/// What the engine was given, by step and position.
+fn turns(world: &World) -> Vec<String> {
+    let turn = |effect: &Effect| match effect {
+        Effect::Compute { task: Task::Perform { operation, .. }, .. } => Some(match operation {
+            Operation::Forward(member) | Operation::Backward(member) => {
+                format!("{} {}.{}", operation.name(), member.step, member.position)
+            }
+            Operation::Step { step, .. } => format!("step {step}"),
+            other => other.name().to_owned(),
+        }),
+        _ => None,
+    };
+    world.effects.iter().filter_map(turn).collect()
+}
+
 fn operations(world: &World) -> Vec<String> {
     let operation = |effect: &Effect| match effect {
         Effect::Compute { task: Task::Perform { operation, .. }, .. } => Some(match operation {

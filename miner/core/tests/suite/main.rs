@@ -4,5 +4,6 @@
 
 mod conversation;
 mod neighbours;
+mod pipeline;
 mod refusals;
 mod support;

@@ -114,6 +114,56 @@ fn receipts_that_lie_close_the_connection() {
     }
 }
 
+/// Four steps in windows of two, on weights one step old.
+fn stale() -> spec::Run {
+    let mut run = run();
+    (run.inner.staleness, run.epoch.steps, run.epoch.digest_every) = (1, 4, 2);
+    run
+}
+
+#[test]
+fn forwards_of_a_stale_step_come_before_the_step_and_nothing_else_does() {
+    let mut world = World::opened(stale());
+    // The step in work, the one whose forwards run, and the one that fills the pipeline after it.
+    assert_eq!(world.assignments().len(), 3 * 2);
+    for window in [0, 2] {
+        let of_step = |world: &World, step: u32| -> Vec<_> {
+            world.assignments().into_iter().filter(|a| a.route[0].step == step).collect()
+        };
+        let [first, second] = [window, window + 1].map(|step| of_step(&world, step));
+        first.iter().chain(&second).for_each(|assignment| world.forward(assignment));
+        for (step, assignments) in [(window, first), (window + 1, second)] {
+            assignments.iter().for_each(|assignment| world.backward(assignment));
+            world.step(step);
+        }
+    }
+    let stepped = |effect: &&Effect| matches!(effect, Effect::Report(Report::Stepped { .. }));
+    assert_eq!(world.effects.iter().filter(stepped).count(), 4);
+    assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Disconnect { .. })));
+
+    // Assignments that are done, and the operation that is out of its turn after them.
+    type Turn = fn(Member) -> Operation;
+    let early: [(&str, &[usize], usize, Turn); 4] = [
+        ("the epoch's first", &[], 2, Operation::Forward),
+        ("of another window", &[0, 1, 2, 3], 4, Operation::Forward),
+        ("two steps ahead", &[0], 4, Operation::Forward),
+        ("a backward", &[0, 1, 2], 2, Operation::Backward),
+    ];
+    for (what, done, of, turn) in early {
+        let mut world = World::opened(stale());
+        let assignments = world.assignments();
+        done.iter().for_each(|&at| world.forward(&assignments[at]));
+        let effects = world.works(0, turn(assignments[of].member(0).unwrap()), |receipt| {
+            let backward = matches!(receipt.operation, Operation::Backward(_));
+            receipt.output = (!backward).then_some(Digest([9; 32]));
+            [receipt.input, receipt.input_receipt] = [backward.then_some(Digest([9; 32])); 2];
+        });
+        let head = world.ids()[0];
+        assert!(disconnects(&effects, head), "{what}: {effects:?}");
+        assert!(format!("{effects:?}").contains("out of its turn"), "{what}: {effects:?}");
+    }
+}
+
 #[test]
 fn a_forged_signature_and_a_second_truth_close_the_connection() {
     let mut world = World::opened(run());

@@ -1,6 +1,6 @@
 //! Every finding, from the contradiction that leads to it; and how a validator ends.
 
-use crate::support::{Beginning, World, beginning, merge_order, miner, object, order};
+use crate::support::{Beginning, World, beginning, member, merge_order, miner, object, order, order_of, run};
 use spec::{Digest, Operation, Outcome};
 use validator_core::{Effect, Event, Replayed};
 use wire::{AuditOrder, Finding, Key, Message, Receipt, Refusal, Signed};
@@ -100,6 +100,53 @@ fn receipts_that_contradict_themselves_are_never_replayed() {
         inconsistent(&mut world, order(edit), why);
         assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Replay { .. })), "{why}");
     }
+}
+
+/// Forwards of the window's next step may stand anywhere before the step in hand is taken, all else in its place.
+#[test]
+fn forwards_of_a_stale_step_may_stand_before_the_step_before_it() {
+    let mut stale = run();
+    (stale.inner.staleness, stale.epoch.steps, stale.epoch.digest_every) = (1, 4, 2);
+    let (a, b, c, d) = (member(2, 0), member(2, 1), member(3, 0), member(3, 1));
+    let step = |step, members: [spec::Member; 2]| Operation::Step { step, members: members.into() };
+    let honest = [
+        Operation::Forward(a),
+        Operation::Forward(b),
+        Operation::Forward(c),
+        Operation::Backward(a),
+        Operation::Forward(d),
+        Operation::Backward(b),
+        step(2, [a, b]),
+        Operation::Backward(c),
+        Operation::Backward(d),
+        step(3, [c, d]),
+    ];
+    let judged = |run: &spec::Run, operations: &[Operation]| {
+        let order = order_of(run, 2, operations.to_vec(), |_, _| {});
+        validator_core::check(run, run.id(), &order)
+            .map(|replays| replays.len())
+            .map_err(|why| why.to_string())
+    };
+    assert_eq!(judged(&stale, &honest), Ok(10));
+    let mut fresh = stale.clone();
+    fresh.inner.staleness = 0;
+    let said = judged(&fresh, &honest).unwrap_err();
+    assert!(said.contains("receipt 7 (forward") && said.contains("out of place"), "{said}");
+    // Its backward comes after that step all the same, and once.
+    let mut early = honest.clone();
+    early.swap(6, 7);
+    assert!(judged(&stale, &early).unwrap_err().contains("(backward"));
+    let mixed = [5, 6].into_iter().zip([Operation::Backward(d), step(2, [a, d])]);
+    let mut both = honest.clone();
+    mixed.for_each(|(at, operation)| both[at] = operation);
+    assert!(judged(&stale, &both).unwrap_err().contains("(backward"), "one step of members of two");
+    let mut twice = honest.clone();
+    twice[7] = Operation::Forward(c);
+    assert!(judged(&stale, &twice).unwrap_err().contains("(forward"));
+    // Nor do forwards of the next window.
+    let mut beyond = honest;
+    beyond[4] = Operation::Forward(member(4, 0));
+    assert!(judged(&stale, &beyond).unwrap_err().contains("(forward"));
 }
 
 #[test]

@@ -44,27 +44,39 @@ fn orchestrator() -> Key {
 /// An order as an honest tail and orchestrator make it; `edit` may spoil receipt bodies before they are
 /// chained and signed.
 pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
-    let run = run();
-    let member = |position: u16| Member {
-        assignment: u64::from(position) + 2,
-        attempt: 0,
-        step: 1,
-        position,
-        microbatch: u64::from(position) + 2,
-    };
-    let members = vec![member(0), member(1)];
-    let mut operations = vec![Operation::Step { step: 0, members: Vec::new() }];
-    for &member in &members {
-        operations.extend([Operation::Forward(member), Operation::Backward(member)]);
-    }
+    let members = vec![member(1, 0), member(1, 1)];
+    let turn = |&member: &Member| [Operation::Forward(member), Operation::Backward(member)];
+    let mut operations: Vec<Operation> = members.iter().flat_map(turn).collect();
     operations.push(Operation::Step { step: 1, members });
+    order_of(&run(), 1, operations, edit)
+}
+
+/// A member of a step of two.
+pub fn member(step: u32, position: u16) -> Member {
+    let microbatch = 2 * u64::from(step) + u64::from(position);
+    Member { assignment: microbatch, attempt: 0, step, position, microbatch }
+}
+
+/// The order of the tail's window that begins with step `first`, of these operations.
+pub fn order_of(
+    run: &Run,
+    first: u32,
+    operations: Vec<Operation>,
+    edit: impl Fn(usize, &mut Receipt),
+) -> AuditOrder {
+    let before = Operation::Step { step: first - 1, members: Vec::new() };
+    let binds =
+        |operation: &Operation| matches!(operation, Operation::Step { step, .. } if run.digests_after(*step));
+    let operations: Vec<Operation> = [before].into_iter().chain(operations).collect();
+    let forwards = operations.iter().enumerate().filter(|(_, of)| matches!(of, Operation::Forward(_)));
+    let inputs = forwards.map(|(at, _)| input(at)).collect();
     let state = object("state");
     let mut chain = Chain { next: 4, last: Digest([4; 32]) };
     let mut receipts: Vec<Signed<Receipt>> = Vec::new();
     for (at, operation) in operations.into_iter().enumerate() {
         let forward = matches!(operation, Operation::Forward(_));
         let input = forward.then(|| input(at));
-        let replayed = honest(at, &operation);
+        let (replayed, bound) = (honest(at, &operation), binds(&operation));
         let mut body = Receipt {
             run: run.id(),
             mode: run.mode,
@@ -73,7 +85,7 @@ pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
             previous: chain.last,
             stage: 1,
             operation,
-            state: if at == 0 { Some(state.digest) } else { replayed.state },
+            state: if at == 0 { Some(state.digest) } else { replayed.state.filter(|_| bound) },
             input_receipt: input.map(|_| Digest([5; 32])),
             input: input.map(|input| input.digest),
             output: replayed.output,
@@ -85,11 +97,10 @@ pub fn order(edit: impl Fn(usize, &mut Receipt)) -> AuditOrder {
         receipts.push(Signed::new(body, &miner()));
     }
     let start = receipts.remove(0);
-    let inputs = vec![input(1), input(3)];
     AuditOrder {
         miner: miner().id(),
         stage: 1,
-        window: Window { epoch: 0, step: 1 },
+        window: Window { epoch: 0, step: first },
         weights: object("weights").digest,
         state,
         start,
