@@ -3,6 +3,7 @@ mod lies;
 mod misfortunes;
 mod output;
 mod sizes;
+mod stale;
 
 use crate::{Options, run};
 
