@@ -65,7 +65,13 @@ mod tests {
         assert_eq!(said(&deep), Ok(()));
         deep.model.stages = vec![230; 4];
         let why = said(&deep).unwrap_err();
-        assert!(why.starts_with("what scales stage 0 in a merge takes"), "{why}");
+        let bytes = deep.model.stage_parameters(0).div_ceil(SCALE_VALUES) + HEAD_BYTES;
+        assert!(why.starts_with(&format!("what scales stage 0 in a merge takes {bytes} bytes")), "{why}");
+        // As many blocks as fit.
+        deep.model.stages = vec![28; 4];
+        assert_eq!(said(&deep), Ok(()));
+        deep.model.stages = vec![29; 4];
+        assert!(said(&deep).is_err());
         deep.outer = Outer::None;
         assert_eq!(said(&deep), Ok(()));
     }

@@ -4,6 +4,7 @@ use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::seats::Seats;
 use spec::NodeId;
+use std::collections::BTreeSet;
 use wire::Role;
 
 impl Seats {
@@ -65,11 +66,13 @@ impl Orchestrator {
             return Some((stage, since_ms.saturating_add(timeouts.absence_ms)));
         }
         let lost_ms = |miner| Some(seats.seat(miner)?.lost.as_ref()?.since_ms);
-        (0..self.config.run.model.stage_count()).find_map(|stage| {
+        // Looked at after every event: of hundreds of stages, those alone that lost somebody.
+        let stages: BTreeSet<u16> = seats.lost().filter_map(|(node, _)| seats.stage_of(node)).collect();
+        stages.into_iter().find_map(|stage| {
             // Until the last of them must be back.
-            let since_ms: Option<Vec<u64>> = seats.miners_of(stage).map(lost_ms).collect();
+            let since_ms: Option<Vec<u64>> = seats.miners_of(stage.into()).map(lost_ms).collect();
             let last_ms = since_ms?.into_iter().max()?;
-            Some((u16::try_from(stage).ok()?, last_ms.saturating_add(timeouts.seat_grace_ms)))
+            Some((stage, last_ms.saturating_add(timeouts.seat_grace_ms)))
         })
     }
 

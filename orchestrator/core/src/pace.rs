@@ -1,9 +1,8 @@
 //! Lanes that come along more slowly than the others: an epoch does not wait for them without end.
 //!
-//! Once half of the lanes are through, the others have `max(patience, 3 * MAD)` more, where the patience is a share of the
-//! time that the half took and MAD the median deviation of all lanes' finishing times from it, foretold by the steps that they
-//! have taken. A lane that is not through by then ends with the window it is in: it merges with the steps it took, weighted
-//! by what it folded, so nothing that was handed out is lost.
+//! Once half of the lanes are through, the others have as much more as the patience says, a share of the time that the half took.
+//! (The median deviation of the lanes says nothing at that moment: half of them have none.) A lane that is not through by then ends
+//! with the window it is in: it merges with the steps it took, weighted by what it folded, so nothing that was handed out is lost.
 
 use crate::effect::Report;
 use crate::epoch::Epoch;
@@ -13,9 +12,6 @@ use spec::Run;
 
 /// Lanes have at least so long, in milliseconds: steps may be so short that any hiccup is many of them.
 const SLACK_MS_MIN: u64 = 5_000;
-
-/// So many median deviations are no reason to end a lane.
-const DEVIATIONS: u64 = 3;
 
 /// How the lanes of an epoch come along.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,22 +63,21 @@ impl Epoch {
 
     /// How long the lanes that are not through still have, once half of them are.
     fn slack_ms(&self, now_ms: u64, run: &Run, patience_percent: u64) -> Option<u64> {
-        let lanes = self.routes.len();
+        let taken: Vec<u64> = (0..self.routes.len()).map(|lane| u64::from(self.taken_by(lane))).collect();
         let elapsed_ms = now_ms.saturating_sub(self.pace.opened_ms).max(1);
-        let taken: Vec<u64> = (0..lanes).map(|lane| u64::from(self.taken_by(lane))).collect();
-        let steps = u64::from(run.epoch.steps);
-        let through = taken.iter().filter(|&&taken| taken >= steps).count();
-        if through == lanes || through * 2 < lanes {
-            return None;
-        }
-        // Lanes that were through before took less than the half; by how much does not matter to the slow.
-        let foretold = taken.iter().map(|&taken| elapsed_ms.saturating_mul(steps) / taken.clamp(1, steps));
-        let mut deviations: Vec<u64> = foretold.map(|ms| ms.abs_diff(elapsed_ms)).collect();
-        deviations.sort_unstable();
-        let spread_ms = DEVIATIONS.saturating_mul(deviations[(lanes - 1) / 2]);
-        let share_ms = elapsed_ms.saturating_mul(patience_percent) / 100;
-        Some(share_ms.max(spread_ms).max(SLACK_MS_MIN))
+        slack_ms(&taken, u64::from(run.epoch.steps), elapsed_ms, patience_percent)
     }
+}
+
+/// The same of lanes that have taken so many of the `steps` since the epoch opened.
+fn slack_ms(taken: &[u64], steps: u64, elapsed_ms: u64, patience_percent: u64) -> Option<u64> {
+    let lanes = taken.len();
+    let through = taken.iter().filter(|&&taken| taken >= steps).count();
+    if through == lanes || through * 2 < lanes {
+        return None;
+    }
+    let share_ms = elapsed_ms.saturating_mul(patience_percent) / 100;
+    Some(share_ms.max(SLACK_MS_MIN))
 }
 
 impl Orchestrator {
@@ -141,5 +136,41 @@ impl Orchestrator {
         }
         self.hand_out();
         self.report_steps();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slow_have_a_share_of_what_the_half_took() {
+        // Half of the lanes must be through, and not all.
+        for (taken, are_timed) in [
+            (&[8, 3, 3, 3][..], false),
+            (&[8, 8, 3, 3], true),
+            (&[8, 8, 3], true),
+            (&[8, 8], false),
+            (&[8, 3, 3], false),
+        ] {
+            assert_eq!(slack_ms(taken, 8, 10_000, 50).is_some(), are_timed, "{taken:?}");
+        }
+        // A share of what the half took, at least five seconds.
+        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 10_000, 50), Some(5_000));
+        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 10_000, 80), Some(8_000));
+        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 1_000, 50), Some(5_000));
+    }
+
+    #[test]
+    fn whoever_was_held_up_has_its_time_again_until_all_is_said() {
+        let mut pace = Pace::new(0, 2, 8);
+        pace.held_up(500);
+        assert_eq!(pace.due_ms(), None);
+        pace.grace = Some(Grace { since_ms: 1_000, slack_ms: 5_000, over: false });
+        assert_eq!(pace.due_ms(), Some(6_000));
+        pace.held_up(3_000);
+        assert_eq!(pace.due_ms(), Some(8_000));
+        pace.grace = Some(Grace { since_ms: 1_000, slack_ms: 5_000, over: true });
+        assert_eq!(pace.due_ms(), None);
     }
 }

@@ -382,3 +382,24 @@ impl Orchestrator {
         self.lose(node, &format!("it {why}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lingered_twice_gets_a_lane_only_where_nobody_else_is_ready() {
+        let mut seats = Seats::new(1, 2);
+        let [quick, slow] = [1, 2].map(|name| NodeId([name; 32]));
+        for miner in [quick, slow] {
+            seats.seat_miner(miner, false);
+            seats.seat_mut(miner).unwrap().ready = Some(3);
+        }
+        seats.seat_mut(slow).unwrap().lingers = LINGERS_MAX - 1;
+        assert_eq!(seats.routes(3), [[quick], [slow]]);
+        seats.seat_mut(slow).unwrap().lingers = LINGERS_MAX;
+        assert_eq!(seats.routes(3), [[quick]]);
+        seats.seat_mut(quick).unwrap().ready = None;
+        assert_eq!(seats.routes(3), [[slow]]);
+    }
+}

@@ -225,6 +225,34 @@ mod tests {
     }
 
     #[test]
+    fn means_of_few_routes_are_no_measure_of_other_miners() {
+        let mut samples = toy(8, 70, None);
+        let few = ROUTES_MIN - 1;
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.route = vec![name(0, usize::from(i < few)), name(1, i % 2)];
+        }
+        let of_stage = |samples: &[Sample], stage| {
+            effects(samples, 0.01).iter().filter(|effect| effect.stage == stage).count()
+        };
+        assert_eq!((of_stage(&samples, 0), of_stage(&samples, 1)), (0, 2));
+        samples[few].route[0] = name(0, 1);
+        assert_eq!(of_stage(&samples, 0), 2);
+    }
+
+    #[test]
+    fn the_mean_of_each_step_is_a_degree_of_freedom_less() {
+        let (seeds, said) = (400_u64, 0.05);
+        let of_two = |seed| {
+            let mut samples = toy(5000 + seed, 600, None);
+            (0..).zip(&mut samples).for_each(|(i, sample)| sample.step = i / 2);
+            samples
+        };
+        let wrong = (0..seeds).filter(|&seed| !outliers(&of_two(seed), said).is_empty()).count();
+        // 20 are expected; these are three standard deviations of that count.
+        assert!((7..=33).contains(&wrong), "{wrong} of {seeds}");
+    }
+
+    #[test]
     fn tails_are_the_tables() {
         let table = [
             (0.0, 7.0, 0.5),

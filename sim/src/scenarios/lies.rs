@@ -219,6 +219,10 @@ pub(super) static WRONG_SUM: Scenario = Scenario {
             // Alone nobody contradicts it, and nobody else adds up.
             return complete(report);
         }
+        if report.options.miners > 4 && report.convicted.is_empty() && report.escaped == 0 {
+            // Of many miners one may own no shard in any merge: the checker of escapes would tell if it had lied.
+            return complete(report);
+        }
         if report.convicted != report.cheats || report.evidence != report.cheats {
             return Err(format!("convicted are {:?}, with evidence {:?}", report.convicted, report.evidence));
         }

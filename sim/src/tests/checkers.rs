@@ -173,12 +173,14 @@ fn weights_agree_after_merge_objects() {
         let heard = orchestrator_core::Event::Message { from, message };
         Entry { at_us: 1, node: NodeId([1; 32]), what: What::Event(Event::Orchestrator(heard)) }
     };
-    let opened = |weights| {
+    let opened_by = |epoch, weights, miners: &[NodeId]| {
         let object = ObjectRef { digest: Digest([weights; 32]), bytes: 1 };
-        let manifest = Manifest { epoch: 1, ..Manifest::first(Digest::default(), &[object]) };
+        let mut manifest = Manifest { epoch, ..Manifest::first(Digest::default(), &[object]) };
+        manifest.stages[0].miners = miners.to_vec();
         let message = Message::Open(Signed::new(manifest, &Key::from_seed([1; 32])));
         effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: NodeId([1; 32]), message }))
     };
+    let opened = |weights| opened_by(1, weights, &[]);
     let checker = WeightsAgreeAfterMerge::default;
     assert_eq!(objection(&mut checker(), &[applied(0, 1), applied(1, 2), applied(0, 1), opened(1)]), None);
     assert!(
@@ -189,6 +191,10 @@ fn weights_agree_after_merge_objects() {
     assert!(
         objection(&mut checker(), &[applied(0, 1), opened(2)]).unwrap().contains("epoch 1 opens stage 0")
     );
+    // A stage in which nobody merged stays as it was; where somebody did, its weights must have been told.
+    assert_eq!(objection(&mut checker(), &[opened_by(0, 4, &[]), opened(4)]), None);
+    let untold = [opened_by(0, 4, &[]), opened_by(1, 4, &[NodeId([1; 32])])];
+    assert!(objection(&mut checker(), &untold).is_some());
     // A liar's weights count for nothing beside those of others, who still must agree, and for all there is alone.
     let liar = |name| Entry { at_us: 1, node: NodeId([name; 32]), what: What::Lied { epoch: 0 } };
     assert_eq!(objection(&mut checker(), &[liar(3), applied(0, 1), applied(0, 3), opened(1)]), None);

@@ -6,6 +6,7 @@ mod accusations;
 mod conversation;
 mod deadlines;
 mod handover;
+mod lingering;
 mod moves;
 mod neighbours;
 mod owner;

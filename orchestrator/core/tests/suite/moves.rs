@@ -13,6 +13,13 @@ struct Deserted {
 }
 
 fn first_epoch() -> Deserted {
+    let (mut begun, spare) = first_merge();
+    begun.world.ready(spare, 1);
+    begun
+}
+
+/// The same before the second head, which came while the other miners worked, is ready for anything.
+fn first_merge() -> (Deserted, NodeId) {
     let mut wide = run();
     (wide.miners_per_stage, wide.epoch.count) = (2, 2);
     let mut world = World::new(run());
@@ -34,9 +41,8 @@ fn first_epoch() -> Deserted {
     world.inner_step(0);
     world.inner_step(1);
     world.merge();
-    world.ready(spare, 1);
     assert!(!windows(&world, head).is_empty() && !windows(&world, tail).is_empty());
-    Deserted { world, head, tail }
+    (Deserted { world, head, tail }, spare)
 }
 
 fn windows(world: &World, of: NodeId) -> Vec<Window> {
@@ -108,4 +114,11 @@ fn who_moves_reveals_what_it_did_in_the_stage_that_it_had() {
     let ordered = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Audit(order), .. } if order.stage == 0);
     assert!(effects.iter().any(ordered), "{effects:?}");
     assert!(told(&world.say_verdict(head, window, unequal())).contains("was convicted"));
+}
+
+#[test]
+fn who_comes_while_others_work_is_not_waited_for() {
+    let (Deserted { world, .. }, _) = first_merge();
+    let opened = |effect: &&Effect| matches!(effect, Effect::Report(Report::Opened { epoch: 1, .. }));
+    assert_eq!(world.effects.iter().filter(opened).count(), 1);
 }

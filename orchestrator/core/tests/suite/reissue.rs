@@ -6,10 +6,10 @@ use spec::{Member, NodeId, Operation};
 use std::collections::BTreeMap;
 use wire::{Assignment, Machine, Message, Receipt, Role, Signed};
 
-const HEAD: usize = 0;
-const TAIL: usize = 1;
-const OTHER_HEAD: usize = 2;
-const OTHER_TAIL: usize = 3;
+pub const HEAD: usize = 0;
+pub const TAIL: usize = 1;
+pub const OTHER_HEAD: usize = 2;
+pub const OTHER_TAIL: usize = 3;
 
 /// Two stages of two miners each, the first epoch is open.
 fn swarm() -> World {
@@ -33,7 +33,7 @@ fn member(world: &World, id: u64, stage: usize) -> Member {
     assignments(world)[&id].member(stage).unwrap()
 }
 
-fn forward(world: &mut World, who: usize, id: u64, from: Option<&Signed<Receipt>>) -> Signed<Receipt> {
+pub fn forward(world: &mut World, who: usize, id: u64, from: Option<&Signed<Receipt>>) -> Signed<Receipt> {
     let stage = world.puppets[who].stage;
     let member = member(world, id, stage);
     let from = from.cloned();
@@ -59,16 +59,21 @@ fn backward(world: &mut World, who: usize, id: u64, from: Option<&Signed<Receipt
 }
 
 /// Through both stages and back.
-fn round_trips(world: &mut World, [head, tail]: [usize; 2], ids: [u64; 2]) {
+pub fn round_trips<const N: usize>(world: &mut World, [head, tail]: [usize; 2], ids: [u64; N]) {
     for id in ids {
         let there = forward(world, head, id, None);
         forward(world, tail, id, Some(&there));
-        let back = backward(world, tail, id, None);
-        backward(world, head, id, Some(&back));
+        back(world, [head, tail], id);
     }
 }
 
-fn step(world: &mut World, who: usize, step: u32, ids: &[u64]) -> Vec<Effect> {
+/// Back through both stages.
+pub fn back(world: &mut World, [head, tail]: [usize; 2], id: u64) {
+    let back = backward(world, tail, id, None);
+    backward(world, head, id, Some(&back));
+}
+
+pub fn step(world: &mut World, who: usize, step: u32, ids: &[u64]) -> Vec<Effect> {
     let stage = world.puppets[who].stage;
     let members: Vec<Member> = ids.iter().map(|&id| member(world, id, stage)).collect();
     let state = world.config.run.digests_after(step).then(|| state(who, step).digest);
@@ -76,7 +81,7 @@ fn step(world: &mut World, who: usize, step: u32, ids: &[u64]) -> Vec<Effect> {
 }
 
 /// Its connection is gone for longer than it is waited for.
-fn lose(world: &mut World, node: NodeId) -> Vec<Effect> {
+pub fn lose(world: &mut World, node: NodeId) -> Vec<Effect> {
     world.give(Event::Lost { peer: node, why: "nothing was heard of it".into() });
     world.now_ms += 100;
     world.give(Event::Woke)
