@@ -67,9 +67,9 @@ mod tests {
         passes("stale_restarted", 0..8, &SHORT);
         for miners in [2, 3] {
             let options = Options { miners, steps: 6, ..SHORT };
-            passes("stale_restarted", 0..6, &options);
-            passes("stale_churn", 0..6, &options);
-            passes("stale_turmoil", 0..8, &options);
+            passes("stale_restarted", 0..3, &options);
+            passes("stale_churn", 0..4, &options);
+            passes("stale_turmoil", 0..5, &options);
         }
     }
 }
