@@ -2,8 +2,8 @@
 //!
 //! Nothing is estimated: whole inner steps are performed on a device that is only imagined, through the same functions as
 //! on a real one, and its arena keeps the account. All members go forward before the first comes back, as where miners
-//! wait for one another. A run that meets the same sizes reserves the same bytes (`engine/tests/cuda` holds it against a
-//! driver's own).
+//! wait for one another, and where they may run ahead those of the next step too. A run that meets the same sizes reserves the
+//! same bytes (`engine/tests/cuda` holds it against a driver's own).
 
 use crate::data::Microbatch;
 use crate::model::Stage;

@@ -13,7 +13,7 @@ fn honest_runs_complete_and_merge() {
 
 #[test]
 fn a_perturbed_value_is_found() {
-    passes("stale_perturb", 0..8, &SHORT);
+    passes("stale_perturb", 0..6, &SHORT);
     passes("stale_perturb", 0..6, &Options { miners: 2, epochs: 3, ..SHORT });
 }
 
