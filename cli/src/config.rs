@@ -266,8 +266,21 @@ pub fn fit_length(run: &mut Run, config: &Config) {
     if !config.sets("epoch", "digest_every") {
         // A window's receipts travel in one audit order, two of each microbatch and one of the step.
         let fit = AUDITED_RECEIPTS / (2 * u32::from(run.inner.members) + 1);
-        run.epoch.digest_every = (run.epoch.steps / 6).clamp(1, fit.max(1));
+        // Longer where proving would cost more than its share of a step, but a quarter of the epoch at most: an audit does that much again.
+        let (least, most) = (run.epoch.steps / 6, run.epoch.steps / 4);
+        let cheap = plan::shortest_window(run).unwrap_or(most);
+        run.epoch.digest_every = cheap.min(most).max(least).clamp(1, fit.max(1));
     }
+}
+
+/// What audits cost a run, for people: proving, in every step, and doing a drawn window again.
+pub fn price_of_audits(run: &Run) -> String {
+    let (steps, window) = (run.epoch.steps, run.epoch.digest_every.min(run.epoch.steps));
+    format!(
+        "windows of {window} inner steps: proving costs {:.1} % of a step, replaying one {:.0} % of an epoch's work",
+        100.0 * plan::proving(run).share(),
+        100.0 * f64::from(window) / f64::from(steps)
+    )
 }
 
 /// Blocks dealt to `stages` stages.
@@ -385,6 +398,26 @@ mod tests {
         assert_eq!(shape("[inner]\nmembers = 2\n", 1), (4, 2));
         assert_eq!(shape("[data]\nsequences = 8\n", 1), (8, 2));
         assert_eq!(shape("[model]\nstages = [4]\n", 1), (4, 2));
+    }
+
+    #[test]
+    fn windows_are_as_long_as_proving_needs_and_no_longer_than_an_audit_may_cost() {
+        let every = |text: &str| {
+            let mut config = config(text).unwrap();
+            config.base = swarm;
+            let mut run =
+                config.run(Data { sequences: config.sequences().unwrap(), ..placeholder() }).unwrap();
+            fit_length(&mut run, &config);
+            (run.epoch.digest_every, price_of_audits(&run))
+        };
+        // Width 256: for less than a hundredth it would take most of the epoch.
+        let (default, price) = every("");
+        assert_eq!(default, 5);
+        assert!(price.ends_with("replaying one 25 % of an epoch's work"), "{price}");
+        // Steps of so many tokens prove for less with the shortest windows.
+        let wide = "[model]\ndim = 2048\nffn = 5504\nstages = [1, 2, 1]\n[inner]\nmembers = 8\n";
+        assert_eq!(every(wide).0, 3);
+        assert_eq!(every("[epoch]\ndigest_every = 7\n").0, 7);
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! `d*F / (P*B*c)` times as long as the forward pass before it ([`link_ratio`]), whatever batch and sequence.
 //! A step of `A` microbatches through `p` equal stages idles `(p-1)/(A+p-1)` of the time at staleness 0.
 
+mod proving;
+
+pub use proving::{PROVING_SHARE, Proving, proving, shortest_window};
+
 use serde::{Deserialize, Serialize};
 use spec::{BoundaryCodec, Model, Outer, Run};
 
