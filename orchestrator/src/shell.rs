@@ -61,6 +61,8 @@ pub struct Options {
     pub dashboard: Place,
     /// Until a miner that is there must have revealed a drawn window.
     pub reveal_within: Duration,
+    /// Bytes/s of the slowest uplink that a miner may have: what a drawn window binds is given time for its bytes besides.
+    pub uplink_bytes_per_s: u64,
     /// Once half of the lanes are through an epoch, the others have so many percent of that time more; 0 waits for all.
     pub lane_patience_percent: u16,
     /// Whether the miners of a route are others in every epoch.
@@ -163,6 +165,7 @@ pub async fn run(
         direct: options.direct,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),
+        uplink_bytes_per_s: options.uplink_bytes_per_s,
         lane_patience_percent: options.lane_patience_percent,
     };
     let (began, resumes) = (Instant::now(), !history.is_empty());

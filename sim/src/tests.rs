@@ -158,6 +158,13 @@ fn a_slow_uplink_that_makes_progress_is_no_withholding() {
 }
 
 #[test]
+fn a_window_that_takes_longer_to_upload_than_one_may_has_time_for_its_bytes() {
+    for miners in [1, 2] {
+        passes("narrow_uplink", 0..4, &Options { miners, epochs: 2, ..SHORT });
+    }
+}
+
+#[test]
 fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
     let options = Options { miners: 3, epochs: 4, ..SHORT };
     let reports: Vec<_> = (0..12).map(|seed| run("contribution", seed, &options).unwrap()).collect();
@@ -325,7 +332,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, direct, direct_flaky, slow, slow_uplink, growing, deserted"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, direct, direct_flaky, slow, slow_uplink, narrow_uplink, growing, deserted"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

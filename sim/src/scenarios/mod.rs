@@ -32,7 +32,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 35] = [
+    pub const ALL: [&'static Self; 36] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -66,6 +66,7 @@ impl Scenario {
         &DIRECT_FLAKY,
         &SLOW,
         &SLOW_UPLINK,
+        &NARROW_UPLINK,
         &GROWING,
         &DESERTED,
     ];
