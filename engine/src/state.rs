@@ -122,10 +122,14 @@ impl StageState {
     /// # Errors
     /// The bytes are not this stage's state; the error names tensor, expected and found.
     pub fn from_state(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let mut state = Self::fresh(run, stage(run, index)?, Vec::new())?;
-        state.take_metadata(&checkpoint::read_metadata(bytes)?)?;
+        let stage = stage(run, index)?;
+        let (metadata, prefixes) = (checkpoint::read_metadata(bytes)?, prefixes(run));
+        // Before anything as long as the stage is made: the run may be anybody's word.
+        checkpoint::check_tensors(stage.layout(), prefixes, bytes)?;
+        let mut state = Self::fresh(run, stage, Vec::new())?;
+        state.take_metadata(&metadata)?;
         // Strict: metadata that these fields would not be written as is refused here.
-        let (layout, prefixes) = (state.stage.layout(), state.prefixes());
+        let layout = state.stage.layout();
         let sections = checkpoint::read(layout, &state.metadata(), prefixes, bytes)?;
         let mut sections = sections.into_iter();
         let mut next = || sections.next().unwrap_or_default();
@@ -343,20 +347,12 @@ impl StageState {
         if let Some(outer) = &self.outer {
             values.extend([outer.residual(), outer.momentum()].map(Slice::from));
         }
-        self.prefixes().iter().zip(values).map(|(prefix, values)| Section { prefix, values }).collect()
+        prefixes(&self.run).iter().zip(values).map(|(prefix, values)| Section { prefix, values }).collect()
     }
 
     /// What stands before the values in [`StageState::state_bytes`].
     pub(crate) fn head(&self) -> Vec<u8> {
-        checkpoint::head(self.stage.layout(), &self.metadata(), self.prefixes())
-    }
-
-    /// The names of the arrays in a state file.
-    fn prefixes(&self) -> &'static [&'static str] {
-        match self.run.outer {
-            Outer::None => &PREFIXES[..3],
-            Outer::Nesterov { .. } => &PREFIXES,
-        }
+        checkpoint::head(self.stage.layout(), &self.metadata(), prefixes(&self.run))
     }
 
     /// Takes over what a state file says of itself.
@@ -380,6 +376,14 @@ impl StageState {
             ("anchor", self.anchor.digest.to_string()),
         ]);
         metadata
+    }
+}
+
+/// The names of the arrays in a state file.
+fn prefixes(run: &Run) -> &'static [&'static str] {
+    match run.outer {
+        Outer::None => &PREFIXES[..3],
+        Outer::Nesterov { .. } => &PREFIXES,
     }
 }
 

@@ -130,7 +130,7 @@ pub enum OrchestratorError {
 
 impl OrchestratorError {
     /// What could not be written, if that is for want of room.
-    fn lacks_room(&self) -> Option<&Path> {
+    pub(crate) fn lacks_room(&self) -> Option<&Path> {
         match self {
             Self::Journal(JournalError::Full { path }) => Some(path),
             Self::Ledger(LedgerFileError::Io { path, source })
@@ -462,8 +462,9 @@ impl OrchestratorShell {
 
     fn confirm(&self, evidence: Digest, case: Vec<u8>) {
         let (judge, store, events) = (self.judge.clone(), self.store.clone(), self.events.clone());
+        let folder = self.folder.path("evidence");
         tokio::spawn(async move {
-            let event = judge::check(judge, store, evidence, case, &events).await;
+            let event = judge::check(judge, store, folder, evidence, case, &events).await;
             let _ = events.send(event).await;
         });
     }

@@ -119,5 +119,5 @@ fn another_stage_or_run_is_refused_by_name() {
     assert!(wrong_run.contains(&format!("run: expected {}", other.id())), "{wrong_run}");
     assert_eq!(message(StageState::initial(&tiny, 2)), "stage 2 does not exist: the model is cut into 2");
     let as_state = message(StageState::from_state(&tiny, 0, &head.weights_bytes().unwrap()));
-    assert_eq!(as_state, "checkpoint metadata steps: expected a number, found nothing");
+    assert!(as_state.starts_with("checkpoint tensor weights/"), "{as_state}");
 }
