@@ -62,7 +62,7 @@ impl SmallDisk {
 
     /// Leaves no room.
     pub fn fill(&self) {
-        assert!(is_full(&std::fs::write(self.path("filler"), vec![7; 64 << 10]).unwrap_err()));
+        assert!(is_full(&std::fs::write(self.path("filler"), vec![7; 65 << 10]).unwrap_err()));
     }
 
     pub fn make_room(&self) {

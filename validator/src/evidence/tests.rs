@@ -306,10 +306,13 @@ fn another_run_and_another_miner_are_refused() {
     assert!(refusal(&draft.file_of(&case)).contains("not by the miner"));
 }
 
+/// A field, and what makes it another.
+type Edit<T> = (&'static str, fn(&mut T));
+
 #[test]
 fn what_is_signed_about_something_else_is_refused_by_its_field() {
     let draft = liar();
-    let verdicts: [(&str, fn(&mut Verdict)); 4] = [
+    let verdicts: [Edit<Verdict>; 4] = [
         ("run of the verdict", |verdict| verdict.run = Digest([3; 32])),
         ("accused of the verdict", |verdict| verdict.miner = Key::from_seed([13; 32]).id()),
         ("window of the verdict", |verdict| verdict.window.step += 1),
@@ -322,7 +325,7 @@ fn what_is_signed_about_something_else_is_refused_by_its_field() {
         let said = refusal(&draft.file_of(&case));
         assert!(said.starts_with(field), "{said}");
     }
-    let manifests: [(&str, fn(&mut Manifest)); 3] = [
+    let manifests: [Edit<Manifest>; 3] = [
         ("run of the manifest", |manifest| manifest.run = Digest([3; 32])),
         ("epoch of the manifest", |manifest| manifest.epoch += 1),
         ("weights of the manifest", |manifest| manifest.stages.truncate(STAGE)),
