@@ -281,10 +281,20 @@ pub fn fit_length(run: &mut Run, config: &Config) {
     if !config.sets("epoch", "digest_every") {
         // A window's receipts travel in one audit order, two of each microbatch and one of the step.
         let fit = AUDITED_RECEIPTS / (2 * u32::from(run.inner.members) + 1);
-        // Within a window of one step no weights are stale.
+        // A sixth of an epoch, for what is drawn is done again. Within a window of one step no weights are stale.
         let least = 1 + u32::from(run.inner.staleness);
         run.epoch.digest_every = (run.epoch.steps / 6).clamp(least, fit.max(least));
     }
+}
+
+/// What audits cost a run, for people: proving, in every step, and doing a drawn window again.
+pub fn price_of_audits(run: &Run) -> String {
+    let (steps, window) = (run.epoch.steps, run.epoch.digest_every.min(run.epoch.steps));
+    format!(
+        "windows of {window} inner steps: proving costs {:.1} % of a step, replaying one {:.0} % of an epoch's work",
+        100.0 * plan::proving(run).share(),
+        100.0 * f64::from(window) / f64::from(steps)
+    )
 }
 
 /// Blocks dealt to `stages` stages.
@@ -419,6 +429,22 @@ mod tests {
         assert_eq!(every("", Some(1), 60), (1, 10));
         assert_eq!(every("[inner]\nstaleness = 1\n", None, 6), (1, 2));
         assert_eq!(every("[inner]\nstaleness = 1\n[epoch]\ndigest_every = 1\n", Some(0), 6), (0, 1));
+    }
+
+    #[test]
+    fn what_is_drawn_is_a_sixth_of_an_epoch_and_both_prices_are_said() {
+        let every = |text: &str| {
+            let mut config = config(text).unwrap();
+            config.base = swarm;
+            let mut run =
+                config.run(Data { sequences: config.sequences().unwrap(), ..placeholder() }).unwrap();
+            fit_length(&mut run, &config);
+            (run.epoch.digest_every, price_of_audits(&run))
+        };
+        let (default, price) = every("");
+        assert_eq!(default, 3);
+        assert!(price.ends_with("replaying one 15 % of an epoch's work"), "{price}");
+        assert_eq!(every("[epoch]\ndigest_every = 7\n").0, 7);
     }
 
     #[test]

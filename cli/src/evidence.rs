@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use orchestrator::RunFolder;
 use std::path::PathBuf;
-use store::{S3, Store};
+use store::S3;
 use validator::evidence;
 
 /// Turns the cases that the orchestrator kept into evidence files, which need no store to be checked. A case with an
@@ -18,15 +18,16 @@ pub async fn pack_cases(folder: &RunFolder, store: &S3) -> Result<()> {
         let case = std::fs::read(&path).map_err(|error| failed(&error))?;
         let mut objects = vec![];
         for object in evidence::needed(&case).map_err(|error| failed(&error))? {
-            match store.get("objects", &object.digest).await {
+            match store.get_spooled("objects", &object, &folder.path("evidence")).await {
                 Ok(bytes) => objects.push(bytes),
                 Err(error) => tracing::warn!(%error, object = %object.digest, "not in the evidence"),
             }
         }
-        let file = evidence::pack(&case, &objects).map_err(|error| failed(&error))?;
+        let file = evidence::Packed::of(&case, &objects).map_err(|error| failed(&error))?;
         let name = path.with_extension("evidence");
         let name = name.file_name().unwrap_or_default().to_string_lossy();
-        folder.write(&format!("evidence/{name}"), &file, false).map_err(|error| failed(&error))?;
+        let write = |out: &mut std::fs::File| file.write(&mut std::io::BufWriter::new(out));
+        folder.write_by(&format!("evidence/{name}"), false, write).map_err(|error| failed(&error))?;
         std::fs::remove_file(&path).map_err(|error| failed(&error))?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use engine::trace::Performer;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use validator::evidence::tile::{Doubt, Matter, read_trace, trace_file};
-use validator::evidence::{FILE_BYTES_MAX, Parts, unpack};
+use validator::evidence::{FileBytes, Parts, unpack};
 use wire::{Key, Signed};
 
 #[derive(clap::Subcommand)]
@@ -43,7 +43,8 @@ pub enum Command {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Answer { file, key, output, shard, adversary } => {
-            let window = Opened::at(&file, shard.as_deref())?;
+            let bytes = read(&file)?;
+            let window = Opened::of(&file, &bytes, shard.as_deref())?;
             let key = transport::identity::load(&key)
                 .map_err(|e| Failure::input(format!("{}: {e}", key.display())))?;
             let path = window.answer(&key, output, adversary)?;
@@ -51,7 +52,8 @@ pub fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Narrow { file, shard } => {
-            let window = Opened::at(&file, shard.as_deref())?;
+            let bytes = read(&file)?;
+            let window = Opened::of(&file, &bytes, shard.as_deref())?;
             let doubt = window.doubt()?;
             if !beside(&file, "output").exists() {
                 println!(
@@ -76,7 +78,8 @@ pub fn both_sides(
     key: &Key,
     adversary: miner::Adversary,
 ) -> Result<Option<PathBuf>> {
-    let window = Opened::at(file, Some(shard))?;
+    let bytes = read(file)?;
+    let window = Opened::of(file, &bytes, Some(shard))?;
     if window.parts.case.order.miner != key.id() {
         return Ok(None);
     }
@@ -98,17 +101,15 @@ fn beside(file: &Path, kind: &str) -> PathBuf {
 }
 
 /// Evidence of a window, read.
-struct Opened {
+struct Opened<'a> {
     file: PathBuf,
-    parts: Parts,
-    shard: Vec<u8>,
+    parts: Parts<'a>,
+    shard: Option<FileBytes>,
 }
 
-impl Opened {
-    fn at(file: &Path, shard: Option<&Path>) -> Result<Self> {
-        let bytes = read(file)?;
-        let parts =
-            unpack(&bytes).map_err(|e| Failure::input(format!("{}: refused: {e}", file.display())))?;
+impl<'a> Opened<'a> {
+    fn of(file: &Path, bytes: &'a [u8], shard: Option<&Path>) -> Result<Self> {
+        let parts = unpack(bytes).map_err(|e| Failure::input(format!("{}: refused: {e}", file.display())))?;
         if parts.case.order.window.is_beginning() {
             let name = file.display();
             return Err(Failure::input(format!(
@@ -120,7 +121,7 @@ impl Opened {
             TokenShard::open(path).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
             read(path)
         });
-        Ok(Self { file: file.to_path_buf(), parts, shard: shard.transpose()?.unwrap_or_default() })
+        Ok(Self { file: file.to_path_buf(), parts, shard: shard.transpose()? })
     }
 
     fn refused(&self, why: impl std::fmt::Display) -> Failure {
@@ -128,7 +129,7 @@ impl Opened {
     }
 
     fn matter(&self) -> Matter<'_> {
-        Matter::of(&self.parts, &self.shard)
+        Matter::of(&self.parts, self.shard.as_deref().unwrap_or_default())
     }
 
     fn answer(&self, key: &Key, output: Option<u32>, adversary: Option<miner::Adversary>) -> Result<PathBuf> {
@@ -166,14 +167,9 @@ impl Opened {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<FileBytes> {
     let failed = |e: std::io::Error| Failure::input(format!("{}: cannot be read ({e})", path.display()));
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    if bytes > FILE_BYTES_MAX {
-        let found = format!("expected at most {FILE_BYTES_MAX} bytes, found {bytes}");
-        return Err(Failure::input(format!("{}: {found}", path.display())));
-    }
-    std::fs::read(path).map_err(failed)
+    FileBytes::open(path).map_err(failed)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<PathBuf> {

@@ -75,6 +75,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         new.run.data.train_tokens,
         new.source,
     );
+    if new.run.audit.windows > 0 {
+        println!("{}", config::price_of_audits(&new.run));
+    }
     println!("lead it with: iota orchestrator --run {}", arguments.folder.display());
     Ok(())
 }

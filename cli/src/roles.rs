@@ -14,6 +14,9 @@ use std::time::Duration;
 use store::S3;
 use tokio::sync::{oneshot, watch};
 
+/// Bytes/s of a Mbit/s.
+const BYTES_OF_A_MBIT: u64 = 125_000;
+
 #[derive(clap::Args)]
 pub struct OrchestratorArguments {
     /// The run's folder, made by `iota run new`
@@ -43,9 +46,12 @@ pub struct OrchestratorArguments {
     /// Where the dashboard is served (TCP), or `off` [default: 127.0.0.1:4780, or any free port]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_dashboard)]
     dashboard: Option<Place>,
-    /// Seconds until a miner must have revealed what an audit drew from it
+    /// Seconds until a miner must have revealed what an audit drew from it, besides what its bytes take at --slowest-uplink
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     reveal_within: u64,
+    /// Slowest uplink of a miner that is waited for, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    slowest_uplink: u64,
     /// Once half of the lanes are through an epoch, the others have so much more of that time (at least 5 s) before they
     /// merge with the steps that they took; 0 waits for every lane to the end
     #[arg(long, value_name = "PERCENT", default_value_t = 50)]
@@ -207,6 +213,7 @@ pub fn orchestrate(arguments: OrchestratorArguments) -> Result<()> {
             seat_grace: Duration::from_secs(arguments.seat_grace),
             dashboard: arguments.dashboard.unwrap_or_default(),
             reveal_within: Duration::from_secs(arguments.reveal_within),
+            uplink_bytes_per_s: arguments.slowest_uplink * BYTES_OF_A_MBIT,
             lane_patience_percent: arguments.lane_patience,
             mixes_routes: arguments.mix_routes,
             direct: arguments.route == Route::Direct,

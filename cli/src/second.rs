@@ -1,10 +1,12 @@
 //! The second party that checks what a validator found wrong before it convicts: the function behind `iota verify evidence`.
 
+use bytes::Bytes;
 use engine::data::TokenShard;
 use orchestrator::{Confirmation, Judge, RunFolder};
 use spec::Digest;
-use validator::evidence::{self, Expected, FILE_BYTES_MAX, OBJECT_BYTES_MAX, Outcome, merge};
-use wire::{Evidence, Finding, MergeEvidence, ObjectRef};
+use std::collections::BTreeSet;
+use validator::evidence::{self, Expected, Outcome, Parts, merge};
+use wire::{Finding, ObjectRef};
 
 /// Checks cases on this machine's CPU.
 pub struct SecondParty {
@@ -14,45 +16,34 @@ pub struct SecondParty {
 
 impl Judge for SecondParty {
     fn needed(&self, case: &[u8]) -> Result<Vec<ObjectRef>, String> {
-        let needed = evidence::needed(case).map_err(|refused| refused.to_string())?;
-        match needed.iter().find(|object| object.bytes > OBJECT_BYTES_MAX) {
-            Some(object) => Err(format!("{object} is too long for an evidence file")),
-            None => Ok(needed),
-        }
+        evidence::needed(case).map_err(|refused| refused.to_string())
     }
 
-    fn decide(&self, case: &[u8], objects: Vec<Vec<u8>>) -> Confirmation {
-        let there: Vec<Digest> = objects.iter().map(|bytes| Digest::of(bytes)).collect();
-        let file = match evidence::pack(case, &objects) {
-            Ok(file) if file.len() as u64 <= FILE_BYTES_MAX => file,
-            Ok(file) => return Confirmation::Unable { why: format!("it is {} bytes long", file.len()) },
-            Err(refused) => return Confirmation::Unable { why: refused.to_string() },
-        };
-        drop(objects);
-        if let Ok(case) = postcard::from_bytes::<Evidence>(case) {
-            return self.decide_window(&case, &file, &there);
+    fn decide(&self, case: &[u8], objects: Vec<Bytes>) -> Confirmation {
+        if let Some(said) = merge::said(case) {
+            return decide_sum(said, case, &objects);
         }
-        match postcard::from_bytes::<MergeEvidence>(case) {
-            Ok(case) => decide_sum(&case, &file),
-            Err(error) => Confirmation::Unable { why: format!("it is no case: {error}") },
+        match Parts::of(case, &objects) {
+            Ok(parts) => self.decide_window(parts),
+            Err(refused) => Confirmation::Unable { why: refused.to_string() },
         }
     }
 }
 
 impl SecondParty {
-    fn decide_window(&self, case: &Evidence, file: &[u8], there: &[Digest]) -> Confirmation {
-        let (said, begins) = (&case.verdict.body.finding, case.order.window.is_beginning());
-        let shard = postcard::from_bytes(&case.run).ok().and_then(|run: spec::Run| {
-            let path = self.folder.path(&format!("objects/{}", run.data.train));
-            TokenShard::open(&path).ok()
-        });
-        match evidence::verify(file, shard.as_ref(), &Expected::default()).map(|report| report.outcome) {
+    fn decide_window(&self, parts: Parts<'_>) -> Confirmation {
+        let begins = parts.case.order.window.is_beginning();
+        let said = parts.case.verdict.body.finding.clone();
+        let path = self.folder.path(&format!("objects/{}", parts.run.data.train));
+        let (shard, there) =
+            (TokenShard::open(&path).ok(), parts.objects.keys().copied().collect::<BTreeSet<_>>());
+        match evidence::decide(parts, shard.as_ref(), &Expected::default()).map(|report| report.outcome) {
             Ok(Outcome::Convicted(_)) => Confirmation::Proven,
             Ok(Outcome::NotProven { operations }) => {
                 not_proven(format!("{operations} operations done again, every digest as it was signed"))
             }
             // A stranger asks the store; here it was asked. What a manifest names is not the accused's to reveal.
-            Err(_) if !begins && matches!(said, Finding::Withheld { digest } if !there.contains(digest)) => {
+            Err(_) if !begins && matches!(&said, Finding::Withheld { digest } if !there.contains(digest)) => {
                 Confirmation::Proven
             }
             // A stranger cannot know who chose the receipts; here they are all that the accused gave.
@@ -65,9 +56,9 @@ impl SecondParty {
     }
 }
 
-fn decide_sum(case: &MergeEvidence, file: &[u8]) -> Confirmation {
-    let said = case.verdict.body.sum;
-    match merge::verify(file, &Expected::default()) {
+/// `said` is the sum that the verdict finds, or that the pieces do not open.
+fn decide_sum(said: Option<Digest>, case: &[u8], pieces: &[Bytes]) -> Confirmation {
+    match merge::decide(case, pieces, &Expected::default()) {
         // All who signed another sum than this one lied.
         Ok(report) if said == Some(report.found) && report.claimed != report.found => Confirmation::Proven,
         Ok(report) => not_proven(format!("the pieces add up to {}", report.found)),

@@ -121,6 +121,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         new.run.data.train_tokens,
         new.source
     );
+    if new.run.audit.windows > 0 {
+        eprintln!("{}", crate::config::price_of_audits(&new.run));
+    }
     let predicted = crate::plan::foretell(&new.run, new.train_shard()?)?;
     eprintln!("foretold: {predicted:.0} tokens/s, merges and audits included");
     let mut view = View::new(&new.run);

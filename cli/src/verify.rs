@@ -5,7 +5,7 @@ use engine::data::TokenShard;
 use spec::{Digest, NodeId};
 use std::path::PathBuf;
 use std::time::Instant;
-use validator::evidence::{Conviction, Expected, FILE_BYTES_MAX, Outcome, Report, merge, tile, verify};
+use validator::evidence::{Conviction, Expected, FileBytes, Outcome, Report, merge, tile, verify};
 use wire::Finding;
 
 #[derive(clap::Subcommand)]
@@ -42,11 +42,8 @@ pub fn run(Command::Evidence(arguments): Command) -> Result<()> {
     let expected = Expected { run, miner, validator, orchestrator };
     let name = path.display().to_string();
     let wrong = |what: &dyn std::fmt::Display| Failure::input(format!("{name}: refused: {what}"));
-    let bytes = std::fs::metadata(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(wrong(&format!("file: expected at most {FILE_BYTES_MAX} bytes, found {bytes}")));
-    }
-    let file = std::fs::read(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?;
+    let file = FileBytes::open(&path).map_err(|e| wrong(&format!("cannot be read ({e})")))?;
+    let bytes = file.len() as u64;
     if file.starts_with(&merge::MAGIC) {
         let report = merge::verify(&file, &expected).map_err(|e| wrong(&e))?;
         return decide_sum(&name, &report, bytes, began);

@@ -116,7 +116,7 @@ fn spoil(place: &Path, run: &Path, evidence: &Path) {
         begin += length;
     }
     let parts = unpack(&good).unwrap();
-    let objects: Vec<Vec<u8>> = parts.objects.into_values().collect();
+    let objects: Vec<Vec<u8>> = parts.objects.into_values().map(|bytes| bytes.into_owned()).collect();
     let other = Key::from_seed([7; 32]);
     // Of another run, against another, by another validator than the reader knows.
     let id = other.id().to_string();
@@ -175,7 +175,7 @@ fn honest(evidence: &[u8], key: &Key) -> Vec<u8> {
         if begins {
             order.start = order.receipts[0].clone();
         }
-        let objects: Vec<Vec<u8>> = parts.objects.into_values().collect();
+        let objects: Vec<Vec<u8>> = parts.objects.into_values().map(|bytes| bytes.into_owned()).collect();
         file = pack(&wire::to_bytes(&parts.case), &objects).unwrap();
     }
     panic!("more lies than receipts")

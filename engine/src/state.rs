@@ -1,11 +1,14 @@
 //! What a miner holds of one stage: weights, optimizer, residual, outer momentum, and the work in flight.
 
+mod file;
 mod keeping;
+mod outer;
 mod place;
 mod stash;
 
 pub use keeping::Keeping;
 pub(crate) use keeping::Saved;
+pub(crate) use outer::OuterState;
 pub(crate) use stash::Stash;
 
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
@@ -13,6 +16,7 @@ use crate::model::Stage;
 use crate::ops;
 use crate::tensor::{Slice, SliceMut, Values};
 use crate::trace::record;
+use file::{Sink, built, hashed};
 use kernels::adamw::BiasCorrection;
 use kernels::device::{Device, DeviceError};
 use spec::{Digest, Member, Outer, Run};
@@ -43,12 +47,6 @@ pub struct StageState {
     pub(crate) folded_in_epoch: u32,
     pub(crate) anchor: Anchor,
     pub(crate) flight: Flight,
-}
-
-#[derive(Debug)]
-pub(crate) struct OuterState {
-    pub(crate) residual: Vec<f32>,
-    pub(crate) momentum: Vec<f32>,
 }
 
 /// The weights at the last merge.
@@ -116,7 +114,7 @@ impl StageState {
         if let (Some(outer), Some(bytes)) = (&mut state.outer, momentum) {
             let (layout, metadata) = (state.stage.layout(), identity(&state.run, &state.stage));
             let sections = checkpoint::read(layout, &metadata, &["momentum/"], bytes)?;
-            outer.momentum = sections.into_iter().next().unwrap_or_default();
+            outer.set_momentum(sections.into_iter().next().unwrap_or_default());
         }
         Ok(state)
     }
@@ -127,16 +125,20 @@ impl StageState {
     /// # Errors
     /// The bytes are not this stage's state; the error names tensor, expected and found.
     pub fn from_state(run: &Run, index: usize, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let mut state = Self::fresh(run, stage(run, index)?, Vec::new())?;
-        state.take_metadata(&checkpoint::read_metadata(bytes)?)?;
+        let stage = stage(run, index)?;
+        let (metadata, prefixes) = (checkpoint::read_metadata(bytes)?, prefixes(run));
+        // Before anything as long as the stage is made: the run may be anybody's word.
+        checkpoint::check_tensors(stage.layout(), prefixes, bytes)?;
+        let mut state = Self::fresh(run, stage, Vec::new())?;
+        state.take_metadata(&metadata)?;
         // Strict: metadata that these fields would not be written as is refused here.
-        let (layout, prefixes) = (state.stage.layout(), state.prefixes());
+        let layout = state.stage.layout();
         let sections = checkpoint::read(layout, &state.metadata(), prefixes, bytes)?;
         let mut sections = sections.into_iter();
         let mut next = || sections.next().unwrap_or_default();
         [state.weights, state.m, state.v] = [(); 3].map(|()| Values::Host(next()));
         if let Some(outer) = &mut state.outer {
-            (outer.residual, outer.momentum) = (next(), next());
+            *outer = OuterState::of(next(), next());
         }
         let at_merge = state.anchor.digest == state.weights_digest()?;
         state.anchor.weights = (at_merge && state.outer.is_some()).then(|| state.weights.host().to_vec());
@@ -162,41 +164,6 @@ impl StageState {
     /// As [`StageState::weights_bytes`].
     pub fn weights_digest(&self) -> Result<Digest, DeviceError> {
         hashed(|sink| self.write_weights(sink))
-    }
-
-    /// The full state as a file: weights, moments, step count and running products, residual, outer momentum, and the
-    /// digest of the weights at the last merge. Work in flight is not part of it.
-    ///
-    /// # Errors
-    /// As [`StageState::weights_bytes`].
-    pub fn state_bytes(&self) -> Result<Vec<u8>, DeviceError> {
-        built(self.room(self.sections().len()), |sink| self.write_state(sink))
-    }
-
-    /// [`StageState::state_bytes`] and their BLAKE3.
-    ///
-    /// # Errors
-    /// As [`StageState::weights_bytes`].
-    pub fn state_file(&self) -> Result<(Vec<u8>, Digest), DeviceError> {
-        let mut bytes = Vec::with_capacity(self.room(self.sections().len()));
-        let digest = hashed(|sink| {
-            self.write_state(&mut |piece| {
-                // Copied while it is in the cache for having been hashed: memory is read once.
-                for block in piece.chunks(BLOCK_BYTES) {
-                    sink(block);
-                    bytes.extend_from_slice(block);
-                }
-            })
-        })?;
-        Ok((bytes, digest))
-    }
-
-    /// BLAKE3 of [`StageState::state_bytes`], without building the file.
-    ///
-    /// # Errors
-    /// As [`StageState::weights_bytes`].
-    pub fn state_digest(&self) -> Result<Digest, DeviceError> {
-        hashed(|sink| self.write_state(sink))
     }
 
     /// Digest of the outer momentum, as a file of the same kind with names `momentum/<name>`; zero in a run without an
@@ -341,7 +308,7 @@ impl StageState {
         let zeros = || vec![0.0; stage.layout().values()];
         let outer = match run.outer {
             Outer::None => None,
-            Outer::Nesterov { .. } => Some(OuterState { residual: zeros(), momentum: zeros() }),
+            Outer::Nesterov { .. } => Some(OuterState::of(zeros(), zeros())),
         };
         let flight = Flight {
             saved: Vec::new(),
@@ -375,38 +342,21 @@ impl StageState {
     }
 
     fn write_momentum(&self, outer: &OuterState, sink: Sink<'_>) -> Result<(), DeviceError> {
-        let section = Section { prefix: "momentum/", values: (&outer.momentum).into() };
+        let section = Section { prefix: "momentum/", values: outer.momentum().into() };
         checkpoint::write(self.stage.layout(), &identity(&self.run, &self.stage), &[section], sink)
-    }
-
-    /// Bytes that a file of so many sections takes, and some more.
-    fn room(&self, sections: usize) -> usize {
-        HEADER_BYTES + sections * 4 * self.stage.layout().values()
-    }
-
-    pub(crate) fn write_state(&self, sink: Sink<'_>) -> Result<(), DeviceError> {
-        checkpoint::write(self.stage.layout(), &self.metadata(), &self.sections(), sink)
     }
 
     fn sections(&self) -> Vec<Section<'_>> {
         let mut values = vec![self.weights.all(), self.m.all(), self.v.all()];
         if let Some(outer) = &self.outer {
-            values.extend([Slice::from(&outer.residual), Slice::from(&outer.momentum)]);
+            values.extend([outer.residual(), outer.momentum()].map(Slice::from));
         }
-        self.prefixes().iter().zip(values).map(|(prefix, values)| Section { prefix, values }).collect()
+        prefixes(&self.run).iter().zip(values).map(|(prefix, values)| Section { prefix, values }).collect()
     }
 
     /// What stands before the values in [`StageState::state_bytes`].
     pub(crate) fn head(&self) -> Vec<u8> {
-        checkpoint::head(self.stage.layout(), &self.metadata(), self.prefixes())
-    }
-
-    /// The names of the arrays in a state file.
-    fn prefixes(&self) -> &'static [&'static str] {
-        match self.run.outer {
-            Outer::None => &PREFIXES[..3],
-            Outer::Nesterov { .. } => &PREFIXES,
-        }
+        checkpoint::head(self.stage.layout(), &self.metadata(), prefixes(&self.run))
     }
 
     /// Takes over what a state file says of itself.
@@ -433,6 +383,14 @@ impl StageState {
     }
 }
 
+/// The names of the arrays in a state file.
+fn prefixes(run: &Run) -> &'static [&'static str] {
+    match run.outer {
+        Outer::None => &PREFIXES[..3],
+        Outer::Nesterov { .. } => &PREFIXES,
+    }
+}
+
 fn stage(run: &Run, index: usize) -> Result<Stage, CheckpointError> {
     let stages = run.model.stage_count();
     Stage::new(&run.model, index).ok_or(CheckpointError::NoStage { index, stages })
@@ -449,33 +407,6 @@ fn identity(run: &Run, stage: &Stage) -> Metadata {
 fn read_weights(run: &Run, stage: &Stage, bytes: &[u8]) -> Result<Vec<f32>, CheckpointError> {
     let sections = checkpoint::read(stage.layout(), &identity(run, stage), &[""], bytes)?;
     Ok(sections.into_iter().next().unwrap_or_default())
-}
-
-/// Where a file's pieces go.
-type Sink<'a> = &'a mut dyn FnMut(&[u8]);
-
-fn hashed(write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>) -> Result<Digest, DeviceError> {
-    let mut hasher = blake3::Hasher::new();
-    write(&mut |piece| {
-        hasher.update_rayon(piece);
-    })?;
-    Ok(Digest(*hasher.finalize().as_bytes()))
-}
-
-/// Of a file, what is hashed and copied at a time: it fits a second-level cache, and several threads can share it.
-const BLOCK_BYTES: usize = 512 << 10;
-
-/// More than the header of a stage's file takes, for most stages.
-const HEADER_BYTES: usize = 64 << 10;
-
-/// `capacity` spares the growing, which copies: a little more than the file.
-fn built(
-    capacity: usize,
-    write: impl FnOnce(Sink<'_>) -> Result<(), DeviceError>,
-) -> Result<Vec<u8>, DeviceError> {
-    let mut bytes = Vec::with_capacity(capacity);
-    write(&mut |piece| bytes.extend_from_slice(piece))?;
-    Ok(bytes)
 }
 
 fn number(found: &BTreeMap<String, String>, key: &'static str, radix: u32) -> Result<u64, CheckpointError> {

@@ -50,7 +50,7 @@ pub fn sections() -> Result<Vec<Vec<u8>>> {
         order,
         verdict: Signed::new(verdict, &key),
     };
-    let objects = BTreeMap::from([(Digest::of(&state), state)]);
+    let objects = BTreeMap::from([(Digest::of(&state), state.into())]);
     let matter = Matter { run: &run, case: &case, objects: &objects, shard: &shard };
     let refused = |error: validator::evidence::Refused| anyhow!("{error}");
     let (body, mut performed) = matter.answer([0].into(), &mut engine::perform).map_err(refused)?;

@@ -39,6 +39,50 @@ impl Wait {
     }
 }
 
+/// A small disk of its own, for trials: not every process may mount one.
+#[cfg(test)]
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a trial that cannot go on has failed
+impl SmallDisk {
+    /// Of 64 KiB; `None`, which is said, where this process may not.
+    pub fn mount() -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        let mounted = command("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"], place.path());
+        if !mounted {
+            println!("not run: this process may not mount a small disk");
+        }
+        mounted.then_some(Self(place))
+    }
+
+    pub fn path(&self, inside: &str) -> std::path::PathBuf {
+        self.0.path().join(inside)
+    }
+
+    /// Leaves no room.
+    pub fn fill(&self) {
+        assert!(is_full(&std::fs::write(self.path("filler"), vec![7; 65 << 10]).unwrap_err()));
+    }
+
+    pub fn make_room(&self) {
+        std::fs::remove_file(self.path("filler")).unwrap();
+    }
+}
+
+#[cfg(test)]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        command("umount", &["--lazy"], self.0.path());
+    }
+}
+
+#[cfg(test)]
+fn command(name: &str, arguments: &[&str], place: &std::path::Path) -> bool {
+    let command = std::process::Command::new(name).args(arguments).arg(place).output();
+    command.is_ok_and(|output| output.status.success())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,6 +140,19 @@ impl RunFolder {
     /// # Errors
     /// What the system says.
     pub fn write(&self, inside: &str, bytes: &[u8], secret: bool) -> Result<(), FolderError> {
+        self.write_by(inside, secret, |file| file.write_all(bytes))
+    }
+
+    /// As [`RunFolder::write`], by whoever knows the bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_by(
+        &self,
+        inside: &str,
+        secret: bool,
+        write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
+    ) -> Result<(), FolderError> {
         let path = self.path(inside);
         let fresh = path.with_extension("fresh");
         let written = (|| {
@@ -150,10 +163,14 @@ impl RunFolder {
                 std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             }
             let mut file = options.open(&fresh)?;
-            file.write_all(bytes)?;
+            write(&mut file)?;
             file.sync_all()?;
             std::fs::rename(&fresh, &path)
         })();
+        if written.is_err() {
+            // What was written of it takes room that others may wait for.
+            let _ = std::fs::remove_file(&fresh);
+        }
         written.map_err(|source| FolderError::Io { path, source })
     }
 
@@ -240,6 +257,8 @@ fn read(path: &Path) -> Result<Vec<u8>, FolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::SmallDisk;
+    use crate::shell::OrchestratorError;
 
     #[test]
     fn a_folder_is_made_once_and_its_objects_are_verified() {
@@ -255,6 +274,21 @@ mod tests {
         assert!(absent.contains("missing") && absent.contains(&Digest::of(b"x").to_string()), "{absent}");
         std::fs::write(root.join(format!("objects/{digest}")), b"abd").unwrap();
         assert!(RunFolder::object(path).unwrap_err().to_string().contains("not its name"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn evidence_that_a_full_disk_does_not_take_is_not_there_in_part_and_is_written_once_there_is_room() {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let folder = RunFolder::create(&disk.path("run")).unwrap();
+        let (inside, case) = ("evidence/miner.case", vec![7; 20 << 10]);
+        disk.fill();
+        let error = OrchestratorError::from(folder.write(inside, &case, false).unwrap_err());
+        assert_eq!(error.lacks_room(), Some(&*folder.path(inside)), "{error}: the shell waits for room");
+        assert_eq!(std::fs::read_dir(folder.path("evidence")).unwrap().count(), 0);
+        disk.make_room();
+        folder.write(inside, &case, false).unwrap();
+        assert_eq!(std::fs::read(folder.path(inside)).unwrap(), case);
     }
 
     #[cfg(unix)]

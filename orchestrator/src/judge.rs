@@ -1,10 +1,12 @@
 //! The second party that checks what a validator found wrong. It is handed in: an orchestrator makes no tensor.
 
 use crate::shell::{OBJECTS, STORE_PATIENCE};
+use bytes::Bytes;
 use orchestrator_core::{Confirmation, Event};
+use std::path::PathBuf;
 use std::sync::Arc;
 use store::retry::patiently;
-use store::{Error, S3, Store};
+use store::{Error, S3};
 use tokio::sync::mpsc;
 use wire::ObjectRef;
 
@@ -17,13 +19,14 @@ pub trait Judge: Send + Sync {
     fn needed(&self, case: &[u8]) -> Result<Vec<ObjectRef>, String>;
 
     /// Checks a case with those of its objects that the store has. It may take as long as a replay.
-    fn decide(&self, case: &[u8], objects: Vec<Vec<u8>>) -> Confirmation;
+    fn decide(&self, case: &[u8], objects: Vec<Bytes>) -> Confirmation;
 }
 
-/// Fetches what a case names, and has it checked on a thread of its own; what is to be told the core.
+/// Fetches what a case names, long objects into files of `folder`, and has it checked on a thread of its own; what is to be told the core.
 pub(crate) async fn check(
     judge: Arc<dyn Judge>,
     store: Arc<S3>,
+    folder: PathBuf,
     evidence: spec::Digest,
     case: Vec<u8>,
     events: &mpsc::Sender<Event>,
@@ -36,9 +39,9 @@ pub(crate) async fn check(
     let mut objects = Vec::new();
     for object in needed {
         let what = format!("get {}", object.digest);
-        let get = |_| store.get(OBJECTS, &object.digest);
+        let get = |_| store.get_spooled(OBJECTS, &object, &folder);
         match patiently(STORE_PATIENCE, get, crate::shell::waiting(events, &what)).await {
-            Ok(bytes) => objects.push(bytes.to_vec()),
+            Ok(bytes) => objects.push(bytes),
             // That it is not there may be what somebody is accused of.
             Err(Error::Missing { .. }) => {}
             Err(error) => return Event::StoreFailed { what, why: error.to_string() },

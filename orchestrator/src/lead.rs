@@ -102,6 +102,7 @@ impl Lead {
             timeouts: Timeouts {
                 seat_grace_ms: settings.seat_grace_ms,
                 reveal_ms: settings.reveal_ms,
+                uplink_bytes_per_s: settings.uplink_bytes_per_s,
                 lane_patience_percent: settings.lane_patience_percent,
                 ..Timeouts::default()
             },
@@ -120,6 +121,9 @@ pub(crate) struct Settings {
     pub mixes_routes: bool,
     pub seat_grace_ms: u64,
     pub reveal_ms: u64,
+    /// In runs begun before there was such a thing transfers are given no time of their own.
+    #[serde(default)]
+    pub uplink_bytes_per_s: u64,
     /// Runs begun before there was such a thing wait however long a lane takes.
     #[serde(default)]
     pub lane_patience_percent: u16,

@@ -95,6 +95,7 @@ impl LedgerFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::SmallDisk;
     use spec::NodeId;
 
     fn work() -> Vec<Work> {
@@ -134,16 +135,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn an_epoch_that_a_full_disk_does_not_take_is_entered_once_there_is_room() {
-        let place = tempfile::tempdir().unwrap();
-        let command = |name: &str, arguments: &[&str]| {
-            let command = std::process::Command::new(name).args(arguments).arg(place.path()).output();
-            command.is_ok_and(|output| output.status.success())
-        };
-        if !command("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]) {
-            println!("not run: this process may not mount a small disk");
-            return;
-        }
-        let (path, filler) = (place.path().join("ledger"), place.path().join("filler"));
+        let Some(disk) = SmallDisk::mount() else { return };
+        let path = disk.path("ledger");
         let key = Key::from_seed([3; 32]);
         let mut file = LedgerFile::open(&path, Rule::default()).unwrap();
         // Longer than what is left of a page.
@@ -152,20 +145,18 @@ mod tests {
         let mut enter =
             |epoch| file.enter(&key, (Digest([4; 32]), epoch, Digest([5; 32])), long.clone(), vec![]);
         enter(0).unwrap();
-        std::fs::write(&filler, vec![7; 64 << 10]).unwrap_err();
+        disk.fill();
         let error = enter(1).unwrap_err();
         assert!(
             matches!(&error, LedgerFileError::Io { source, .. } if crate::disk::is_full(source)),
             "{error}"
         );
-        std::fs::remove_file(&filler).unwrap();
+        disk.make_room();
         enter(1).unwrap();
         enter(2).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (ledger, whole) = Ledger::read(&bytes).unwrap();
         let epochs: Vec<u32> = ledger.entries().iter().map(|entry| entry.body.epoch).collect();
         assert_eq!((epochs, whole), (vec![0, 1, 2], bytes.len()));
-        drop(file);
-        assert!(command("umount", &["--lazy"]));
     }
 }

@@ -61,6 +61,8 @@ pub struct Options {
     pub dashboard: Place,
     /// Until a miner that is there must have revealed a drawn window.
     pub reveal_within: Duration,
+    /// Bytes/s of the slowest uplink that a miner may have: what a drawn window binds is given time for its bytes besides.
+    pub uplink_bytes_per_s: u64,
     /// Once half of the lanes are through an epoch, the others have so many percent of that time more; 0 waits for all.
     pub lane_patience_percent: u16,
     /// Whether the miners of a route are others in every epoch.
@@ -128,7 +130,7 @@ pub enum OrchestratorError {
 
 impl OrchestratorError {
     /// What could not be written, if that is for want of room.
-    fn lacks_room(&self) -> Option<&Path> {
+    pub(crate) fn lacks_room(&self) -> Option<&Path> {
         match self {
             Self::Journal(JournalError::Full { path }) => Some(path),
             Self::Ledger(LedgerFileError::Io { path, source })
@@ -163,6 +165,7 @@ pub async fn run(
         direct: options.direct,
         seat_grace_ms: milliseconds(options.seat_grace),
         reveal_ms: milliseconds(options.reveal_within),
+        uplink_bytes_per_s: options.uplink_bytes_per_s,
         lane_patience_percent: options.lane_patience_percent,
     };
     let (began, resumes) = (Instant::now(), !history.is_empty());
@@ -459,8 +462,9 @@ impl OrchestratorShell {
 
     fn confirm(&self, evidence: Digest, case: Vec<u8>) {
         let (judge, store, events) = (self.judge.clone(), self.store.clone(), self.events.clone());
+        let folder = self.folder.path("evidence");
         tokio::spawn(async move {
-            let event = judge::check(judge, store, evidence, case, &events).await;
+            let event = judge::check(judge, store, folder, evidence, case, &events).await;
             let _ = events.send(event).await;
         });
     }

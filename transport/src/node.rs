@@ -20,8 +20,15 @@ use tokio::sync::{Semaphore, mpsc};
 use wire::neighbours::AS_SEEN;
 use wire::{Frame, Key, Message, ObjectRef, PartHead, PayloadHead, Presigned};
 
-/// How long a fetch or an upload may take, with all waiting for a store that is away.
+/// How long a fetch or an upload may take, with all waiting for a store that is away, besides what its bytes take at the slowest.
 const STORE_DEADLINE: Duration = Duration::from_secs(120);
+/// The slowest that a transfer may be, in bytes/s.
+const STORE_BYTES_PER_S: u64 = 125_000;
+
+/// How long a transfer of so many bytes may take.
+fn transfer_deadline(bytes: u64) -> Duration {
+    STORE_DEADLINE + Duration::from_secs(bytes / STORE_BYTES_PER_S)
+}
 
 /// Objects that a node fetches or uploads at a time. A store serves so many connections and no more: hundreds of a few
 /// nodes, idle ones among them, would make others wait for longer than they may.
@@ -283,7 +290,7 @@ impl<E: Send + 'static> Node<E> {
         tokio::spawn(async move {
             let turn = node.transfers.acquire().await;
             let get = |left| node.client.get(&request, &object, left);
-            let got = patiently(STORE_DEADLINE, get, say).await;
+            let got = patiently(transfer_deadline(object.bytes), get, say).await;
             let arrival = match got {
                 Ok(bytes) => {
                     node.objects.put(bytes);
@@ -307,7 +314,7 @@ impl<E: Send + 'static> Node<E> {
             };
             let turn = node.transfers.acquire().await;
             let put = |left| node.client.put(&request, bytes.clone(), left);
-            let arrival = match patiently(STORE_DEADLINE, put, say).await {
+            let arrival = match patiently(transfer_deadline(bytes.len() as u64), put, say).await {
                 Ok(_) => Arrival::Uploaded(digest),
                 Err(error) => failed(digest, &error),
             };

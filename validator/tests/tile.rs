@@ -12,7 +12,7 @@ use spec::{Digest, Member, Operation, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use validator::evidence::tile::{self, MAGIC, Matter};
-use validator::evidence::{self, Expected};
+use validator::evidence::{self, Expected, Objects};
 use wire::{
     AuditOrder, Chain, Evidence, Finding, Key, Manifest, ObjectRef, Receipt, Signed, TileEvidence, Trace,
     Verdict,
@@ -182,9 +182,9 @@ impl Work {
         }
     }
 
-    fn objects(&self) -> BTreeMap<Digest, Vec<u8>> {
+    fn objects(&self) -> Objects<'_> {
         let all = self.inputs.iter().chain([&self.state]).filter(|bytes| !bytes.is_empty());
-        all.map(|bytes| (Digest::of(bytes), bytes.clone())).collect()
+        all.map(|bytes| (Digest::of(bytes), bytes.into())).collect()
     }
 
     /// The window's first receipts with somebody listening.
@@ -355,7 +355,7 @@ fn the_file_is_small_and_decided_in_seconds() {
     let matter = Matter { run: &run, case: &case, objects: &objects, shard: &shard };
     let mine = work.traced(&said, BTreeSet::new(), &mut engine::perform);
     let is = |op: &&trace::Op, wanted: &str| op.kind.name() == wanted;
-    let all: Vec<&[u8]> = objects.values().map(Vec::as_slice).collect();
+    let all: Vec<&[u8]> = objects.values().map(AsRef::as_ref).collect();
     let whole = evidence::pack(&wire::to_bytes(&case), &all).unwrap().len();
     let level1 = {
         let file = evidence::pack(&wire::to_bytes(&case), &all).unwrap();

@@ -160,7 +160,10 @@ pub fn read(
 }
 
 /// Checks names, types and shapes one by one, so that the error can name the tensor.
-fn check_tensors(layout: &Layout, prefixes: &[&str], bytes: &[u8]) -> Result<(), CheckpointError> {
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn check_tensors(layout: &Layout, prefixes: &[&str], bytes: &[u8]) -> Result<(), CheckpointError> {
     let (_, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| CheckpointError::Format(error.to_string()))?;
     let describe = |dtype: Dtype, shape: &[usize]| format!("{dtype:?} {shape:?}");

@@ -40,6 +40,31 @@ fn a_reloaded_state_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn what_was_hashed_before_a_merge_is_hashed_again_after_it() {
+    let run = run(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    let is_the_files = |state: &StageState| {
+        let expected = Digest::of(&state.state_bytes().unwrap());
+        assert_eq!(state.state_digest().unwrap(), expected);
+        let (bytes, digest) = state.state_file().unwrap();
+        assert_eq!((Digest::of(&bytes), digest), (expected, expected));
+    };
+    is_the_files(&pipeline.stages[0]);
+    for epoch in 0..2 {
+        for step in 0..2 {
+            pipeline.step(epoch, step);
+            is_the_files(&pipeline.stages[0]);
+        }
+        // The residual changes, then weights and momentum.
+        let codes = pipeline.perform(0, epoch, &spec::Operation::Encode, &[]);
+        assert!(codes.output.is_some());
+        is_the_files(&pipeline.stages[0]);
+        pipeline.merge(epoch);
+        is_the_files(&pipeline.stages[0]);
+    }
+}
+
+#[test]
 fn a_state_at_the_start_of_an_epoch_needs_no_anchor() {
     let run = run(&[1]);
     let mut pipeline = Pipeline::new(&run);
@@ -73,7 +98,8 @@ fn a_joiner_starts_from_weights_alone_and_whoever_comes_later_from_weights_and_m
     // Before the first merge a manifest names no momentum, which is that of zeros.
     let initial = merged.state_digest().unwrap();
     assert_eq!((digest(None), digest(Some(&none))), (initial, initial));
-    merged.outer.as_mut().unwrap().momentum.fill(0.5);
+    let outer = merged.outer.as_mut().unwrap();
+    outer.set_momentum(vec![0.5; outer.momentum().len()]);
     let momentum = merged.momentum_bytes().unwrap().unwrap();
     assert_eq!(digest(Some(&momentum)), merged.state_digest().unwrap());
     // Whatever else it holds is no fresh state.
@@ -93,5 +119,5 @@ fn another_stage_or_run_is_refused_by_name() {
     assert!(wrong_run.contains(&format!("run: expected {}", other.id())), "{wrong_run}");
     assert_eq!(message(StageState::initial(&tiny, 2)), "stage 2 does not exist: the model is cut into 2");
     let as_state = message(StageState::from_state(&tiny, 0, &head.weights_bytes().unwrap()));
-    assert_eq!(as_state, "checkpoint metadata steps: expected a number, found nothing");
+    assert!(as_state.starts_with("checkpoint tensor weights/"), "{as_state}");
 }

@@ -21,7 +21,7 @@ pub fn scale(state: &StageState) -> Result<Done, WorkError> {
     let local = state.weights.to_host()?;
     let change = merge::Contribution { old, local: &local };
     let mut exponents = vec![0; count.div_ceil(BLOCK)];
-    Ok(match merge::exponents(&change, &outer.residual, &mut exponents) {
+    Ok(match merge::exponents(&change, outer.residual(), &mut exponents) {
         Ok(()) => {
             Done::with_output(Scales { bits, weight: state.folded_in_epoch, exponents }.to_bytes(count))
         }
@@ -46,14 +46,14 @@ pub fn encode(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkErro
         Some(first) => first.exponents.clone(),
         None => vec![0; count.div_ceil(BLOCK)],
     };
-    if scales.is_empty() && merge::exponents(&change, &outer.residual, &mut exponents).is_err() {
+    if scales.is_empty() && merge::exponents(&change, outer.residual(), &mut exponents).is_err() {
         return Ok(Done::new(Outcome::NonFinite));
     }
     for others in scales.iter().skip(1) {
         merge::share_exponents(&mut exponents, &others.exponents);
     }
     let mut codes = vec![0; count];
-    let encoded = merge::contribute(&change, &exponents, u32::from(bits), &mut outer.residual, &mut codes);
+    let encoded = merge::contribute(&change, &exponents, u32::from(bits), outer.residual_mut(), &mut codes);
     Ok(match encoded {
         Ok(()) => {
             let weight = state.folded_in_epoch;
@@ -104,7 +104,7 @@ pub fn apply(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError
     let (Some(outer), Some(old)) = (&mut state.outer, &state.anchor.weights) else {
         return Err(WorkError::NoAnchor { operation: "apply", anchor });
     };
-    let (mut weights, mut momentum) = (old.clone(), outer.momentum.clone());
+    let (mut weights, mut momentum) = (old.clone(), outer.momentum().to_vec());
     let args = Outer {
         sums: &sums,
         exponents: &exponents,
@@ -116,7 +116,7 @@ pub fn apply(state: &mut StageState, inputs: &[&[u8]]) -> Result<Done, WorkError
     if [&weights, &momentum].iter().any(|values| reduce::first_beyond(values, f32::INFINITY).is_some()) {
         return Ok(Done::new(Outcome::NonFinite));
     }
-    outer.momentum = momentum;
+    outer.set_momentum(momentum);
     state.weights.overwrite(weights)?;
     state.set_anchor()?;
     Ok(Done::new(Outcome::Ok))

@@ -134,7 +134,7 @@ fn what_the_codes_lose_stays_in_the_residual() {
     let after: Vec<f32> = pipeline.stages[0].weights().to_vec();
     let bytes = pipeline.perform(0, 0, &Operation::Encode, &[]).output.unwrap();
     let contribution = crate::contribution::Contribution::from_bytes(8, before.len(), &bytes).unwrap();
-    let residual = &pipeline.stages[0].outer.as_ref().unwrap().residual;
+    let residual = &pipeline.stages[0].outer.as_ref().unwrap().residual();
     assert!(residual.iter().any(|&r| r != 0.0));
     for i in 0..before.len() {
         let unit = 2f32.powi(i32::from(contribution.exponents[i / 128]) - 7);

@@ -30,15 +30,15 @@ pub(crate) struct AuditedEpoch {
 /// One drawn window.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pending {
-    stage: u16,
+    pub stage: u16,
     /// When it came to where it stands.
     pub since_ms: u64,
     /// Whether its miner was given more time because it had been away.
     pub extended: bool,
     start: Signed<Receipt>,
-    receipts: Vec<Signed<Receipt>>,
+    pub receipts: Vec<Signed<Receipt>>,
     /// What its operations read, where the window is a merge.
-    merge: Option<MergeInputs>,
+    pub merge: Option<MergeInputs>,
     pub standing: Standing,
 }
 
@@ -197,12 +197,11 @@ impl Orchestrator {
         self.give_time(from);
         self.inquiry_progressed();
         self.order_audits();
-        let reveal_ms = self.config.timeouts.reveal_ms;
-        self.convict_withholders(&|since_ms| now_ms >= since_ms.saturating_add(reveal_ms));
+        self.convict_withholders();
     }
 
     /// A miner has revealed a window: the others that are drawn from it have as long again. So the last of them is due after as many
-    /// times `reveal_ms` as there are, whatever its uplink, and who stops revealing is late no later than who never began.
+    /// times `reveal_ms` and the transfer of the longest as there are, and who stops revealing is late no later than who never began.
     fn give_time(&mut self, miner: NodeId) {
         let now_ms = self.now_ms;
         for audited in self.state.audits.values_mut() {
@@ -394,7 +393,7 @@ impl Orchestrator {
         self.state.audits.get_mut(&window.epoch)?.pending.get_mut(&(miner, window.step))
     }
 
-    fn pending_of(&self, miner: NodeId) -> impl Iterator<Item = &Pending> {
+    pub(crate) fn pending_of(&self, miner: NodeId) -> impl Iterator<Item = &Pending> {
         let of = (miner, 0)..=(miner, u32::MAX);
         self.state
             .audits

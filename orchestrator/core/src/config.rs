@@ -43,8 +43,10 @@ pub struct Timeouts {
     pub absence_ms: u64,
     /// Until a lost node must be back that nobody stands in for.
     pub seat_grace_ms: u64,
-    /// Until a miner that is there must have revealed a drawn window.
+    /// Until a miner that is there must have revealed a drawn window, besides what its bytes take at `uplink_bytes_per_s`.
     pub reveal_ms: u64,
+    /// Bytes/s of the slowest uplink that is waited for; 0 if transfers are given no time of their own.
+    pub uplink_bytes_per_s: u64,
     /// Without any progress of an epoch, a commit or an audit.
     pub stall_ms: u64,
     /// Once half of an epoch's lanes are through, the others have so many percent of the time it took more (see
@@ -65,6 +67,7 @@ impl Default for Timeouts {
             absence_ms: 3_000,
             seat_grace_ms: 60_000,
             reveal_ms: 60_000,
+            uplink_bytes_per_s: 1_250_000,
             stall_ms: 120_000,
             lane_patience_percent: 50,
             linger_ms: 10_000,

@@ -210,7 +210,9 @@ impl Orchestrator {
 
     /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
     /// windows were revealed: where hardly anybody can, the store or the network is to blame.
-    pub(crate) fn convict_withholders(&mut self, late: &dyn Fn(u64) -> bool) {
+    pub(crate) fn convict_withholders(&mut self) {
+        let late_since_ms = self.now_ms.checked_sub(self.config.timeouts.reveal_ms);
+        let late = |since_ms: u64| late_since_ms.is_some_and(|late_ms| since_ms <= late_ms);
         let mut withheld: Vec<(NodeId, Window)> = Vec::new();
         for (&epoch, audited) in &self.state.audits {
             let owed = audited.pending.values().filter(|pending| pending.standing == Standing::Drawn).count();
@@ -219,7 +221,8 @@ impl Orchestrator {
             }
             for (&(miner, step), pending) in &audited.pending {
                 let owes = pending.standing == Standing::Drawn && late(pending.since_ms);
-                if owes && !self.state.seats.is_lost(miner) {
+                let is_late = || late(pending.since_ms.saturating_add(self.transfer_ms(miner, pending)));
+                if owes && is_late() && !self.state.seats.is_lost(miner) {
                     withheld.push((miner, Window { epoch, step }));
                 }
             }

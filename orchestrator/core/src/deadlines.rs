@@ -53,7 +53,7 @@ impl Orchestrator {
                 seconds(timeouts.join_ms)
             ));
         }
-        self.convict_withholders(&|since_ms| late(since_ms, timeouts.reveal_ms));
+        self.convict_withholders();
         self.convict_concealers(&|since_ms| late(since_ms, timeouts.reveal_ms));
         // Who is accused of what holds the epoch up: a check has a deadline of its own.
         let checks = self.state.accusations.owing(&|since_ms| late(since_ms, timeouts.confirm_ms));
@@ -66,7 +66,7 @@ impl Orchestrator {
         }
         let stalled = self.is_moving()
             && self.state.accusations.is_empty()
-            && late(self.state.progress_ms, timeouts.stall_ms);
+            && late(self.state.progress_ms, self.stall_ms());
         let owing = if stalled && self.state.inquiry.is_some() {
             self.owing_audits(&|_| true)
         } else if stalled {
@@ -122,11 +122,12 @@ impl Orchestrator {
         let windows = self.windows_end_ms().into_iter().map(|(_, at_ms, _)| at_ms);
         let lost = patience.chain(grace).chain(windows);
         let accusations = &self.state.accusations;
-        let moving = (self.is_moving() && accusations.is_empty()).then_some(self.state.progress_ms);
+        let moving =
+            (self.is_moving() && accusations.is_empty()).then(|| (self.state.progress_ms, self.stall_ms()));
         let checks = accusations.since_ms().map(|since_ms| since_ms.saturating_add(timeouts.confirm_ms));
         let audits = self.state.audit_alarm.map(|(_, due_ms)| due_ms);
         let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
-        lost.chain(moving.map(|since| since.saturating_add(timeouts.stall_ms)))
+        lost.chain(moving.map(|(since_ms, patience_ms)| since_ms.saturating_add(patience_ms)))
             .chain(audits)
             .chain(checks)
             .chain(self.look_at_ms())
@@ -156,14 +157,21 @@ impl Orchestrator {
         let due = waiting.filter(|(_, pending)| !matches!(pending.standing, Standing::Accused { .. })).map(
             |(&(miner, _), pending)| {
                 let owes = pending.standing == Standing::Drawn && !self.state.seats.is_lost(miner);
-                let due_ms = pending.since_ms.saturating_add(timeouts.reveal_ms);
+                let since_ms = pending.since_ms.saturating_add(self.transfer_ms(miner, pending));
+                let due_ms = since_ms.saturating_add(timeouts.reveal_ms);
                 // Past that, somebody may still be convicted when others reveal; no alarm tells of it.
                 let due_ms = Some(due_ms).filter(|&due_ms| owes && due_ms > self.now_ms);
-                due_ms.unwrap_or(pending.since_ms.saturating_add(timeouts.stall_ms))
+                due_ms.unwrap_or(since_ms.saturating_add(timeouts.stall_ms))
             },
         );
         let first_ms = due.chain([self.now_ms.saturating_add(horizon_ms)]).min();
         self.state.audit_alarm = first_ms.map(|first_ms| (self.now_ms, first_ms));
+    }
+
+    /// Without progress of an epoch; where it waits for what may have spoilt it, for as long as that takes to be revealed besides.
+    fn stall_ms(&self) -> u64 {
+        let transfers_ms = if self.state.inquiry.is_some() { self.longest_transfer_ms() } else { 0 };
+        self.config.timeouts.stall_ms.saturating_add(transfers_ms)
     }
 
     /// Whether an epoch is on its way, rather than audits alone.
@@ -237,6 +245,9 @@ impl Orchestrator {
             for (&(miner, step), pending) in
                 audited.pending.iter().filter(|(_, pending)| late(pending.since_ms))
             {
+                if !late(pending.since_ms.saturating_add(self.transfer_ms(miner, pending))) {
+                    continue;
+                }
                 let (name, window) = (self.name(miner), Window { epoch: *epoch, step });
                 owing.push(match &pending.standing {
                     // Has a deadline of its own.

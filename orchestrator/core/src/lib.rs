@@ -36,6 +36,7 @@ mod reissue;
 mod rollback;
 mod seats;
 mod snapshot;
+mod uplinks;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};

@@ -6,6 +6,10 @@
 //! A step of `A` microbatches through `p` equal stages idles `(p-1)/(A+p-1)` of the time; with staleness 1 the pipeline drains
 //! once a window, so that `k` steps idle `(p-1)/(k*A+p-1)` of it, as long as `A` microbatches keep `p` stages busy (`A >= p`).
 
+mod proving;
+
+pub use proving::{Proving, proving};
+
 use serde::{Deserialize, Serialize};
 use spec::{BoundaryCodec, Model, Outer, Run};
 

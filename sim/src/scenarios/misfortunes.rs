@@ -196,6 +196,22 @@ pub(super) static SLOW_UPLINK: Scenario = Scenario {
     expect: complete,
 };
 
+pub(super) static NARROW_UPLINK: Scenario = Scenario {
+    name: "narrow_uplink",
+    about: "one miner takes longer for a window than the 60 s that are given whatever it holds, and everything is drawn: its bytes have a time of their own, and nobody is blamed",
+    run: SLOW_UPLINK.run,
+    escapes: 1,
+    twist: |setup, chance| {
+        let inputs = 2 * u64::from(setup.run.inner.members) * u64::from(setup.run.epoch.digest_every);
+        setup.some_miner(chance).fate.upload_us = chance.within(75_000_000..100_000_000) / (inputs + 1);
+        // Of a state's bytes alone: as long again.
+        let parameters =
+            (0..setup.run.model.stage_count()).map(|stage| setup.run.model.stage_parameters(stage));
+        setup.wait_for_uplinks_of(20 * parameters.min().unwrap_or_default() / 60);
+    },
+    expect: complete,
+};
+
 pub(super) static GROWING: Scenario = Scenario {
     name: "growing",
     about: "work begins with one miner a stage, the others come one by one: each takes a free seat and works from the next epoch on",

@@ -34,7 +34,7 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 40] = [
+    pub const ALL: [&'static Self; 41] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
@@ -68,6 +68,7 @@ impl Scenario {
         &DIRECT_FLAKY,
         &SLOW,
         &SLOW_UPLINK,
+        &NARROW_UPLINK,
         &GROWING,
         &DESERTED,
         &STALE,

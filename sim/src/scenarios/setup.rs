@@ -122,6 +122,13 @@ impl Setup {
         }
     }
 
+    /// The slowest uplink that is waited for, in bytes/s.
+    pub fn wait_for_uplinks_of(&mut self, bytes_per_s: u64) {
+        if let Recipe::Orchestrator(config) = &mut self.nodes[0].recipe {
+            config.timeouts.uplink_bytes_per_s = bytes_per_s;
+        }
+    }
+
     /// Lets miners talk to each other directly; a frame breaks the route that it is sent over once in so many times.
     pub fn route_directly(&mut self, break_one_in: u64) {
         self.routes_break_one_in = break_one_in;

@@ -119,6 +119,13 @@ fn a_slow_uplink_that_makes_progress_is_no_withholding() {
 }
 
 #[test]
+fn a_window_that_takes_longer_to_upload_than_one_may_has_time_for_its_bytes() {
+    for miners in [1, 2] {
+        passes("narrow_uplink", 0..4, &Options { miners, epochs: 2, ..SHORT });
+    }
+}
+
+#[test]
 fn who_brings_other_codes_to_a_merge_is_found_as_often_as_merges_are_drawn() {
     let options = Options { miners: 3, epochs: 4, ..SHORT };
     let reports: Vec<_> = (0..12).map(|seed| run("contribution", seed, &options).unwrap()).collect();

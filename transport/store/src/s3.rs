@@ -3,6 +3,7 @@
 mod config;
 mod failure;
 mod multipart;
+mod spool;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -66,14 +67,26 @@ impl S3 {
 
     /// The whole object, in parts when it is long. What it is worth is the caller's to find out.
     async fn fetch(&self, key: &str) -> Result<Bytes> {
+        let mut all = BytesMut::new();
+        self.fetch_into(key, |part| {
+            all.extend_from_slice(part);
+            Ok(())
+        })
+        .await?;
+        Ok(all.freeze())
+    }
+
+    /// As `fetch`, part by part, in order; how many bytes they are.
+    async fn fetch_into(&self, key: &str, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let part_len = self.config.part_len;
         let first = retried(|| self.fetch_part(key, 0, part_len - 1, None)).await?;
         let limit = self.config.max_object_len;
         if first.whole_len > limit {
             return Err(Error::TooLarge { key: key.to_owned(), limit, found: first.whole_len });
         }
+        sink(&first.bytes)?;
         if first.whole_len <= part_len {
-            return Ok(first.bytes);
+            return Ok(first.whole_len);
         }
         let starts = (part_len..first.whole_len).step_by(part_len as usize);
         let e_tag = first.e_tag.as_deref();
@@ -82,13 +95,11 @@ impl S3 {
             // The tag keeps parts of two objects from being joined when one replaces the other in between.
             retried(move || self.fetch_part(key, start, end, e_tag))
         });
-        let mut all = BytesMut::with_capacity(first.whole_len as usize);
-        all.extend_from_slice(&first.bytes);
         let mut parts = parts.buffered(PARTS_AT_ONCE);
         while let Some(part) = parts.try_next().await? {
-            all.extend_from_slice(&part.bytes);
+            sink(&part.bytes)?;
         }
-        Ok(all.freeze())
+        Ok(first.whole_len)
     }
 
     /// One attempt at the bytes from `start` to `end`, both included, or to the object's end.

@@ -15,7 +15,7 @@ use wire::{Evidence, Finding, ObjectRef};
 ///
 /// # Errors
 /// What proves nothing about anybody.
-pub(super) fn decide(parts: &Parts, run_id: Digest) -> Result<Outcome, Refused> {
+pub(super) fn decide(parts: &Parts<'_>, run_id: Digest) -> Result<Outcome, Refused> {
     let order = &parts.case.order;
     check_manifest(&parts.case)?;
     check_beginning(&parts.run, run_id, order)
@@ -23,9 +23,7 @@ pub(super) fn decide(parts: &Parts, run_id: Digest) -> Result<Outcome, Refused> 
     let weights = object(parts, &order.state)?;
     let momentum = order.inputs.first().map(|momentum| object(parts, momentum)).transpose()?;
     // What a stranger's file makes the engine stumble over is a bug of ours, and convicts nobody.
-    let built = catch_unwind(AssertUnwindSafe(|| {
-        fresh_state(&parts.run, order.stage, weights, momentum.map(Vec::as_slice))
-    }));
+    let built = catch_unwind(AssertUnwindSafe(|| fresh_state(&parts.run, order.stage, weights, momentum)));
     let fresh = built
         .map_err(|_| refused("fresh state", "a state", "a panic of the engine, which is a bug"))?
         .map_err(|why| refused("fresh state", "weights and momentum of the stage", why))?;

@@ -1,10 +1,10 @@
 //! Evidence that an owner signed a wrong sum of a merge: its receipt, what it added up, and the pieces.
 
-use super::file::{self, Section};
-use super::{Refused, refused};
+use super::case::{decode, run_of, same, signature};
+use super::file::{Objects, Sections, by_digest, check_named};
+use super::{Expected, Refused, refused};
 use crate::sums::add_up;
-use spec::{Digest, NodeId, Run};
-use std::collections::BTreeMap;
+use spec::{Digest, NodeId};
 use validator_core::{Objection, check_merge};
 use wire::{MergeEvidence, ObjectRef};
 
@@ -36,43 +36,49 @@ pub struct SumReport {
 
 /// The objects of a case given as its canonical bytes; `None` if it is no case of this kind.
 pub fn needed(case: &[u8]) -> Option<Vec<ObjectRef>> {
-    Some(decode(case)?.order.pieces)
+    decode::<MergeEvidence>(case).ok().map(|case| case.order.pieces)
 }
 
-fn decode(case: &[u8]) -> Option<MergeEvidence> {
-    let (decoded, _) = postcard::take_from_bytes::<MergeEvidence>(case).ok()?;
-    // Two spellings of one case would have two names.
-    (wire::to_bytes(&decoded) == case).then_some(decoded)
+/// What the verdict of such a case says that the pieces add up to, if they open; `None` if it is no case of this kind.
+pub fn said(case: &[u8]) -> Option<Option<Digest>> {
+    decode::<MergeEvidence>(case).ok().map(|case| case.verdict.body.sum)
 }
 
 /// Decides a file of this kind.
 ///
 /// # Errors
 /// Evidence that proves nothing about anybody.
-pub fn verify(bytes: &[u8], expected: &super::Expected) -> Result<SumReport, Refused> {
-    let (first, sections) = file::sections(bytes, MAGIC)?;
-    let bad = || refused("case", "the canonical bytes of one case", "something else");
-    let case = decode(&first.plain).ok_or_else(bad)?;
-    let run = file::run_of(&case.run)?;
+pub fn verify(bytes: &[u8], expected: &Expected) -> Result<SumReport, Refused> {
+    let mut sections = Sections::of(bytes, MAGIC)?;
+    let first = sections.case()?;
+    let case: MergeEvidence = decode(&first.plain)?;
+    judge(&case, first.object.digest, sections.objects(&case.order.pieces)?, expected)
+}
+
+/// Decides a case given as its canonical bytes, with those of its pieces that there are.
+///
+/// # Errors
+/// As [`verify`].
+pub fn decide<B: AsRef<[u8]>>(case: &[u8], pieces: &[B], expected: &Expected) -> Result<SumReport, Refused> {
+    let decoded: MergeEvidence = decode(case)?;
+    let pieces = by_digest(check_named(&decoded.order.pieces, pieces)?);
+    judge(&decoded, Digest::of(case), pieces, expected)
+}
+
+fn judge(
+    case: &MergeEvidence,
+    evidence: Digest,
+    pieces: Objects<'_>,
+    expected: &Expected,
+) -> Result<SumReport, Refused> {
+    let run = run_of(&case.run)?;
     let run_id = run.id();
     let (order, verdict) = (&case.order, &case.verdict);
-    for (field, expected, found) in [
-        ("run", expected.run.map(|run| run.to_string()), run_id.to_string()),
-        ("accused miner", expected.miner.map(|key| key.to_string()), case.accused.to_string()),
-        ("signer of the verdict", expected.validator.map(|key| key.to_string()), verdict.signer.to_string()),
-        ("run of the verdict", Some(run_id.to_string()), verdict.body.run.to_string()),
-    ] {
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return Err(refused(field, expected, found));
-        }
-    }
-    if verdict.verify().is_err() {
-        return Err(refused(
-            "signature of the verdict",
-            format!("one by {}", verdict.signer),
-            "one that does not hold",
-        ));
-    }
+    same("run", expected.run, run_id)?;
+    same("accused miner", expected.miner, case.accused)?;
+    same("signer of the verdict", expected.validator, verdict.signer)?;
+    same("run of the verdict", Some(run_id), verdict.body.run)?;
+    signature("signature of the verdict", verdict)?;
     let of = (verdict.body.stage, verdict.body.epoch, verdict.body.shard);
     if of != (order.stage, order.epoch, order.shard) {
         return Err(refused("verdict", "one on the shard of the order", format!("{of:?}")));
@@ -84,13 +90,17 @@ pub fn verify(bytes: &[u8], expected: &super::Expected) -> Result<SumReport, Ref
     let claim = order.claims.iter().find(|claim| claim.signer == case.accused);
     let claimed = claim.and_then(|claim| claim.body.output);
     let claimed = claimed.ok_or_else(|| refused("receipts", "a sum signed by the accused", "none"))?;
-    let pieces = pieces(&case, sections)?;
+    let missing = |object: &ObjectRef| {
+        refused(format!("object {}", object.digest), format!("its {} bytes", object.bytes), "nothing")
+    };
+    let piece = |object: &ObjectRef| pieces.get(&object.digest).ok_or_else(|| missing(object));
+    let pieces = order.pieces.iter().map(piece).collect::<Result<Vec<_>, _>>()?;
     let found = add_up(&run, order.stage, &addition, &pieces);
     let found =
         found.ok_or_else(|| refused("pieces", "ones that open against their roots", "one that does not"))?;
     Ok(SumReport {
-        evidence: first.object.digest,
-        run: (run_id, name(&run)),
+        evidence,
+        run: (run_id, run.name),
         miner: case.accused,
         stage: order.stage,
         epoch: order.epoch,
@@ -99,28 +109,4 @@ pub fn verify(bytes: &[u8], expected: &super::Expected) -> Result<SumReport, Ref
         claimed,
         found,
     })
-}
-
-fn name(run: &Run) -> String {
-    run.name.clone()
-}
-
-fn pieces(case: &MergeEvidence, sections: Vec<Section>) -> Result<Vec<Vec<u8>>, Refused> {
-    let mut there: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
-    for Section { object, plain } in sections {
-        if !case.order.pieces.contains(&object) {
-            return Err(refused(
-                format!("object {}", object.digest),
-                "an object that the case names",
-                "one that it does not",
-            ));
-        }
-        there.insert(object.digest, plain);
-    }
-    let piece = |object: &ObjectRef| {
-        let missing =
-            || refused(format!("object {}", object.digest), format!("its {} bytes", object.bytes), "nothing");
-        there.get(&object.digest).cloned().ok_or_else(missing)
-    };
-    case.order.pieces.iter().map(piece).collect()
 }

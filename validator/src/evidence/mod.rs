@@ -11,13 +11,16 @@
 //! checked for its signature and quoted, never believed.
 
 mod beginning;
+mod case;
 mod file;
+mod mapped;
 pub mod merge;
 pub mod tile;
 mod verify;
 
-pub use file::{FILE_BYTES_MAX, OBJECT_BYTES_MAX, Parts, SHARD_BYTES_MAX, needed, pack, unpack};
-pub use verify::{Conviction, Expected, Outcome, Report, verify};
+pub use file::{Objects, PACKED_BYTES_MAX, Packed, Parts, SHARD_BYTES_MAX, needed, pack, unpack};
+pub use mapped::FileBytes;
+pub use verify::{Conviction, Expected, Outcome, Report, decide, verify};
 
 /// Why evidence is no evidence: it proves nothing about anybody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

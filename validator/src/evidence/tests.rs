@@ -9,6 +9,8 @@ use spec::{Digest, Member, Operation, Run, Window};
 use std::sync::LazyLock;
 use wire::{AuditOrder, Chain, Evidence, Finding, Key, Manifest, ObjectRef, Receipt, Signed, Verdict};
 
+mod large;
+
 const STAGE: usize = 1;
 const STEP: u32 = 1;
 
@@ -302,6 +304,39 @@ fn another_run_and_another_miner_are_refused() {
     let verdict = Verdict { miner: third.id(), ..case.verdict.body.clone() };
     case.verdict = Signed::new(verdict, &draft.validator);
     assert!(refusal(&draft.file_of(&case)).contains("not by the miner"));
+}
+
+/// A field, and what makes it another.
+type Edit<T> = (&'static str, fn(&mut T));
+
+#[test]
+fn what_is_signed_about_something_else_is_refused_by_its_field() {
+    let draft = liar();
+    let verdicts: [Edit<Verdict>; 4] = [
+        ("run of the verdict", |verdict| verdict.run = Digest([3; 32])),
+        ("accused of the verdict", |verdict| verdict.miner = Key::from_seed([13; 32]).id()),
+        ("window of the verdict", |verdict| verdict.window.step += 1),
+        ("start of the verdict", |verdict| verdict.start = Digest([3; 32])),
+    ];
+    for (field, edit) in verdicts {
+        let mut case = draft.case();
+        edit(&mut case.verdict.body);
+        case.verdict = Signed::new(case.verdict.body, &draft.validator);
+        let said = refusal(&draft.file_of(&case));
+        assert!(said.starts_with(field), "{said}");
+    }
+    let manifests: [Edit<Manifest>; 3] = [
+        ("run of the manifest", |manifest| manifest.run = Digest([3; 32])),
+        ("epoch of the manifest", |manifest| manifest.epoch += 1),
+        ("weights of the manifest", |manifest| manifest.stages.truncate(STAGE)),
+    ];
+    for (field, edit) in manifests {
+        let mut case = draft.case();
+        edit(&mut case.manifest.body);
+        case.manifest = Signed::new(case.manifest.body, &Key::from_seed([1; 32]));
+        let said = refusal(&draft.file_of(&case));
+        assert!(said.starts_with(field), "{said}");
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! The contradiction is the accused's own: its trace says what the op read and what it gave, and the tile shows that this is
 //! not what the op gives of that. Why there is always such an op, `docs/decisions/011` says.
 
-use super::file::{self, Section};
-use super::verify::{check_signed, signature};
-use super::{Expected, Parts, Refused, refused};
+use super::case::{decode, run_of, signature};
+use super::file::{Packed, Section, Sections};
+use super::verify::check_signed;
+use super::{Expected, Objects, Parts, Refused, refused};
 use engine::Device;
 use engine::data::TokenShard;
 use engine::trace::{self, Difference, Opening, Program, Said, Source, Sources, Window, slices};
@@ -14,7 +15,7 @@ use spec::{Digest, NodeId, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use validator_core::check;
-use wire::{AuditOrder, Evidence, Finding, Receipt, Signed, TileEvidence, Trace};
+use wire::{AuditOrder, Evidence, Finding, ObjectRef, Receipt, Signed, TileEvidence, Trace};
 
 /// Magic of a file of this kind.
 pub const MAGIC: [u8; 4] = *b"IET1";
@@ -94,7 +95,7 @@ pub struct Matter<'a> {
     /// What was signed and found.
     pub case: &'a Evidence,
     /// The objects that the case names.
-    pub objects: &'a BTreeMap<Digest, Vec<u8>>,
+    pub objects: &'a Objects<'a>,
     /// The training shard, for a stage that reads it.
     pub shard: &'a [u8],
 }
@@ -112,8 +113,8 @@ pub struct Doubt {
 
 impl<'a> Matter<'a> {
     /// The matter of an evidence file that was taken apart; `shard` is the training shard where it does not travel inside.
-    pub fn of(parts: &'a Parts, shard: &'a [u8]) -> Self {
-        let inside = parts.objects.get(&parts.run.data.train).map(Vec::as_slice);
+    pub fn of(parts: &'a Parts<'a>, shard: &'a [u8]) -> Self {
+        let inside = parts.objects.get(&parts.run.data.train).map(AsRef::as_ref);
         Self { run: &parts.run, case: &parts.case, objects: &parts.objects, shard: inside.unwrap_or(shard) }
     }
 
@@ -200,7 +201,8 @@ impl<'a> Matter<'a> {
     ) -> Result<Vec<u8>, Refused> {
         let sections = self.opened_sections(trace, digests, (value, tile), output)?;
         let case = TileEvidence { evidence: self.case.clone(), trace: trace.clone(), value, tile };
-        Ok(file::written(MAGIC, &wire::to_bytes(&case), &sections))
+        let sections = sections.iter().map(|section| (ObjectRef::of(section), &section[..])).collect();
+        Ok(Packed::new(MAGIC, &wire::to_bytes(&case), sections).to_bytes())
     }
 
     /// The sections of [`Matter::opened`] that follow the case.
@@ -239,7 +241,7 @@ impl<'a> Matter<'a> {
     }
 
     fn object(&self, digest: &Digest) -> Result<&[u8], Refused> {
-        let found = self.objects.get(digest).map(Vec::as_slice);
+        let found = self.objects.get(digest).map(AsRef::as_ref);
         found.ok_or_else(|| refused(format!("object {digest}"), "its bytes", "nothing"))
     }
 
@@ -311,10 +313,11 @@ fn check_trace(run: &Run, order: &AuditOrder, trace: &Signed<Trace>) -> Result<(
 /// # Errors
 /// Evidence that proves nothing about anybody.
 pub fn verify(bytes: &[u8], expected: &Expected) -> Result<TileReport, Refused> {
-    let (first, sections) = file::sections(bytes, MAGIC)?;
-    let case = decode(&first.plain)
-        .ok_or_else(|| refused("case", "the canonical bytes of one case", "something else"))?;
-    let run = file::run_of(&case.evidence.run)?;
+    let mut sections = Sections::of(bytes, MAGIC)?;
+    let first = sections.case()?;
+    let case: TileEvidence = decode(&first.plain)?;
+    let sections = sections.short()?;
+    let run = run_of(&case.evidence.run)?;
     let run_id = run.id();
     check_signed(&case.evidence, run_id, expected)?;
     let order = &case.evidence.order;
@@ -345,7 +348,7 @@ pub fn verify(bytes: &[u8], expected: &Expected) -> Result<TileReport, Refused> 
 fn decide(
     window: &Window<'_>,
     case: &TileEvidence,
-    sections: &[Section],
+    sections: &[Section<'_>],
 ) -> Result<(Option<Difference>, Program), Refused> {
     let trace = &case.trace.body;
     let [of_head, of_leaves, proofs @ ..] = sections else {
@@ -380,17 +383,11 @@ fn decide(
             leaves.get(leaf(value)).and_then(|bytes| bytes.try_into().ok()).map(Digest)
         }
     };
-    let proofs = proofs.iter().map(|section| section.plain.clone()).collect();
+    let proofs = proofs.iter().map(|section| section.plain.to_vec()).collect();
     let opening = Opening { value: case.value, tile: case.tile, proofs };
     let found = trace::check(window, &program, &opening, digest);
     let difference = found.map_err(|error| refused("tile", "one of the trace that opens", error))?;
     Ok((difference, program))
-}
-
-fn decode(case: &[u8]) -> Option<TileEvidence> {
-    let (decoded, _) = postcard::take_from_bytes::<TileEvidence>(case).ok()?;
-    // Two spellings of one case would have two names.
-    (wire::to_bytes(&decoded) == case).then_some(decoded)
 }
 
 /// Magic of a trace as a file.

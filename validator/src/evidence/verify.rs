@@ -1,5 +1,6 @@
 //! From the bytes of an evidence file to one verdict.
 
+use super::case::{same, signature};
 use super::file::{Parts, unpack};
 use super::{Refused, beginning, refused};
 use crate::replay::{Window, perform, reads_tokens};
@@ -8,7 +9,7 @@ use engine::data::TokenShard;
 use spec::{Digest, NodeId, Run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use validator_core::{Objection, Replay, begins_epoch, check, compare};
-use wire::{Evidence, Finding, ObjectRef, Signed};
+use wire::{Evidence, Finding, ObjectRef};
 
 /// What the reader knows already. Evidence about anything else is refused.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,7 +73,14 @@ pub struct Conviction {
 /// # Errors
 /// Evidence that proves nothing about anybody: damaged, edited, signed by another, of another run, or incomplete.
 pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> Result<Report, Refused> {
-    let parts = unpack(file)?;
+    decide(unpack(file)?, shard, expected)
+}
+
+/// As [`verify`], of what a file holds.
+///
+/// # Errors
+/// As [`verify`].
+pub fn decide(parts: Parts<'_>, shard: Option<&TokenShard>, expected: &Expected) -> Result<Report, Refused> {
     let run_id = parts.run.id();
     check_signed(&parts.case, run_id, expected)?;
     let outcome = if parts.case.order.window.is_beginning() {
@@ -94,7 +102,7 @@ pub fn verify(file: &[u8], shard: Option<&TokenShard>, expected: &Expected) -> R
     })
 }
 
-fn replay_window(parts: &Parts, run_id: Digest, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
+fn replay_window(parts: &Parts<'_>, run_id: Digest, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
     match check(&parts.run, run_id, &parts.case.order) {
         Ok(operations) => replay(parts, operations, shard),
         Err(Objection::Miner(why)) => {
@@ -109,38 +117,27 @@ fn replay_window(parts: &Parts, run_id: Digest, shard: Option<&TokenShard>) -> R
 /// Manifest and verdict hold, and are about the same as the receipts; the receipts themselves are the core's matter.
 pub(super) fn check_signed(case: &Evidence, run_id: Digest, expected: &Expected) -> Result<(), Refused> {
     let (order, manifest, verdict) = (&case.order, &case.manifest.body, &case.verdict.body);
-    let same = |field: &str, expected: Option<String>, found: String| match expected {
-        Some(expected) if expected != found => Err(refused(field, expected, found)),
-        _ => Ok(()),
-    };
-    let text = |digest: Digest| Some(digest.to_string());
-    let key = |node: NodeId| Some(node.to_string());
-    same("run", expected.run.and_then(text), run_id.to_string())?;
-    same("accused miner", expected.miner.and_then(key), order.miner.to_string())?;
-    same("signer of the verdict", expected.validator.and_then(key), case.verdict.signer.to_string())?;
-    same("signer of the manifest", expected.orchestrator.and_then(key), case.manifest.signer.to_string())?;
+    same("run", expected.run, run_id)?;
+    same("accused miner", expected.miner, order.miner)?;
+    same("signer of the verdict", expected.validator, case.verdict.signer)?;
+    same("signer of the manifest", expected.orchestrator, case.manifest.signer)?;
     signature("signature of the manifest", &case.manifest)?;
     signature("signature of the verdict", &case.verdict)?;
-    same("run of the manifest", text(run_id), manifest.run.to_string())?;
-    same("run of the verdict", text(run_id), verdict.run.to_string())?;
-    same("accused of the verdict", key(order.miner), verdict.miner.to_string())?;
-    same("window of the verdict", Some(order.window.to_string()), verdict.window.to_string())?;
-    same("start of the verdict", text(order.start.digest()), verdict.start.to_string())?;
-    same("epoch of the manifest", Some(order.window.epoch.to_string()), manifest.epoch.to_string())?;
+    same("run of the manifest", Some(run_id), manifest.run)?;
+    same("run of the verdict", Some(run_id), verdict.run)?;
+    same("accused of the verdict", Some(order.miner), verdict.miner)?;
+    same("window of the verdict", Some(order.window), verdict.window)?;
+    same("start of the verdict", Some(order.start.digest()), verdict.start)?;
+    same("epoch of the manifest", Some(order.window.epoch), manifest.epoch)?;
     let record = manifest.stages.get(usize::from(order.stage));
     let weights = record.map_or("none of that stage".into(), |record| record.weights.digest.to_string());
-    same("weights of the manifest", text(order.weights), weights)
-}
-
-pub(super) fn signature<T: wire::Signable>(field: &str, signed: &Signed<T>) -> Result<(), Refused> {
-    let valid = format!("one by {}", signed.signer);
-    signed.verify().map(drop).map_err(|_| refused(field, valid, "one that does not hold"))
+    same("weights of the manifest", Some(order.weights), weights)
 }
 
 /// An object that the case names, and that must be there to decide it.
-pub(super) fn object<'a>(parts: &'a Parts, object: &ObjectRef) -> Result<&'a Vec<u8>, Refused> {
+pub(super) fn object<'a>(parts: &'a Parts<'_>, object: &ObjectRef) -> Result<&'a [u8], Refused> {
     let ObjectRef { digest, bytes } = object;
-    parts.objects.get(digest).ok_or_else(|| {
+    parts.objects.get(digest).map(AsRef::as_ref).ok_or_else(|| {
         let found = match &parts.case.verdict.body.finding {
             Finding::Withheld { digest: withheld } if withheld == digest => {
                 "nothing; the verdict is that it was withheld, which no file can prove: ask the store for it"
@@ -151,7 +148,11 @@ pub(super) fn object<'a>(parts: &'a Parts, object: &ObjectRef) -> Result<&'a Vec
     })
 }
 
-fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) -> Result<Outcome, Refused> {
+fn replay(
+    parts: &Parts<'_>,
+    operations: Vec<Replay>,
+    shard: Option<&TokenShard>,
+) -> Result<Outcome, Refused> {
     let order = &parts.case.order;
     for named in order.objects() {
         object(parts, &named)?;
@@ -161,7 +162,11 @@ fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) ->
     let weights = Some(order.weights).filter(|_| begins_epoch(order));
     let (miner, anchor) = (order.miner, order.merge.as_ref().map(|merge| merge.anchor.digest));
     let window = Window { run, stage, epoch, state, weights, miner, anchor, operations };
-    let inside = parts.objects.get(&window.run.data.train).cloned().map(TokenShard::from_bytes).transpose();
+    let inside = parts
+        .objects
+        .get(&window.run.data.train)
+        .map(|shard| TokenShard::from_bytes(shard.to_vec()))
+        .transpose();
     let inside = inside.map_err(|error| refused("token shard", "one of this run", error))?;
     let data = inside.as_ref().or(shard);
     check_shard(parts, data)?;
@@ -188,7 +193,7 @@ fn replay(parts: &Parts, operations: Vec<Replay>, shard: Option<&TokenShard>) ->
 }
 
 /// Whether `shard` is the one that the window's stage reads, if it reads any.
-fn check_shard(parts: &Parts, shard: Option<&TokenShard>) -> Result<(), Refused> {
+fn check_shard(parts: &Parts<'_>, shard: Option<&TokenShard>) -> Result<(), Refused> {
     if !reads_tokens(&parts.run, parts.case.order.stage) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Every wait ends, with a sentence that names who owes what.
 
-use crate::support::{World, drawn, run};
+use crate::support::{World, config, drawn, run};
 use orchestrator_core::{Effect, Ending, Event, Report};
 use spec::{Outer, Window};
 use wire::{Finding, Message, Role};
@@ -125,17 +125,6 @@ fn whoever_does_not_merge_reveal_or_judge_is_named() {
 fn each_window_that_is_revealed_gives_time_for_the_next() {
     let mut everything = run();
     everything.audit.windows = everything.epoch.steps;
-    let reveal = |world: &mut World, who: usize, window: Window| {
-        let (revealed, id) = (world.revealed(who, window), world.ids()[who]);
-        world.say(id, revealed);
-        let operations = match (window.step, &world.config.run.outer) {
-            (0 | 1, _) => 5,
-            (_, Outer::None) => 1,
-            _ => 2,
-        };
-        let said = world.say_verdict(id, window, Finding::Equal { operations });
-        assert!(format!("{said:?}").contains("Audited"), "{said:?}");
-    };
     let drawn_from = |who: usize| {
         let mut world = World::opened(everything.clone());
         world.inner_step(0);
@@ -146,7 +135,7 @@ fn each_window_that_is_revealed_gives_time_for_the_next() {
         let windows: Vec<Window> = world.effects.iter().flat_map(drawn).filter_map(of_it).collect();
         assert_eq!(windows.iter().map(|window| window.step).collect::<Vec<_>>(), [0, 1, 2]);
         // The other one is quick.
-        windows.iter().for_each(|&window| reveal(&mut world, 1 - who, window));
+        windows.iter().for_each(|&window| reveal_and_judge(&mut world, 1 - who, window));
         (world, windows)
     };
     let convicted = |world: &World| world.transcript.text().contains("was convicted of withholding");
@@ -156,7 +145,7 @@ fn each_window_that_is_revealed_gives_time_for_the_next() {
         world.now_ms += world.config.timeouts.reveal_ms - 100;
         world.give(Event::Woke);
         assert!(!convicted(&world), "{window}");
-        reveal(&mut world, 0, window);
+        reveal_and_judge(&mut world, 0, window);
     }
     assert_eq!(world.ending(), Some(Ending::Complete));
     // Who reveals some and then no more has as long again, and no longer.
@@ -165,7 +154,7 @@ fn each_window_that_is_revealed_gives_time_for_the_next() {
         let drawn_ms = world.now_ms;
         for &window in &windows[..revealed] {
             world.now_ms += world.config.timeouts.reveal_ms - 100;
-            reveal(&mut world, 0, window);
+            reveal_and_judge(&mut world, 0, window);
         }
         while !convicted(&world) {
             world.now_ms += 100;
@@ -174,6 +163,66 @@ fn each_window_that_is_revealed_gives_time_for_the_next() {
         }
         assert!(world.now_ms - drawn_ms >= waits_ms - 200, "{revealed}");
     }
+}
+
+#[test]
+fn a_slow_uplink_has_time_for_the_bytes_of_the_longest_window_and_who_is_silent_no_more() {
+    let mut everything = run();
+    everything.audit.windows = everything.epoch.steps;
+    // A state is five arrays or three, and its head.
+    let arrays = if everything.outer == Outer::None { 3 } else { 5 };
+    let state_bytes = (64 << 10) + 4 * arrays * everything.model.stage_parameters(0);
+    let first = Window { epoch: 0, step: 0 };
+    let drawn_from_both = |uplink_bytes_per_s| {
+        let mut config = config(everything.clone());
+        config.timeouts.uplink_bytes_per_s = uplink_bytes_per_s;
+        let mut world = World::opened_by(config);
+        world.inner_step(0);
+        world.inner_step(1);
+        world.merge();
+        // The other one is quick.
+        for step in 0..=2 {
+            reveal_and_judge(&mut world, 1, Window { step, ..first });
+        }
+        world
+    };
+    // Until who reveals nothing is convicted.
+    let waits_ms = |uplink_bytes_per_s| {
+        let mut world = drawn_from_both(uplink_bytes_per_s);
+        let drawn_ms = world.now_ms;
+        while !world.transcript.text().contains("was convicted of withholding") {
+            assert!(world.now_ms < drawn_ms + 600_000 && world.ending().is_none());
+            world.now_ms += 90;
+            world.give(Event::Woke);
+        }
+        world.now_ms - drawn_ms
+    };
+    let alone_ms = waits_ms(0);
+    assert!((3_900..4_300).contains(&alone_ms), "{alone_ms}");
+    let with_bytes_ms = waits_ms(state_bytes / 60);
+    // The payloads of a window are few beside its state.
+    assert!((alone_ms + 60_000..alone_ms + 90_000).contains(&with_bytes_ms), "{with_bytes_ms}");
+    // Who is done before that is not blamed, and the run does not end meanwhile.
+    let mut world = drawn_from_both(state_bytes / 60);
+    let drawn_ms = world.now_ms;
+    while world.now_ms + 1_000 < drawn_ms + with_bytes_ms {
+        world.now_ms += 900;
+        world.give(Event::Woke);
+    }
+    reveal_and_judge(&mut world, 0, first);
+}
+
+/// What is drawn of a miner is revealed, and found equal.
+fn reveal_and_judge(world: &mut World, who: usize, window: Window) {
+    let (revealed, id) = (world.revealed(who, window), world.ids()[who]);
+    world.say(id, revealed);
+    let operations = match (window.step, &world.config.run.outer) {
+        (0 | 1, _) => 5,
+        (_, Outer::None) => 1,
+        _ => 2,
+    };
+    let said = world.say_verdict(id, window, Finding::Equal { operations });
+    assert!(format!("{said:?}").contains("Audited"), "{said:?}");
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn config_with(run: Run, secret: [u8; 32]) -> Config {
             absence_ms: 500,
             seat_grace_ms: 1_000,
             reveal_ms: 4_000,
+            uplink_bytes_per_s: 0,
             stall_ms: 5_000,
             lane_patience_percent: 0,
             linger_ms: 4_500,
@@ -175,7 +176,11 @@ impl World {
 
     /// A world in which everyone is in and the first epoch is open.
     pub fn opened(run: Run) -> Self {
-        let mut world = Self::new(run);
+        Self::opened_by(config(run))
+    }
+
+    pub fn opened_by(config: Config) -> Self {
+        let mut world = Self::led(config);
         world.start();
         world.everyone_joins();
         world

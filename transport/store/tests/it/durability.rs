@@ -42,6 +42,32 @@ async fn twelve_mebibytes_travel_in_parts() {
 }
 
 #[tokio::test]
+async fn a_long_object_is_read_from_a_file_that_has_no_name() {
+    let (fixture, folder) = (Fixture::new().await, tempfile::tempdir().unwrap());
+    let bytes = noise(12 << 20);
+    for bytes in [bytes.clone(), bytes.slice(..100), bytes.slice(..0)] {
+        let object = fixture.store.put("weights", bytes.clone()).await.unwrap();
+        assert_eq!(fixture.store.spool("weights", &object.digest, folder.path()).await.unwrap(), bytes);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+    // Damaged, and where no file can be made.
+    let object = ObjectRef::of(&bytes);
+    let file =
+        fixture.files("objects").into_iter().max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap();
+    let mut damaged = fs::read(&file).unwrap();
+    damaged[9 << 20] ^= 1;
+    fs::write(&file, &damaged).unwrap();
+    let read = fixture.store.spool("weights", &object.digest, folder.path()).await;
+    assert!(matches!(&read, Err(Error::Corrupt { expected, .. }) if *expected == object.digest), "{read:?}");
+    let nowhere = folder.path().join("nowhere");
+    let read = fixture.store.spool("weights", &object.digest, &nowhere).await;
+    assert!(
+        matches!(&read, Err(error @ Error::Unavailable { .. }) if error.to_string().contains("nowhere")),
+        "{read:?}"
+    );
+}
+
+#[tokio::test]
 async fn half_an_upload_leaves_nothing() {
     let fixture = Fixture::new().await;
     let bytes = noise(2 << 20);

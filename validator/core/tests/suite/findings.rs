@@ -303,6 +303,28 @@ fn an_epoch_begins_in_the_state_of_the_merge_or_in_the_fresh_one() {
 }
 
 #[test]
+fn fresh_states_are_remembered_where_they_were_asked_for_and_the_oldest_forgotten() {
+    let mut world = World::joined();
+    let builds =
+        |world: &World| world.effects.iter().filter(|effect| matches!(effect, Effect::Build { .. })).count();
+    let of = |number: u32| {
+        let mut order = beginning(Beginning { state: object("fresh"), merged: None }, |_, _| {});
+        order.inputs[0] = object(&format!("momentum {number}"));
+        order
+    };
+    let said = world.give(Event::Built { state: object("nobody's").digest });
+    assert!(matches!(&said[..], [Effect::Note(note)] if note.contains("not asked for")), "{said:?}");
+    let equal = Finding::Equal { operations: 0 };
+    for number in 0..=256 {
+        assert_eq!(world.finding(of(number)), equal);
+    }
+    assert_eq!(builds(&world), 257);
+    for (number, built) in [(256, 257), (1, 257), (0, 258)] {
+        assert_eq!((world.finding(of(number)), builds(&world)), (equal.clone(), built), "{number}");
+    }
+}
+
+#[test]
 fn orders_that_bind_no_beginning_are_inconsistent() {
     let of = || Beginning { state: object("fresh"), merged: Some(object("merged")) };
     type Edit = fn(usize, &mut Receipt);
