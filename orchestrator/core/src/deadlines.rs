@@ -168,10 +168,10 @@ impl Orchestrator {
         self.state.audit_alarm = first_ms.map(|first_ms| (self.now_ms, first_ms));
     }
 
-    /// Without progress of an epoch; where it waits for what may have spoilt it, for as long as that takes to be revealed besides.
+    /// Without progress of an epoch. What has to be revealed meanwhile may stand before it on the same uplink: the weights of a merge, or
+    /// what may have spoilt the epoch.
     fn stall_ms(&self) -> u64 {
-        let transfers_ms = if self.state.inquiry.is_some() { self.longest_transfer_ms() } else { 0 };
-        self.config.timeouts.stall_ms.saturating_add(transfers_ms)
+        self.config.timeouts.stall_ms.saturating_add(self.longest_transfer_ms())
     }
 
     /// Whether an epoch is on its way, rather than audits alone.
