@@ -33,7 +33,7 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
     std::fs::write(&text, line.collect::<String>()).unwrap();
     let (text, folder) = (text.to_string_lossy(), runs.to_string_lossy());
     let lie = ["--miners-per-stage", "2", "--adversary", victim];
-    let up = ["up", "--text", &text, "--runs", &folder, "--steps", "7"];
+    let up = ["up", "--text", &text, "--runs", &folder, "--steps", "7", "--epochs", "3"];
     let (code, said) = iota(&[&up[..], &lie, &SMALL].concat());
     assert_eq!(code, 0, "{victim}: {said}");
     let only = |folder: &Path| {
