@@ -12,7 +12,7 @@ use spec::{BoundaryCodec, Digest, NodeId, Run};
 use transport::Invitation;
 use transport::pack::{pack, unpack};
 use validator::evidence;
-use wire::envelope::decode;
+use wire::envelope::{checksum, decode};
 use wire::limits::HEAD_BYTES_MAX;
 use wire::{Evidence, Finding, HEADER_LEN, Header, Key, Manifest, Message, Signed, Terms, Verdict};
 
@@ -93,9 +93,7 @@ fn messages(frames: &[Frame]) -> Result<Vec<Target>> {
 /// The header with lengths and checksum that fit.
 fn sealed(header: Header, head: &[u8]) -> Option<Header> {
     let head_len = u32::try_from(head.len()).ok().filter(|&length| length <= HEAD_BYTES_MAX)?;
-    let mut checksum = [0; 8];
-    checksum.copy_from_slice(&blake3::hash(head).as_bytes()[..8]);
-    Some(Header { head_len, body_len: 0, unpacked_len: 0, checksum, ..header })
+    Some(Header { head_len, body_len: 0, unpacked_len: 0, checksum: checksum(head, &[]), ..header })
 }
 
 fn around_frames() -> Vec<Target> {

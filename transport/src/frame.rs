@@ -14,8 +14,10 @@ use wire::{Frame, Header, WireError};
 
 /// Slowest pace at which a frame may come, in bytes per second: a long one gets time by its length.
 const PACE_MIN_BYTES_PER_S: u64 = 16 << 10;
-/// Bodies above this are checked and packed on a thread that no heartbeat waits for, in bytes.
-const INLINE_BYTES_MAX: usize = 256 << 10;
+/// Bodies above this are packed on a thread that no heartbeat waits for, in bytes.
+const PACK_INLINE_BYTES_MAX: usize = 256 << 10;
+/// The same where all there is to do is a checksum, for which another thread's caches would be cold.
+const CHECK_INLINE_BYTES_MAX: usize = 4 << 20;
 
 /// Why no frame could be had from a stream.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,7 @@ pub(crate) fn deadline(timeout: Duration, bytes: u64) -> Duration {
 
 /// Encodes a frame, its body packed where that is wanted and helps.
 pub(crate) async fn prepare(frame: Frame, packing: bool, threads: &Handle) -> Result<Encoded, WireError> {
-    off_thread(threads, frame.body.len(), move || {
+    off_thread(threads, frame.body.len(), packing, move || {
         let Frame { to, message, body } = frame;
         let unpacked_len = body.len();
         let packed = if packing && unpacked_len <= BODY_BYTES_MAX as usize { pack(&body) } else { None };
@@ -79,44 +81,40 @@ pub(crate) async fn prepare(frame: Frame, packing: bool, threads: &Handle) -> Re
 
 /// Reads a header; `None` where the stream ends before it.
 pub(crate) async fn read_header(recv: &mut RecvStream, pulse: &Pulse) -> Result<Option<Header>, Fault> {
-    let mut bytes = [0; HEADER_LEN];
-    match read(recv, &mut bytes, pulse).await? {
-        0 => Ok(None),
-        HEADER_LEN => Ok(Some(Header::decode(&bytes)?)),
-        found => Err(Fault::Rule(format!("a header of {found} bytes, expected {HEADER_LEN}"))),
+    let (mut bytes, mut found) = ([0; HEADER_LEN], 0);
+    while found < HEADER_LEN {
+        match recv.read(&mut bytes[found..]).await? {
+            Some(count) => found += count,
+            None if found == 0 => return Ok(None),
+            None => return Err(Fault::Rule(format!("a header of {found} bytes, expected {HEADER_LEN}"))),
+        }
+        pulse.heard();
     }
+    Ok(Some(Header::decode(&bytes)?))
 }
 
 /// Reads exactly `length` bytes, which the header has bounded.
 pub(crate) async fn read_exact(recv: &mut RecvStream, length: u32, pulse: &Pulse) -> Result<Bytes, Fault> {
-    let mut bytes = BytesMut::zeroed(length as usize);
-    match read(recv, &mut bytes, pulse).await? {
-        found if found == length as usize => Ok(bytes.freeze()),
-        found => Err(Fault::Rule(format!("a frame that ends {} bytes early", length as usize - found))),
+    let length = length as usize;
+    let mut bytes = BytesMut::with_capacity(length);
+    while bytes.len() < length {
+        let Some(chunk) = recv.read_chunk(length - bytes.len(), true).await? else {
+            return Err(Fault::Rule(format!("a frame that ends {} bytes early", length - bytes.len())));
+        };
+        bytes.extend_from_slice(&chunk.bytes);
+        pulse.heard();
     }
+    Ok(bytes.freeze())
 }
 
 /// Checks head and body and unpacks the body.
 pub(crate) async fn open(header: Header, head: Bytes, body: Bytes, threads: &Handle) -> Result<Frame, Fault> {
-    off_thread(threads, body.len().max(header.unpacked_len as usize), move || {
+    off_thread(threads, header.unpacked_len as usize, header.packed, move || {
         let message = decode(&header, &head, &body)?;
         let body = if header.packed { unpack(&body, header.unpacked_len)?.into() } else { body };
         Ok(Frame { to: header.to, message, body })
     })
     .await
-}
-
-/// Bytes read until `buffer` is full or the stream ends.
-async fn read(recv: &mut RecvStream, buffer: &mut [u8], pulse: &Pulse) -> Result<usize, Fault> {
-    let mut at = 0;
-    while at < buffer.len() {
-        match recv.read(&mut buffer[at..]).await? {
-            Some(count) => at += count,
-            None => break,
-        }
-        pulse.heard();
-    }
-    Ok(at)
 }
 
 impl From<ReadError> for Fault {
@@ -131,9 +129,10 @@ impl From<ReadError> for Fault {
 async fn off_thread<T: Send + 'static>(
     threads: &Handle,
     bytes: usize,
+    packed: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    if bytes <= INLINE_BYTES_MAX {
+    if bytes <= if packed { PACK_INLINE_BYTES_MAX } else { CHECK_INLINE_BYTES_MAX } {
         return work();
     }
     match threads.spawn_blocking(work).await {

@@ -177,6 +177,10 @@ impl Link {
 
     /// See [`Connection::send`](crate::Connection::send).
     pub(crate) async fn send(self: &Arc<Self>, frame: Frame) -> Result<(), TransportError> {
+        // Whoever was told of the end is not told otherwise: the tasks that write may not have seen it yet.
+        if let Some(why) = self.ended.get() {
+            return Err(why.clone());
+        }
         let to = frame.to;
         let payload = !frame.body.is_empty();
         let permit = if payload {

@@ -10,10 +10,13 @@
 //! 12  4  body length on the wire
 //! 16  4  body length unpacked
 //! 20  4  zero
-//! 24  8  checksum: first 8 bytes of BLAKE3(head, body as on the wire)
+//! 24  8  checksum: CRC-64/NVME over head and body as on the wire, little-endian
 //! 32 32  to: the receiver's key; a relay forwards what is not its own, unread
 //! 64     head, then body
 //! ```
+//!
+//! The checksum tells bytes that were damaged. That nobody changed them is another's to say: of a connection AES-GCM, of what
+//! a receipt names its digest. So it need not be a cryptographic one, which would take a fifth of the time of sending.
 
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
 use crate::message::{ADD_UP_KIND, AUDIT_KIND, KINDS, Message, has_body};
@@ -75,7 +78,7 @@ pub struct Header {
     pub body_len: u32,
     /// Length of the body once unpacked, in bytes.
     pub unpacked_len: u32,
-    /// First 8 bytes of BLAKE3 over head and body.
+    /// CRC-64/NVME over head and body.
     pub checksum: [u8; 8],
     /// The receiver.
     pub to: NodeId,
@@ -257,10 +260,12 @@ pub fn decode(header: &Header, head: &[u8], body: &[u8]) -> Result<Message, Wire
     Ok(message)
 }
 
-fn checksum(head: &[u8], body: &[u8]) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(head).update(body);
-    array(hasher.finalize().as_bytes(), 0)
+/// The checksum of a frame: CRC-64/NVME over head and body, little-endian.
+pub fn checksum(head: &[u8], body: &[u8]) -> [u8; 8] {
+    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    crc.update(head);
+    crc.update(body);
+    crc.finalize().to_le_bytes()
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -1,7 +1,7 @@
 //! Bounds, checked before a byte is read.
 
 /// The version of envelope and messages.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// Longest head (the message itself) of any frame, in bytes. An audit order carries a whole window of
 /// receipts; everything else is far shorter.

@@ -6,7 +6,7 @@ mod samples;
 
 use proptest::prelude::*;
 use spec::NodeId;
-use wire::envelope::{decode, encode};
+use wire::envelope::{checksum, decode, encode};
 use wire::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
 use wire::message::{AUDIT_KIND, KINDS, PAYLOAD_KIND, has_body};
 use wire::{Assignment, HEADER_LEN, Header, Hello, Message, PayloadKind, Role, Slot, WireError};
@@ -93,11 +93,7 @@ fn damaged_heads_and_bodies_are_told_apart_from_whole_ones() {
 
 /// The header with the checksum that fits.
 fn sealed(header: Header, head: &[u8], body: &[u8]) -> Header {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(head).update(body);
-    let mut checksum = [0; 8];
-    checksum.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    Header { checksum, ..header }
+    Header { checksum: checksum(head, body), ..header }
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
