@@ -156,8 +156,8 @@ pub struct HostForecast {
     pub tokens_per_s: f64,
 }
 
-/// CPU seconds for a byte of a boundary tensor: packed, sent, relayed, unpacked, hashed on both sides.
-const WIRE_S_PER_BYTE: f64 = 25e-9;
+/// CPU seconds for a byte of a boundary tensor: encoded, packed, sent, unpacked, hashed on both sides.
+const WIRE_S_PER_BYTE: f64 = 12e-9;
 /// CPU seconds to hash a byte of state.
 const DIGEST_S_PER_BYTE: f64 = 0.6e-9;
 /// CPU seconds for a byte that goes through the store: sent, hashed twice, written, read back.
@@ -165,7 +165,7 @@ const STORE_S_PER_BYTE: f64 = 6e-9;
 /// CPU seconds for a parameter of a merge, for each miner: scales, codes, pieces, sums, the outer step.
 const MERGE_S_PER_PARAMETER: f64 = 60e-9;
 /// Seconds of an epoch's conversation besides: rounds of a merge, grants, the commit.
-const EPOCH_S: f64 = 0.5;
+const EPOCH_S: f64 = 0.05;
 
 /// Forecasts a run whose whole swarm shares one machine: nothing overlaps with anything, for the cores are busy
 /// either way. The constants are those of one x86 core with AVX-512.

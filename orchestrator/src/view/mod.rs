@@ -40,7 +40,7 @@ pub struct View {
     pub first_nats: Option<f64>,
     /// Mean loss of the last microbatches, nats per token.
     pub last_nats: Option<f64>,
-    /// Tokens a second from the first step to the last, merges included.
+    /// Tokens a second from the opening of the first epoch to the last step or commit, merges included.
     pub tokens_per_second: f64,
     /// Manifests committed: epoch and digest.
     pub commits: Vec<(u32, String)>,
@@ -312,6 +312,7 @@ impl View {
                 if let Some(line) = self.epochs.last_mut() {
                     (line.committed_ms, line.nats) = (Some(ms), Some(*nats));
                 }
+                self.take_rate(ms);
             }
             // Where a miner stands is no work.
             Report::Audited { window, finding: Finding::Equal { .. }, .. } if window.is_beginning() => {}
@@ -380,14 +381,19 @@ impl View {
             self.rate_now = rate(b.1 - a.1, b.0 - a.0);
             self.rate.push(ms as f64 / 1e3, self.rate_now);
         }
-        let began = self.epochs.first().map_or(ms, |line| line.opened_ms);
-        self.tokens_per_second = rate(self.tokens, ms.saturating_sub(began));
+        self.take_rate(ms);
         if step + 1 >= self.facts.steps_per_epoch {
             self.phase = Phase::Merging(epoch);
             if let Some(line) = self.epochs.last_mut() {
                 line.worked_ms = Some(ms);
             }
         }
+    }
+
+    /// All tokens over all time since the first epoch opened, merges included.
+    fn take_rate(&mut self, ms: u64) {
+        let began = self.epochs.first().map_or(ms, |line| line.opened_ms);
+        self.tokens_per_second = rate(self.tokens, ms.saturating_sub(began));
     }
 
     fn take_loss(&mut self, nats: f64) {
