@@ -56,6 +56,11 @@ impl OfSwarm {
         Ok(())
     }
 
+    /// Whether nobody computes anywhere else.
+    pub fn all_on_cpu(&self) -> bool {
+        self.device.iter().chain(&self.validator_device).all(|&device| device == Choice::Cpu)
+    }
+
     /// Where miner `lane` of a stage computes.
     pub fn of_miner(&self, lane: usize) -> Choice {
         self.device.get(lane % self.device.len().max(1)).copied().unwrap_or(Choice::Cpu)

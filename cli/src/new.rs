@@ -7,7 +7,8 @@ use engine::data::TokenShard;
 use engine::state::StageState;
 use orchestrator::{RunFolder, Secrets};
 use spec::Run;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use wire::{Manifest, ObjectRef, Signed};
 
 /// What a new run is made of.
@@ -38,6 +39,9 @@ pub struct Recipe {
     /// Windows of each miner that are audited per epoch [default: 1]
     #[arg(long)]
     pub audits: Option<u32>,
+    /// Take over the keys and secrets of an earlier run, its folder `keys`: the same run again commits the same manifests
+    #[arg(long, value_name = "FOLDER")]
+    keys: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -83,12 +87,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Makes the folder of a new run, or leaves nothing behind.
-pub fn make(root: &std::path::Path, recipe: &Recipe) -> Result<NewRun> {
+pub fn make(root: &Path, recipe: &Recipe) -> Result<NewRun> {
     let config = Config::read(recipe.preset, recipe.config.as_deref(), config::swarm)?;
     let shards = recipe.source.shards(config.tokenizer()?.unwrap_or(config::TOKENIZER))?;
     let run = describe(recipe, &config, &shards)?;
     let folder = RunFolder::create(root).map_err(|e| Failure::input(e.to_string()))?;
-    fill(&folder, &run, &shards)
+    fill(&folder, &run, &shards, recipe.keys.as_deref())
         .map(|()| NewRun { folder, run, source: shards.source })
         // The folder was empty or not there before.
         .inspect_err(|_| drop(std::fs::remove_dir_all(root)))
@@ -112,12 +116,43 @@ fn describe(recipe: &Recipe, config: &Config, shards: &Shards) -> Result<Run> {
 }
 
 /// Writes everything of a new run into its folder.
-fn fill(folder: &RunFolder, run: &Run, shards: &Shards) -> Result<()> {
+fn fill(folder: &RunFolder, run: &Run, shards: &Shards, keys: Option<&Path>) -> Result<()> {
+    match keys {
+        Some(keys) => take_over(folder, keys)?,
+        None => write_secrets(folder, &Secrets::generate().map_err(|e| Failure::input(e.to_string()))?)?,
+    }
     shards.copy(&folder.path("objects"))?;
     write_rest(folder, run)
 }
 
-/// Initial weights, manifest 0, keys, and last `run.toml`, which makes the folder a run's.
+/// What decides of a run besides `run.toml` and the text: who its nodes are, and what is drawn from.
+fn take_over(folder: &RunFolder, keys: &Path) -> Result<()> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::input(format!(
+            "--keys {}: {why}; expected the folder keys of an earlier run",
+            keys.display()
+        ))
+    };
+    write_secrets(folder, &Secrets::read(&keys.join("secrets.json")).map_err(|e| wrong(&e))?)?;
+    for entry in std::fs::read_dir(keys).map_err(|e| wrong(&e))? {
+        let path = entry.map_err(|e| wrong(&e))?.path();
+        let (Some(name), Some("key")) = (path.file_stem(), path.extension().and_then(OsStr::to_str)) else {
+            continue;
+        };
+        transport::identity::load(&path).map_err(|e| wrong(&e))?;
+        let text = std::fs::read(&path).map_err(|e| wrong(&e))?;
+        folder.write(&format!("keys/{}.key", name.to_string_lossy()), &text, true).map_err(|e| wrong(&e))?;
+    }
+    Ok(())
+}
+
+fn write_secrets(folder: &RunFolder, secrets: &Secrets) -> Result<()> {
+    let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
+    let text = serde_json::to_vec_pretty(secrets).map_err(|e| input(&e))?;
+    folder.write("keys/secrets.json", &text, true).map_err(|e| input(&e))
+}
+
+/// Initial weights, manifest 0, the orchestrator's key, and last `run.toml`, which makes the folder a run's.
 fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
     let input = |error: &dyn std::fmt::Display| Failure::input(error.to_string());
     let key = transport::identity::load_or_create(&folder.key_path("orchestrator")).map_err(|e| input(&e))?;
@@ -131,8 +166,5 @@ fn write_rest(folder: &RunFolder, run: &Run) -> Result<()> {
     let manifest = Signed::new(Manifest::first(run.id(), &weights), &key);
     let digest = folder.write_object(&manifest.to_bytes()).map_err(|e| input(&e))?;
     folder.write("manifest-0", digest.to_string().as_bytes(), false).map_err(|e| input(&e))?;
-    let secrets = Secrets::generate().map_err(|e| input(&e))?;
-    let text = serde_json::to_vec_pretty(&secrets).map_err(|e| input(&e))?;
-    folder.write("keys/secrets.json", &text, true).map_err(|e| input(&e))?;
     folder.write("run.toml", run.to_toml().as_bytes(), false).map_err(|e| input(&e))
 }

@@ -124,12 +124,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if new.run.audit.windows > 0 {
         eprintln!("{}", crate::config::price_of_audits(&new.run));
     }
-    let predicted = crate::plan::foretell(&new.run, new.train_shard()?)?;
-    eprintln!("foretold: {predicted:.0} tokens/s, merges and audits included");
+    // The trial steps are the CPU's, and so are the constants.
+    let predicted = match arguments.devices.all_on_cpu() {
+        true => Some(crate::plan::foretell(&new.run, new.train_shard()?)?),
+        false => None,
+    };
+    match predicted {
+        Some(rate) => eprintln!("foretold: {rate:.0} tokens/s, merges and audits included"),
+        None => eprintln!("foretold: nothing, for not all compute on the CPU"),
+    }
     let mut view = View::new(&new.run);
     let mut fates = Fates::default();
     let outcome = crate::roles::runtime()?.block_on(live(&arguments, &root, &new, &mut view, &mut fates));
-    harvest::conclude(&new, &root, &view, began, Some(predicted), fates, outcome)
+    harvest::conclude(&new, &root, &view, began, predicted, fates, outcome)
 }
 
 /// What became of the processes.

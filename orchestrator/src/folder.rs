@@ -62,6 +62,15 @@ impl Secrets {
             secret_key: part(60, 32),
         })
     }
+
+    /// Those of the `secrets.json` of a run.
+    ///
+    /// # Errors
+    /// A missing or damaged file.
+    pub fn read(path: &Path) -> Result<Self, FolderError> {
+        let bad = |e: serde_json::Error| FolderError::Bad { path: path.into(), why: e.to_string() };
+        serde_json::from_slice(&read(path)?).map_err(bad)
+    }
 }
 
 /// A run's folder that cannot be used.
@@ -245,8 +254,7 @@ impl RunFolder {
     /// # Errors
     /// A missing or damaged file.
     pub fn secrets(&self) -> Result<Secrets, FolderError> {
-        let path = self.path("keys/secrets.json");
-        serde_json::from_slice(&read(&path)?).map_err(|e| FolderError::Bad { path, why: e.to_string() })
+        Secrets::read(&self.path("keys/secrets.json"))
     }
 }
 
