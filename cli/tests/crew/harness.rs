@@ -29,6 +29,10 @@ pub struct Crew {
 const SMALL: [&str; 4] =
     ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swarm.toml"), "--tokenizer", "bytes"];
 
+/// One of half the work.
+pub const LIGHT: [&str; 4] =
+    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/light.toml"), "--tokenizer", "bytes"];
+
 /// Makes a run's folder by `iota run new`.
 pub fn new_run(folder: &Path, arguments: &[&str]) {
     new_run_of(&SMALL, folder, arguments);

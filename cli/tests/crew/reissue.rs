@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use wire::Message;
 
-const STEPS: u32 = 16;
+const STEPS: u32 = 10;
 const EPOCHS: u32 = 2;
 const STAGES: u16 = 3;
 /// Members and tokens of a microbatch of the default run.

@@ -1,6 +1,6 @@
 //! What a swarm computes is what one process computes, and what it computed before.
 
-use crate::harness::{Crew, new_run};
+use crate::harness::{Crew, LIGHT, new_run, new_run_of};
 use engine::data::TokenShard;
 use engine::train::Trainer;
 use orchestrator::RunFolder;
@@ -29,7 +29,7 @@ fn three_stages_of_two_miners_are_the_run_in_one_process() {
         let place = tempfile::tempdir().unwrap();
         let folder = place.path().join("run");
         let length = ["--steps", "6", "--epochs", "2", "--miners-per-stage", "2"];
-        new_run(&folder, &[&length[..], &["--staleness", staleness]].concat());
+        new_run_of(&LIGHT, &folder, &[&length[..], &["--staleness", staleness]].concat());
         make_keys(&folder, 6);
         let mut crew = Crew::lead(&folder);
         crew.man(6);

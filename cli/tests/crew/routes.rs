@@ -1,6 +1,6 @@
 //! Direct routes between real miners: the same run as through the relay, also where they break or never come up.
 
-use crate::harness::{Crew, new_run};
+use crate::harness::{Crew, LIGHT, new_run_of};
 use crate::replicas::{in_one_process, make_keys};
 use orchestrator::{Notice, Report};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A run of three stages of two miners.
 fn run_of_six(folder: &Path, steps: &str) {
-    new_run(folder, &["--steps", steps, "--epochs", "2", "--miners-per-stage", "2"]);
+    new_run_of(&LIGHT, folder, &["--steps", steps, "--epochs", "2", "--miners-per-stage", "2"]);
     make_keys(folder, 6);
 }
 
