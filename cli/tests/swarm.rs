@@ -321,6 +321,10 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
     let key = path("node.key");
     let cases: &[(&[&str], &[&str])] = &[
         (&["run", "new", "--folder", &run, "--text", &text], &["holds a run already"]),
+        (
+            &["run", "new", "--folder", &path("again"), "--text", &text, "--keys", &run],
+            &["--keys", &run, "expected the folder keys of an earlier run"],
+        ),
         (&["orchestrator", "--run", &path("nothing")], &["no run folder", "iota run new"]),
         (&["orchestrator", "--run", &run, "--listen", &listen], &["cannot listen on", &listen]),
         (&["miner", "--join", "http://x", "--key", &key], &["iota://"]),
@@ -342,6 +346,7 @@ fn bad_input_is_refused_in_one_sentence_with_code_2() {
         let sentence = |line: &&str| line.starts_with("iota: ") || line.starts_with("error: ");
         assert_eq!(said.trim().lines().filter(sentence).count(), 1, "{said}");
     }
+    assert!(!place.path().join("again").exists(), "half a run was left");
 }
 
 #[test]
