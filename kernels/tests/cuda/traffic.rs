@@ -212,23 +212,9 @@ fn visible(seq: usize, head_dim: usize, each: usize) -> usize {
 
 fn attention() -> Vec<Subject> {
     let mut all = vec![];
-    // Of heads beyond 64 the rows stay, but there is no room for the columns too: the backward pass fetches again those
-    // that scores and outputs both need, one of two operands by query, both by key.
-    for (head_dim, forward, queries, keys, asked) in [
-        (
-            64,
-            "attention_forward_64",
-            "attention_backward_queries_64",
-            "attention_backward_keys_64",
-            [ATTENTION; 3],
-        ),
-        (
-            128,
-            "attention_forward_128",
-            "attention_backward_queries_128",
-            "attention_backward_keys_128",
-            [ATTENTION, 1.38, 1.83],
-        ),
+    for (head_dim, forward, queries, keys) in [
+        (64, "attention_forward_64", "attention_backward_queries_64", "attention_backward_keys_64"),
+        (128, "attention_forward_128", "attention_backward_queries_128", "attention_backward_keys_128"),
     ] {
         let (seq, heads, kv_heads) = (512, 2, 1);
         let dims =
@@ -245,7 +231,7 @@ fn attention() -> Vec<Subject> {
             op: "attention.forward",
             dims: dims.to_vec(),
             way: 0,
-            kernels: vec![kernel(forward, ideal_forward, asked[0], ATTENTION)],
+            kernels: vec![kernel(forward, ideal_forward, ATTENTION, ATTENTION)],
         });
         all.push(Subject {
             op: "attention.backward",
@@ -253,8 +239,8 @@ fn attention() -> Vec<Subject> {
             way: 0,
             kernels: vec![
                 kernel("attention_prepare", 2 * q + 3 * stats, NEAR, NEAR),
-                kernel(queries, ideal_queries, asked[1], ATTENTION),
-                kernel(keys, ideal_keys, asked[2], ATTENTION),
+                kernel(queries, ideal_queries, ATTENTION, ATTENTION),
+                kernel(keys, ideal_keys, ATTENTION, ATTENTION),
             ],
         });
     }
