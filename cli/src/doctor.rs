@@ -6,7 +6,7 @@ use engine::memory::{DRIVER_BYTES, StageMemory};
 use engine::model::Stage;
 use kernels::SimdPath;
 use kernels::catalogue::conformance::{self, Deviation};
-use kernels::device::{CudaDevice, library, trials};
+use kernels::device::{CudaDevice, DeviceError, library, trials};
 use kernels::matmul::{self, Matmul};
 use spec::Run;
 use std::path::{Path, PathBuf};
@@ -101,8 +101,14 @@ fn cuda() -> usize {
     line("CUDA driver", &library::require_driver().map_or_else(|e| missing(&e), |()| "found".into()));
     let instead = |e| format!("{}; the kernels that iota carries serve instead", missing(&e));
     line("NVRTC", &library::require_nvrtc().map_or_else(instead, |()| "found".into()));
-    let Ok(count) = CudaDevice::count() else { return 0 };
-    (0..count).map(device).sum()
+    match CudaDevice::count() {
+        Ok(0) => line("CUDA devices", "none"),
+        Ok(count) => return (0..count).map(device).sum(),
+        // What is missing was said above.
+        Err(DeviceError::LibraryMissing { .. }) => (),
+        Err(error) => line("CUDA devices", &format!("none: {error}")),
+    }
+    0
 }
 
 fn device(ordinal: usize) -> usize {

@@ -233,6 +233,9 @@ fn cases(small: bool) -> Vec<(&'static str, Case)> {
     let product = |n, k| vec![("rows", tokens), ("n", n), ("k", k)];
     let norm = vec![("rows", tokens), ("dim", dim)];
     let parameters = dim * ffn;
+    let random = vec![("first", 0), ("count", parameters)];
+    let activations = vec![("count", tokens * dim), ("bits", 8)];
+    let merged = vec![("count", parameters), ("bits", 8)];
     [
         ("matmul.nt", product(dim, dim)),
         ("matmul.nt", product(ffn, dim)),
@@ -243,21 +246,51 @@ fn cases(small: bool) -> Vec<(&'static str, Case)> {
         ("attention.backward", attention),
         ("rms_norm.forward", norm.clone()),
         ("rms_norm.backward", norm),
-        ("rope.forward", rope),
+        ("rope.forward", rope.clone()),
+        ("rope.backward", rope),
         ("swiglu.forward", rows(tokens * ffn)),
         ("swiglu.backward", rows(tokens * ffn)),
         ("residual.add", rows(tokens * dim)),
+        ("residual.accumulate", rows(tokens * dim)),
         ("cross_entropy.forward", vec![("rows", tokens), ("vocab", vocab)]),
+        ("cross_entropy.mean_q32", vec![("count", tokens)]),
         ("embedding.forward", vec![("rows", tokens), ("dim", dim), ("vocab", vocab)]),
         ("embedding.backward", vec![("rows", tokens), ("dim", dim), ("vocab", vocab)]),
         ("adamw.step", vec![("rows", parameters), ("step", 3)]),
         ("reduce.sum_squares", vec![("count", parameters)]),
-        ("codec.int8", vec![("count", tokens * dim), ("bits", 8)]),
-        ("codec.decode_int8", vec![("count", tokens * dim), ("bits", 8)]),
-        ("merge.contribute", vec![("count", parameters), ("bits", 8)]),
-        ("merge.accumulate", vec![("count", parameters), ("bits", 8)]),
-        ("merge.nesterov", vec![("count", parameters), ("bits", 8)]),
+        ("reduce.scale", rows(parameters)),
+        ("reduce.first_beyond", vec![("count", parameters), ("bound", 0)]),
+        ("philox.uniform", random.clone()),
+        ("philox.normal", random),
+        ("codec.bf16", activations.clone()),
+        ("codec.int8", activations.clone()),
+        ("codec.decode_int8", activations),
+        ("merge.exponents", merged.clone()),
+        ("merge.contribute", merged.clone()),
+        ("merge.accumulate", merged.clone()),
+        ("merge.nesterov", merged.clone()),
+        ("merge.none", merged),
     ]
     .map(|(name, dims)| (name, Case::new("gpu", &dims)))
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_op_with_kernels_is_timed_at_a_shape_of_its_own() {
+        for small in [false, true] {
+            let cases = cases(small);
+            for trial in trials::TRIALS {
+                assert!(cases.iter().any(|(name, _)| *name == trial.op), "{} is not timed", trial.op);
+            }
+            for (name, case) in cases {
+                let op = find(name).filter(|_| trials::find(name).is_some());
+                // An op panics if it is given other dimensions than its own.
+                assert!(op.is_some_and(|op| op.cost(&case).bytes > 0), "{name}");
+            }
+        }
+    }
 }

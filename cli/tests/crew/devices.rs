@@ -239,7 +239,7 @@ fn devices_that_are_not_there_or_too_small_are_refused() {
     let count = CudaDevice::count().unwrap();
     let wanted = [&*format!("CUDA device 63 does not exist: the driver reports {count}")];
     refused(&mut train_on("cuda:63"), &wanted).unwrap();
-    // Of a stand-in driver one can ask for a card as small as this; a real one ignores the variable.
+    // Of a stand-in driver one can ask for cards as small and as many as this; a real one ignores the variables.
     if CudaDevice::open(0).unwrap().report().unwrap().name.contains("emulated") {
         let mut command = train_on("cuda");
         refused(
@@ -247,6 +247,13 @@ fn devices_that_are_not_there_or_too_small_are_refused() {
             &["has no room to reserve", "make the work smaller"],
         )
         .unwrap();
+        let none = ["--device cuda:0: the CUDA driver failed to start", "NO_DEVICE", "CUDA_VISIBLE_DEVICES"];
+        refused(train_on("cuda").env("IOTA_EMULATED_DEVICES", "0"), &none).unwrap();
+        let (code, said) = outcome(iota(&["doctor"]).env("IOTA_EMULATED_DEVICES", "0"));
+        assert!(code == 0 && said.contains("CUDA devices none: the CUDA driver failed to start"), "{said}");
+        // Where there are two, the second is one too: what is missed then is the text.
+        let (code, said) = outcome(train_on("cuda:1").env("IOTA_EMULATED_DEVICES", "2"));
+        assert!(code == 2 && said.contains("none.txt"), "{said}");
     }
 }
 

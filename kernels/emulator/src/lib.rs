@@ -17,6 +17,7 @@
 //! | variable | meaning | without it |
 //! |---|---|---|
 //! | `IOTA_EMULATED_SM` | compute capability: 75, 80, 86, 89, 90, 100, 120 | 86 |
+//! | `IOTA_EMULATED_DEVICES` | how many devices there are, all alike, which share one memory within a process; of none `cuInit` tells | 1 |
 //! | `IOTA_EMULATED_CHECK` | 1 runs every kernel checked | 0 |
 //! | `IOTA_EMULATED_MEMORY_MIB` | device memory in MiB | 16384 |
 //! | `IOTA_EMULATED_COUNTERS` | a file that takes one line of JSON per launch: instructions by class, sectors of device memory, wavefronts of shared memory | nothing is counted |

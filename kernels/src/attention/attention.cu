@@ -186,8 +186,6 @@ FORWARD(attention_forward_128, 4, 128, 2)
     const unsigned int seq, const unsigned int heads, const unsigned int kv_heads, const unsigned int head_dim, \
         const float scale, const float c2, const unsigned int in_fours
 
-#if __CUDA_ARCH__ >= 800
-
 // A launch asks for the shared memory that the constant beside the kernel says.
 #define BACKWARD(WAY, TILES, D)                                                                                \
     extern "C" __device__ const unsigned int attention_backward_queries_##D##_shared_bytes = sizeof(TILES<D>);  \
@@ -205,25 +203,9 @@ FORWARD(attention_forward_128, 4, 128, 2)
         WAY<D>(pair, dv, dk, scale, c2);                                                                       \
     }
 
+#if __CUDA_ARCH__ >= 800
 BACKWARD(backward_held, Held, 64)
-BACKWARD(backward_streamed, Streamed, 128)
-
 #else
-
-#define BACKWARD(D, QUERIES_BLOCKS)                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS, QUERIES_BLOCKS)                                      \
-    attention_backward_queries_##D(BACKWARD_INPUTS, float* __restrict__ dq, BACKWARD_SIZES) {                  \
-        backward_queries<4, D>(q, k, v, dout, m, big_d, inverse, dq, seq, heads, kv_heads, head_dim, scale, c2, \
-                               in_fours != 0u);                                                                \
-    }                                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                   \
-    attention_backward_keys_##D(BACKWARD_INPUTS, float* __restrict__ dk, float* __restrict__ dv,               \
-                                BACKWARD_SIZES) {                                                              \
-        backward_keys<4, D>(q, k, v, dout, m, big_d, inverse, dk, dv, seq, heads, kv_heads, head_dim, scale,   \
-                            c2, in_fours != 0u);                                                               \
-    }
-
-BACKWARD(64, 3)
-BACKWARD(128, 2)
-
+BACKWARD(backward_streamed, Streamed, 64)
 #endif
+BACKWARD(backward_streamed, Streamed, 128)

@@ -53,7 +53,7 @@ __device__ __forceinline__ void backward_held(const Pair<QUERY_ROWS>& pair, floa
         }
         copies_end();
     };
-    fetch_pair_rows<D>(tiles.rows, pair);
+    fetch_pair_rows<D>(tiles.rows, pair, 0u);
     for (unsigned int slot = 0u; slot < SLOTS; ++slot) fetch_half(slot);
 
     const RowStats of_rows(pair);
@@ -98,68 +98,114 @@ __device__ __forceinline__ void backward_held(const Pair<QUERY_ROWS>& pair, floa
     store_pair<E>(pair, outputs, first_out, second_out, scale);
 }
 
-// Longer heads: their rows leave no room for columns to stay. They come in stages as in the forward pass, once for the
-// scores and once for the outputs.
+// Longer heads, whose rows leave no room for two operands' columns, and all heads before sm_80, where not even rows stay:
+// columns come in slices of 16 elements, as in the forward pass. While a slice is multiplied, threads take what outputs
+// will need into registers, a float4 each of an operand; they lay it down again, some columns' whole rows at a time, when
+// the outputs' turn has come. So nothing is fetched twice here either, but rows before sm_80.
 template <int D>
 struct Streamed {
-    float rows[GROUPS][PAIR_ROWS * D];
-    float stage[2][GROUPS][COLUMNS * SLICE];
+    // Elements of the rows that are there at a time.
+    static constexpr int WIDTH = RESIDENT ? D : SLICE;
+    float rows[RESIDENT ? 1 : 2][GROUPS][PAIR_ROWS * WIDTH];
+    float columns[2][GROUPS][COLUMNS * SLICE];
     float weights[GROUPS][PAIR_ROWS * HALF];
     float stats[STATS][COLUMNS];
+};
+
+// What a thread keeps of a block of columns: of OPERANDS operands a float4 of each slice. That is the one that lies at
+// the thread's own place in the slice's stage, so that no banks meet.
+template <int D, int OPERANDS>
+struct Kept {
+    static constexpr int SLICES = D / SLICE;
+    float4 of_slice[OPERANDS][SLICES];
+    // The column, and which float4 of a slice.
+    unsigned int column, chunk;
+
+    __device__ __forceinline__ Kept() {
+        const unsigned int place = threadIdx.x / 4u;
+        column = place % 16u * 4u + place / 16u;
+        chunk = threadIdx.x % 4u ^ place / 2u % 4u;
+        #pragma unroll
+        for (int of = 0; of < OPERANDS; ++of) {
+            #pragma unroll
+            for (int s = 0; s < SLICES; ++s) of_slice[of][s] = splat(0.0f);
+        }
+    }
+
+    __device__ __forceinline__ void take(const float (&columns)[GROUPS][COLUMNS * SLICE], const unsigned int slice) {
+        #pragma unroll
+        for (int s = 0; s < SLICES; ++s) {
+            if (s != slice) continue;
+            #pragma unroll
+            for (int of = 0; of < OPERANDS; ++of) {
+                of_slice[of][s] = reinterpret_cast<const float4*>(columns[of])[threadIdx.x];
+            }
+        }
+    }
+
+    // Lays down piece `piece` of DEPTH columns. Halves of eight chunks swap places in every other four columns, which
+    // neighbouring threads have.
+    template <unsigned int DEPTH>
+    __device__ __forceinline__ void lay(float (&columns)[GROUPS][COLUMNS * SLICE], const unsigned int piece) const {
+        if (column / DEPTH != piece) return;
+        const unsigned int first = column % DEPTH * D + (chunk ^ half_of_chunks(column)) * 4u;
+        #pragma unroll
+        for (int of = 0; of < OPERANDS; ++of) {
+            #pragma unroll
+            for (int s = 0; s < SLICES; ++s) {
+                // The upper bit of the eight is the slice's lowest.
+                *reinterpret_cast<float4*>(columns[OPERANDS - 1 - of] + (first ^ s % 2 * SLICE) + s / 2 * 2 * SLICE) =
+                    of_slice[of][s];
+            }
+        }
+    }
+
+    static __device__ __forceinline__ unsigned int half_of_chunks(const unsigned int column) {
+        return column / 4u % 2u * 4u;
+    }
 };
 
 template <int D, bool QUERY_ROWS>
 __device__ __forceinline__ void backward_streamed(const Pair<QUERY_ROWS>& pair, float* __restrict__ first_out,
                                                   float* __restrict__ second_out, const float scale,
                                                   const float c2) {
-    constexpr int E = QUERY_ROWS ? D / 2 : D;
+    constexpr int E = QUERY_ROWS ? D / 2 : D, WIDTH = Streamed<D>::WIDTH;
     // Columns in a stage of the outputs: by query both groups read the same, by key each its own.
     constexpr unsigned int DEPTH = (QUERY_ROWS ? GROUPS : 1) * COLUMNS * SLICE / D, PIECES = HALF / DEPTH;
+    using Keeping = Kept<D, QUERY_ROWS ? 1 : 2>;
     extern __shared__ __align__(16) unsigned char shared_memory[];
     Streamed<D>& tiles = *reinterpret_cast<Streamed<D>*>(shared_memory);
     const Lane& lane = pair.lane;
-    const unsigned int slices = (pair.head_dim + SLICE - 1u) / SLICE, stages = slices + 2u * PIECES;
+    const unsigned int slices = (pair.head_dim + SLICE - 1u) / SLICE;
 
     Walk here(pair), next(pair);
-    const auto fetch_stage = [&](const unsigned int buffer, const unsigned int member, const unsigned int column,
-                                 const unsigned int stage) {
-        if (member < here.members && stage < slices) {
+    Keeping kept;
+    const auto fetch_slice = [&](const unsigned int buffer, const Walk& walk, const unsigned int slice) {
+        if (!walk.ended()) {
             #pragma unroll
             for (int of = 0; of < GROUPS; ++of) {
-                const Operand columns = pair.column_operand(of, member);
+                const Operand columns = pair.column_operand(of, walk.member);
                 const auto piece = [&](const unsigned int index) {
-                    return column_piece(tiles.stage[buffer][of], columns, column, stage, pair.seq, index);
+                    return column_piece(tiles.columns[buffer][of], columns, walk.column, slice, pair.seq, index);
                 };
                 fetch<COLUMNS * SLICE / 4, PAIR_THREADS>(piece, pair.head_dim, PAD_COLUMNS, pair.in_fours);
             }
-            if (!QUERY_ROWS && stage == 0u) fetch_stats(tiles.stats, pair, member, column);
-        } else if (member < here.members) {
-            const unsigned int first = column + (stage - slices) * DEPTH;
-            #pragma unroll
-            for (int of = 0; of < (QUERY_ROWS ? 1 : GROUPS); ++of) {
-                const Operand columns = pair.column_operand(QUERY_ROWS ? 0 : 1 - of, member);
-                const auto piece = [&](const unsigned int index) {
-                    return Piece{tiles.stage[buffer][of] + index * 4u,
-                                 columns.row(min(first + index / (D / 4), pair.seq - 1u)), index % (D / 4) * 4u};
-                };
-                fetch<DEPTH * D / 4, PAIR_THREADS>(piece, pair.head_dim, 0.0f, pair.in_fours);
-            }
+            if (!RESIDENT) fetch_pair_rows<WIDTH>(tiles.rows[buffer], pair, slice);
+            if (!QUERY_ROWS && slice == 0u) fetch_stats(tiles.stats, pair, walk.member, walk.column);
         }
         copies_end();
     };
 
-    fetch_pair_rows<D>(tiles.rows, pair);
-    fetch_stage(0u, here.member, here.column, 0u);
+    if (RESIDENT) fetch_pair_rows<WIDTH>(tiles.rows[0], pair, 0u);
+    fetch_slice(0u, here, 0u);
     const RowStats of_rows(pair);
     float scores[4][8], outputs[4][E / 8];
     clear(outputs);
     unsigned int buffer = 1u;
-    // The stage has arrived, and all are done with the one before it: the next takes that one's place.
-    const auto enter = [&](const unsigned int stage) {
+    // What comes next takes the place of `buffer`, with which all are done.
+    const auto enter = [&] {
         copies_wait();
         __syncthreads();
-        const bool last = stage + 1u == stages;
-        fetch_stage(buffer, last ? next.member : here.member, last ? next.column : here.column, last ? 0u : stage + 1u);
         buffer ^= 1u;
     };
     #pragma unroll 1
@@ -169,13 +215,20 @@ __device__ __forceinline__ void backward_streamed(const Pair<QUERY_ROWS>& pair, 
         clear(scores);
         #pragma unroll 1
         for (unsigned int slice = 0u; slice < slices; ++slice) {
-            enter(slice);
-            const float* const of_lane = tiles.stage[buffer][pair.group] + lane.c * SLICE;
+            enter();
+            kept.take(tiles.columns[buffer], slice);
+            if (slice + 1u < slices) {
+                fetch_slice(buffer ^ 1u, here, slice + 1u);
+            } else {
+                kept.template lay<DEPTH>(tiles.columns[buffer ^ 1u], 0u);
+            }
+            const float* const of_lane = tiles.columns[buffer][pair.group] + lane.c * SLICE;
             const auto column_at = [&](const int j, const unsigned int chunk) {
                 return of_lane + (j % 4 * 16 + j / 4 * 8) * SLICE + (chunk ^ lane.c / 2u) * 4u;
             };
-            multiply_scores<D>(tiles.rows[pair.group], lane, pair.first_row, slice * (SLICE / 4u), SLICE / 4u,
-                               column_at, scores);
+            const float* const rows = tiles.rows[RESIDENT ? 0u : buffer][pair.group];
+            multiply_scores<WIDTH>(rows, lane, pair.first_row, RESIDENT ? slice * (SLICE / 4u) : 0u, SLICE / 4u,
+                                   column_at, scores);
         }
         #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -183,11 +236,17 @@ __device__ __forceinline__ void backward_streamed(const Pair<QUERY_ROWS>& pair, 
             const float* const weights = tiles.weights[QUERY_ROWS ? 1u : pair.group];
             #pragma unroll 1
             for (unsigned int piece = 0u; piece < PIECES; ++piece) {
-                enter(slices + h * PIECES + piece);
-                const float* const columns = QUERY_ROWS ? tiles.stage[buffer][0] + pair.group * E
-                                                        : tiles.stage[buffer][pair.group];
+                enter();
+                const unsigned int following = h * PIECES + piece + 1u;
+                if (following < 2u * PIECES) {
+                    kept.template lay<DEPTH>(tiles.columns[buffer ^ 1u], following);
+                } else {
+                    fetch_slice(buffer ^ 1u, next, 0u);
+                }
+                const float* const columns = QUERY_ROWS ? tiles.columns[buffer][0] + pair.group * E
+                                                        : tiles.columns[buffer][pair.group];
                 const auto output_at = [&](const unsigned int column) {
-                    return columns + column * D + lane.c * 4u;
+                    return columns + column * D + (lane.c ^ Keeping::half_of_chunks(column)) * 4u;
                 };
                 const unsigned int within = piece * DEPTH, first = here.column + HALF * h + within;
                 if (masked) {

@@ -12,7 +12,6 @@ pub const SOURCE: Source = Source {
         shared::REDUCE,
         shared::EXP,
         include_str!("tiles.cuh"),
-        include_str!("backward_again.cuh"),
         include_str!("pair.cuh"),
         include_str!("backward.cuh"),
         include_str!("attention.cu"),

@@ -1,4 +1,4 @@
-// The backward pass from sm_80 on. Two groups of four warps share a block of 64 rows, which stay in shared memory:
+// The backward pass. Two groups of four warps share a block of 64 rows, which from sm_80 on stay in shared memory:
 //
 //   the first    s = rows0 x columns0,  then the weights p,   then outputs
 //   the second   dp = rows1 x columns1, then ds = p (dp - D), then outputs
@@ -96,16 +96,19 @@ __device__ __forceinline__ unsigned int row_place(const unsigned int row, const 
     return row * D + (chunk ^ row % 4u) * 4u;
 }
 
-template <int D, bool QUERY_ROWS>
-__device__ __forceinline__ void fetch_pair_rows(float (&to)[GROUPS][PAIR_ROWS * D], const Pair<QUERY_ROWS>& pair) {
+// The block's rows, WIDTH elements of each from WIDTH `slice` on.
+template <int WIDTH, unsigned int COUNT, bool QUERY_ROWS>
+__device__ __forceinline__ void fetch_pair_rows(float (&to)[GROUPS][COUNT], const Pair<QUERY_ROWS>& pair,
+                                                const unsigned int slice) {
     #pragma unroll
     for (int of = 0; of < GROUPS; ++of) {
         const Operand rows = pair.row_operand(of);
         const auto piece = [&](const unsigned int index) {
-            const unsigned int i = index / (D / 4), chunk = index % (D / 4);
-            return Piece{to[of] + row_place<D>(i, chunk), rows.row(min(pair.at.row + i, pair.seq - 1u)), chunk * 4u};
+            const unsigned int i = index / (WIDTH / 4), chunk = index % (WIDTH / 4);
+            return Piece{to[of] + row_place<WIDTH>(i, chunk), rows.row(min(pair.at.row + i, pair.seq - 1u)),
+                         slice * WIDTH + chunk * 4u};
         };
-        fetch<PAIR_ROWS * D / 4, PAIR_THREADS>(piece, pair.head_dim, PAD_ROWS, pair.in_fours);
+        fetch<COUNT / 4, PAIR_THREADS>(piece, pair.head_dim, PAD_ROWS, pair.in_fours);
     }
 }
 

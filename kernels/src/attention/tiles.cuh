@@ -1,8 +1,7 @@
 // Causal attention with grouped queries: forward, and backward by query (dq) and by key (dk, dv).
 //
-// All three kernels are made of the same two products. A block of four warps (of a pair of four in the backward pass from
-// sm_80 on: pair.cuh) owns ROWS rows (queries, or keys for dk and dv) and walks over blocks of 64 columns (keys, or
-// queries):
+// All three kernels are made of the same two products. A block of four warps (of a pair of four in the backward pass:
+// pair.cuh) owns ROWS rows (queries, or keys for dk and dv) and walks over blocks of 64 columns (keys, or queries):
 //
 //   scores    [ROWS, 64]  =  rows x columns, one chain over the head's elements, ascending
 //   outputs   [ROWS, D]  +=  weights [ROWS, 64] x the columns' own rows, one chain over the columns, ascending
@@ -240,24 +239,6 @@ struct Tiles {
                                                      scores[i][4 * half + 2], scores[i][4 * half + 3]);
         }
         __syncwarp();
-    }
-
-    // The same of a whole block, where there is room for it.
-    __device__ __forceinline__ void put_weights(const Lane& lane, const float (&scores)[R][8]) {
-        put_weights(lane, scores, 0);
-        put_weights(lane, scores, 1);
-    }
-
-    // ds = p * (dp - D), from the weights p that the lane itself laid down; `d(i, j)` is D of score j of row i.
-    template <typename D_OF>
-    __device__ __forceinline__ void differentiate(const Lane& lane, float (&scores)[R][8], D_OF d) {
-        #pragma unroll
-        for (int i = 0; i < R; ++i) {
-            const float4 low = *weights_of(lane, i, 0), high = *weights_of(lane, i, 1);
-            const float p[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-            #pragma unroll
-            for (int j = 0; j < 8; ++j) scores[i][j] = __fmul_rn(p[j], __fsub_rn(scores[i][j], d(i, j)));
-        }
     }
 
     // DEPTH more terms of each output's chain, from weight `first` of the block on, which was laid down. With MASKED, `visible(i, column)` says

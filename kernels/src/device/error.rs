@@ -16,7 +16,9 @@ pub enum DeviceError {
         advice: &'static str,
     },
     /// The driver has fewer devices than asked for.
-    #[error("CUDA device {ordinal} does not exist: the driver reports {count}; choose a lower number")]
+    #[error(
+        "CUDA device {ordinal} does not exist: the driver reports {count}, numbered from 0; choose one of those, or run on the CPU"
+    )]
     NoSuchDevice {
         /// The device asked for.
         ordinal: usize,
@@ -24,7 +26,7 @@ pub enum DeviceError {
         count: usize,
     },
     /// A driver call failed.
-    #[error("the CUDA driver failed {doing}: {source}; {}", advice(source.0))]
+    #[error("the CUDA driver failed {doing}: {}; {}", words(source), advice(source.0))]
     Driver {
         /// What was being done.
         doing: String,
@@ -109,6 +111,14 @@ pub enum DeviceError {
     },
 }
 
+/// A driver's error in its words, and by its name.
+fn words(error: &DriverError) -> String {
+    match error.error_string() {
+        Ok(text) => format!("{} ({:?})", text.to_string_lossy(), error.0),
+        Err(_) => format!("{:?}", error.0),
+    }
+}
+
 /// What a user can do about a driver's error.
 fn advice(code: CUresult) -> &'static str {
     use CUresult::*;
@@ -118,6 +128,13 @@ fn advice(code: CUresult) -> &'static str {
         }
         code if is_newer_than_the_driver(code) => {
             "the driver is older than the compiler of the kernels: update the driver to one for CUDA 12.9"
+        }
+        CUDA_ERROR_NO_DEVICE => {
+            "it sees no NVIDIA card: ask `nvidia-smi`, look at CUDA_VISIBLE_DEVICES and, in a container, at what it was \
+             given, or run on the CPU"
+        }
+        CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUDA_ERROR_SYSTEM_NOT_READY => {
+            "the parts of the driver are of different versions, or not all running: restart the machine"
         }
         CUDA_ERROR_ILLEGAL_ADDRESS
         | CUDA_ERROR_MISALIGNED_ADDRESS

@@ -87,18 +87,33 @@ fn the_device_conforms() {
     assert_eq!(trials::deviations(&device).unwrap(), []);
 }
 
-/// From architecture 100 on NVRTC has another compiler inside, which writes another PTX. A stand-in driver that is asked
-/// for such a device, and to check every access, must come to the same bits; a real one ignores the variables.
+/// From architecture 100 on NVRTC has another compiler inside, which writes another PTX.
 #[test]
 fn the_other_dialect_agrees() {
+    agree_on("120", "agreement::");
+}
+
+/// Before architecture 80 nothing is copied asynchronously and a block has less shared memory: attention's tiles are others.
+#[test]
+fn attention_on_the_oldest_architecture_agrees() {
+    agree_on("75", "agreement::attention_");
+}
+
+/// The tests above whose names begin with `tests`, on a stand-in driver that is asked for such a device, and to check every
+/// access; a real one ignores the variables.
+fn agree_on(architecture: &str, tests: &str) {
     const ARCHITECTURE: &str = "IOTA_EMULATED_SM";
-    if std::env::var(ARCHITECTURE).is_ok_and(|chosen| chosen == "120") || device().is_none() {
+    if let Ok(chosen) = std::env::var(ARCHITECTURE) {
+        println!("not run: architecture {architecture}: {ARCHITECTURE} is {chosen}");
+        return;
+    }
+    if device().is_none() {
         return;
     }
     let this = std::env::current_exe().unwrap();
     let judged = Command::new(this)
-        .arg("agreement::")
-        .env(ARCHITECTURE, "120")
+        .arg(tests)
+        .env(ARCHITECTURE, architecture)
         .env("IOTA_EMULATED_CHECK", "1")
         .output()
         .unwrap();

@@ -7,10 +7,9 @@ use std::process::Command;
 
 use kernels::adamw;
 use kernels::catalogue::{conformance, find};
-use kernels::device::cache::ModuleCache;
 use kernels::device::{CudaDevice, DeviceError, Grid, Source, trials};
 
-use crate::support::{device, scratch_folder};
+use crate::support::{device, modules};
 
 /// Tells the process of a trial which one it is.
 const TRIAL: &str = "IOTA_FAILURE_TRIAL";
@@ -24,8 +23,8 @@ const SOURCE: Source = Source {
     }"],
 };
 
-fn open() -> Result<CudaDevice, DeviceError> {
-    CudaDevice::open_with_cache(0, ModuleCache::in_folder(scratch_folder("shared-modules")))
+fn open(ordinal: usize) -> Result<CudaDevice, DeviceError> {
+    CudaDevice::open_with_cache(ordinal, modules())
 }
 
 /// One step as the product takes it: memory, a launch, the result.
@@ -41,7 +40,7 @@ fn step(device: &CudaDevice) -> Result<Vec<f32>, DeviceError> {
 }
 
 fn attempt(trial: &str) -> Result<(), DeviceError> {
-    let device = open()?;
+    let device = open(0)?;
     match trial {
         "memory" => device.scratch::<f32>(1 << 20).map(|_| ()),
         "compile" => device.prepare(&SOURCE),
@@ -56,6 +55,7 @@ fn attempt(trial: &str) -> Result<(), DeviceError> {
             }
             Ok(())
         }
+        "second" => step(&open(1)?).map(|_| ()),
         // What broke stays broken: the second step says it too.
         "twice" => step(&device).or_else(|_| step(&device)).map(|_| ()),
         _ => step(&device).map(|_| ()),
@@ -172,6 +172,24 @@ fn a_driver_too_old_for_the_kernels() {
             &[old, hidden],
             &["compiled here, the CUDA compiler NVRTC was not found", parts[1], parts[2]],
         );
+    }
+}
+
+#[test]
+fn no_device() {
+    let parts = [
+        "failed to start: no CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE); it sees",
+        "nvidia-smi",
+        "CUDA_VISIBLE_DEVICES",
+    ];
+    fails("step", &[("IOTA_EMULATED_DEVICES", "0")], &parts);
+}
+
+#[test]
+fn a_second_device() {
+    fails("second", &[], &["CUDA device 1 does not exist: the driver reports 1, numbered from 0"]);
+    if device().is_some_and(|device| device.report().unwrap().name.contains("emulated")) {
+        assert_eq!(said("second", &[("IOTA_EMULATED_DEVICES", "2")]), None);
     }
 }
 

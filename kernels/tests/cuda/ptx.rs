@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernels::device::{SOURCES, Source, compile, ptx};
+use kernels::device::cache::Key;
+use kernels::device::compile::Image;
+use kernels::device::{Resources, SOURCES, Source, compile, ptx};
 
 use crate::report::{self, disassembly};
-use crate::support::compiler_present;
+use crate::support::{compiler_present, modules};
 
 /// One of each kind of machine code and of PTX: before `cp.async`, after it, and from 100 on, where NVRTC has another
 /// compiler inside.
@@ -39,7 +41,7 @@ fn no_kernel_rounds_in_its_own_way_or_spills_or_takes_more_than_reported() {
 
 fn judge(source: &Source, architecture: &str, reported: &BTreeMap<(String, String), report::Committed>) {
     let name = source.name;
-    let (image, resources) = compile::compile_with_resources(name, &source.text(), architecture).unwrap();
+    let (image, resources) = compiled(source, architecture);
     assert!(!image.cubin.is_empty(), "{name} has no machine code for {architecture}");
     let found = banned(&image.ptx);
     assert!(found.is_empty(), "{name} on {architecture}: {found:#?}");
@@ -59,6 +61,67 @@ fn judge(source: &Source, architecture: &str, reported: &BTreeMap<(String, Strin
         assert!(kernel.registers > 0, "{kernel:?} on {architecture}");
         assert!(kernel.spill_bytes == 0 && kernel.stack_bytes == 0, "{kernel:?} on {architecture}");
     }
+}
+
+/// What a source becomes, and what its kernels take. What was compiled once from this text, by this version, is not
+/// compiled again; devices under test find the image as well.
+fn compiled(source: &Source, architecture: &str) -> (Image, Vec<Resources>) {
+    let key = Key::new(&source.text(), architecture, compile::nvrtc_version().unwrap());
+    let cache = modules();
+    let beside = cache.path(&key).unwrap().with_extension("resources");
+    let known = || Some((cache.get(&key)?, read(&std::fs::read_to_string(&beside).ok()?)?));
+    known().unwrap_or_else(|| {
+        let (image, resources) =
+            compile::compile_with_resources(source.name, &source.text(), architecture).unwrap();
+        cache.put(&key, &image);
+        // Whole or not at all: another process may read it at the same time.
+        let part = beside.with_extension(format!("{}.part", std::process::id()));
+        std::fs::write(&part, written(&resources)).unwrap();
+        std::fs::rename(&part, &beside).unwrap();
+        (image, resources)
+    })
+}
+
+/// A line for each kernel, and one that says how many there are.
+fn written(resources: &[Resources]) -> String {
+    let lines = resources.iter().map(|kernel| {
+        let Resources { entry, registers, stack_bytes, spill_bytes, shared_bytes } = kernel;
+        format!("{entry} {registers} {stack_bytes} {spill_bytes} {shared_bytes}\n")
+    });
+    format!("{}{}\n", lines.collect::<String>(), resources.len())
+}
+
+fn read(text: &str) -> Option<Vec<Resources>> {
+    let (kernels, count) = text.trim_end().rsplit_once('\n')?;
+    let resources: Option<Vec<Resources>> = kernels
+        .lines()
+        .map(|line| {
+            let (entry, numbers) = line.split_once(' ')?;
+            let numbers: Vec<u32> = numbers.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+            let &[registers, stack_bytes, spill_bytes, shared_bytes] = numbers.as_slice() else {
+                return None;
+            };
+            Some(Resources { entry: entry.to_owned(), registers, stack_bytes, spill_bytes, shared_bytes })
+        })
+        .collect();
+    resources.filter(|resources| Some(resources.len()) == count.parse().ok())
+}
+
+#[test]
+fn what_kernels_take_is_read_as_it_was_written() {
+    let kernel = |entry: &str, registers| Resources {
+        entry: entry.to_owned(),
+        registers,
+        stack_bytes: 1,
+        spill_bytes: 2,
+        shared_bytes: 3,
+    };
+    let all = vec![kernel("a", 40), kernel("b", 50)];
+    let text = written(&all);
+    assert_eq!(read(&text), Some(all));
+    assert_eq!(read(&text.replacen("a 40 1 2 3\n", "", 1)), None, "a lost line is seen");
+    assert_eq!(read(&text.replace("40", "forty")), None);
+    assert_eq!(read(""), None);
 }
 
 /// The judge sees a spill: a kernel that is given fewer registers than it needs.

@@ -11,7 +11,7 @@ pub fn device() -> Option<CudaDevice> {
     static OPENED: OnceLock<Result<CudaDevice, DeviceError>> = OnceLock::new();
     let opened = OPENED.get_or_init(|| {
         library::require_nvrtc()?;
-        CudaDevice::open_with_cache(0, ModuleCache::in_folder(scratch_folder("shared-modules")))
+        CudaDevice::open_with_cache(0, modules())
     });
     match opened {
         Ok(device) => Some(device.clone()),
@@ -21,6 +21,11 @@ pub fn device() -> Option<CudaDevice> {
         }
         Err(error) => panic!("a driver is there, but no device can be opened: {error}"),
     }
+}
+
+/// What was compiled, by whichever test.
+pub fn modules() -> ModuleCache {
+    ModuleCache::in_folder(scratch_folder("shared-modules"))
 }
 
 /// Whether NVRTC can be called; says why if not.

@@ -1,9 +1,10 @@
-//! The primary context, the only one there is.
+//! The primary contexts, one of each device. They share the memory and the fate of the process's only state: a program that uses
+//! several devices at once is tried with what it does to one.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_uint};
 
-use super::device::only;
+use super::device::exists;
 use super::state::{PRIMARY_CONTEXT, healthy, ready, sound, state};
 use super::status::Status;
 use super::{Handle, driver_calls, give};
@@ -17,9 +18,9 @@ driver_calls! {
     /// Takes hold of the primary context.
     fn cuDevicePrimaryCtxRetain(context: *mut Handle, device: c_int) {
         let (mut state, _) = state()?;
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
-        unsafe { give(context, PRIMARY_CONTEXT as Handle)? };
+        unsafe { give(context, (PRIMARY_CONTEXT + device as u64) as Handle)? };
         state.retained += 1;
         Ok(())
     }
@@ -27,7 +28,7 @@ driver_calls! {
     /// Lets go of it; with the last hold it is wound up, faults included.
     fn cuDevicePrimaryCtxRelease_v2(device: c_int) {
         let (mut state, settings) = state()?;
-        only(device)?;
+        exists(device)?;
         state.retained = state.retained.checked_sub(1).ok_or(Status::InvalidContext)?;
         if state.retained == 0 {
             state.reset_context(&settings);
@@ -38,7 +39,7 @@ driver_calls! {
     /// Winds it up at once.
     fn cuDevicePrimaryCtxReset_v2(device: c_int) {
         let (mut state, settings) = state()?;
-        only(device)?;
+        exists(device)?;
         state.reset_context(&settings);
         Ok(())
     }
@@ -46,7 +47,7 @@ driver_calls! {
     /// Whether it is held, and its flags.
     fn cuDevicePrimaryCtxGetState(device: c_int, flags: *mut c_uint, active: *mut c_int) {
         let (state, _) = state()?;
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
         unsafe {
             give(flags, 0)?;
@@ -57,7 +58,7 @@ driver_calls! {
     /// Flags of the primary context; none changes anything here.
     fn cuDevicePrimaryCtxSetFlags_v2(device: c_int, _flags: c_uint) {
         ready()?;
-        only(device)
+        exists(device)
     }
 
     /// The context of this thread, or null.
@@ -70,8 +71,7 @@ driver_calls! {
 
     /// Replaces the context of this thread.
     fn cuCtxSetCurrent(context: Handle) {
-        ready()?;
-        let context = known(context, true)?;
+        let context = known(context, ready()?.devices, true)?;
         CURRENT.with_borrow_mut(|stack| {
             stack.pop();
             if context != 0 {
@@ -83,8 +83,7 @@ driver_calls! {
 
     /// Puts a context over the current one.
     fn cuCtxPushCurrent_v2(context: Handle) {
-        ready()?;
-        let context = known(context, false)?;
+        let context = known(context, ready()?.devices, false)?;
         CURRENT.with_borrow_mut(|stack| stack.push(context));
         Ok(())
     }
@@ -103,8 +102,9 @@ driver_calls! {
     /// The device of the current context.
     fn cuCtxGetDevice(device: *mut c_int) {
         ready()?;
+        let current = CURRENT.with_borrow(|stack| stack.last().copied()).ok_or(Status::InvalidContext)?;
         // SAFETY: the contract of every call here.
-        unsafe { give(device, 0) }
+        unsafe { give(device, (current - PRIMARY_CONTEXT) as c_int) }
     }
 
     /// Scheduling flags; none changes anything here.
@@ -141,10 +141,11 @@ driver_calls! {
     }
 }
 
-fn known(context: Handle, or_null: bool) -> Result<u64, Status> {
+fn known(context: Handle, devices: u32, or_null: bool) -> Result<u64, Status> {
+    let devices = u64::from(devices);
     match context as u64 {
         0 if or_null => Ok(0),
-        PRIMARY_CONTEXT => Ok(PRIMARY_CONTEXT),
+        context if context.checked_sub(PRIMARY_CONTEXT).is_some_and(|device| device < devices) => Ok(context),
         _ => Err(Status::InvalidContext),
     }
 }

@@ -1,8 +1,8 @@
-//! The one device.
+//! The devices, one unless the environment says otherwise, all alike.
 
 use std::ffi::{c_char, c_int};
 
-use super::settings::Settings;
+use super::settings::{Settings, settings};
 use super::state::ready;
 use super::status::Status;
 use super::{driver_calls, give};
@@ -17,15 +17,15 @@ pub(super) const SHARED_BYTES: u32 = 48 << 10;
 driver_calls! {
     /// How many devices there are.
     fn cuDeviceGetCount(count: *mut c_int) {
-        ready()?;
+        let settings = ready()?;
         // SAFETY: the contract of every call here.
-        unsafe { give(count, 1) }
+        unsafe { give(count, settings.devices as c_int) }
     }
 
     /// The device of a number.
     fn cuDeviceGet(device: *mut c_int, ordinal: c_int) {
         ready()?;
-        only(ordinal)?;
+        exists(ordinal)?;
         // SAFETY: the contract of every call here.
         unsafe { give(device, ordinal) }
     }
@@ -33,7 +33,7 @@ driver_calls! {
     /// The device's name, which says what it is.
     fn cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int) {
         let settings = ready()?;
-        only(device)?;
+        exists(device)?;
         let words = format!("iota emulated GPU (sm_{})", settings.model.sm);
         let room = usize::try_from(length).ok().and_then(|length| length.checked_sub(1));
         let room = room.filter(|_| !name.is_null()).ok_or(Status::InvalidValue)?;
@@ -46,24 +46,24 @@ driver_calls! {
         Ok(())
     }
 
-    /// An identifier that says the same on every machine: all emulated devices are alike.
+    /// An identifier that says the same on every machine, but for the device's number.
     fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) {
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
-        unsafe { give(uuid, *b"iota-emulated-00") }
+        unsafe { give(uuid, identifier(device)) }
     }
 
     /// As `cuDeviceGetUuid`.
     fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) {
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
-        unsafe { give(uuid, *b"iota-emulated-00") }
+        unsafe { give(uuid, identifier(device)) }
     }
 
     /// Device memory in bytes.
     fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) {
         let settings = ready()?;
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
         unsafe { give(bytes, settings.memory_bytes as usize) }
     }
@@ -71,7 +71,7 @@ driver_calls! {
     /// Major and minor compute capability.
     fn cuDeviceComputeCapability(major: *mut c_int, minor: *mut c_int, device: c_int) {
         let settings = ready()?;
-        only(device)?;
+        exists(device)?;
         // SAFETY: the contract of every call here.
         unsafe {
             give(major, settings.model.sm as c_int / 10)?;
@@ -82,16 +82,23 @@ driver_calls! {
     /// An attribute by number; features this device lacks are 0.
     fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int) {
         let settings = ready()?;
-        only(device)?;
+        exists(device)?;
         let found = attribute_value(attribute, &settings).ok_or(Status::InvalidValue)?;
         // SAFETY: the contract of every call here.
         unsafe { give(value, found as c_int) }
     }
 }
 
-/// Refuses every device but the one.
-pub(super) fn only(device: c_int) -> Result<(), Status> {
-    if device == 0 { Ok(()) } else { Err(Status::InvalidDevice) }
+/// Refuses the numbers that no device has.
+pub(super) fn exists(device: c_int) -> Result<(), Status> {
+    let exists = u32::try_from(device).is_ok_and(|device| device < settings().map_or(0, |s| s.devices));
+    if exists { Ok(()) } else { Err(Status::InvalidDevice) }
+}
+
+fn identifier(device: c_int) -> [u8; 16] {
+    let mut identifier = *b"iota-emulated-00";
+    identifier[15] += device as u8;
+    identifier
 }
 
 /// The largest `CUdevice_attribute` any version of the header lists.

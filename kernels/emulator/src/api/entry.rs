@@ -15,6 +15,9 @@ driver_calls! {
         if flags != 0 {
             return Err(Status::InvalidValue);
         }
+        if settings.devices == 0 {
+            return Err(Status::NoDevice);
+        }
         let again = std::mem::replace(&mut state::lock().initialized, true);
         if settings.check && !again {
             leaks::tell_at_exit();

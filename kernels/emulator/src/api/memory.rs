@@ -148,7 +148,7 @@ driver_calls! {
     /// The pool behind stream-ordered allocation.
     fn cuDeviceGetDefaultMemPool(pool: *mut Handle, device: c_int) {
         sound()?;
-        super::device::only(device)?;
+        super::device::exists(device)?;
         // SAFETY: the contract of every call here.
         unsafe { give(pool, POOL as Handle) }
     }

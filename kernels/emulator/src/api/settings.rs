@@ -12,6 +12,8 @@ use crate::exec::launch::JUMP_LIMIT;
 pub(super) struct Settings {
     /// Limits of the compute capability.
     pub model: Model,
+    /// How many devices there are.
+    pub devices: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
     /// Whether kernels are checked.
@@ -72,6 +74,9 @@ const MODELS: &[Model] = &[
     Model { sm: 120, shared_per_block: 99 * KIB, shared_per_sm: 100 * KIB, threads_per_sm: 1536, blocks_per_sm: 24 },
 ];
 
+/// The most devices of a machine.
+const DEVICES_MAX: u32 = 16;
+
 /// The settings, or why there are none.
 pub(super) fn settings() -> Result<Settings, Status> {
     static READ: OnceLock<Result<Settings, String>> = OnceLock::new();
@@ -91,6 +96,12 @@ fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
         let known: Vec<String> = MODELS.iter().map(|model| model.sm.to_string()).collect();
         format!("IOTA_EMULATED_SM is `{sm}`; known are {}", known.join(", "))
     })?;
+    let devices = variable("IOTA_EMULATED_DEVICES").unwrap_or_else(|| "1".to_string());
+    let devices = devices
+        .parse()
+        .ok()
+        .filter(|count| *count <= DEVICES_MAX)
+        .ok_or_else(|| format!("IOTA_EMULATED_DEVICES is `{devices}`; give 0 to {DEVICES_MAX}"))?;
     let mib = variable("IOTA_EMULATED_MEMORY_MIB").unwrap_or_else(|| "16384".to_string());
     let mib: u32 =
         mib.parse().map_err(|_| format!("IOTA_EMULATED_MEMORY_MIB is `{mib}`, not a number of MiB"))?;
@@ -107,7 +118,7 @@ fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
     };
     let driver = driver_version(&variable("IOTA_EMULATED_DRIVER").unwrap_or_else(|| "12.9".to_string()))?;
     let faults = faults(&variable("IOTA_EMULATED_FAULTS").unwrap_or_default())?;
-    Ok(Settings { model, memory_bytes: u64::from(mib) << 20, check, jump_limit, driver, faults })
+    Ok(Settings { model, devices, memory_bytes: u64::from(mib) << 20, check, jump_limit, driver, faults })
 }
 
 fn driver_version(text: &str) -> Result<u32, String> {
@@ -152,6 +163,8 @@ mod tests {
         };
         assert_eq!(set("IOTA_EMULATED_SM", "120").unwrap().model.sm, 120);
         assert!(set("IOTA_EMULATED_SM", "61").unwrap_err().contains("61"));
+        assert_eq!((plain.devices, set("IOTA_EMULATED_DEVICES", "0").unwrap().devices), (1, 0));
+        assert!(set("IOTA_EMULATED_DEVICES", "17").unwrap_err().contains("0 to 16"));
         assert!(set("IOTA_EMULATED_CHECK", "1").unwrap().check);
         assert!(set("IOTA_EMULATED_CHECK", "yes").is_err());
         assert!(set("IOTA_EMULATED_MEMORY_MIB", "lots").is_err());

@@ -37,7 +37,9 @@ statuses! {
     DeviceUnavailable = 46, c"CUDA_ERROR_DEVICE_UNAVAILABLE", c"CUDA-capable device(s) is/are busy or unavailable";
     /// `cuInit` was not called.
     NotInitialized = 3, c"CUDA_ERROR_NOT_INITIALIZED", c"initialization error";
-    /// There is one device, number 0.
+    /// The machine has no device.
+    NoDevice = 100, c"CUDA_ERROR_NO_DEVICE", c"no CUDA-capable device is detected";
+    /// No device has that number.
     InvalidDevice = 101, c"CUDA_ERROR_INVALID_DEVICE", c"invalid device ordinal";
     /// A module image that is no PTX, or PTX for a newer device.
     NoBinaryForGpu = 209, c"CUDA_ERROR_NO_BINARY_FOR_GPU", c"no kernel image is available for execution on the device";

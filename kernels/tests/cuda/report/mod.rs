@@ -249,27 +249,39 @@ on sm_86. `cargo xtask test` compiles sm_75, sm_86 and sm_120 anew and fails whe
 
 Bytes that the op must move at least, each operand once (of products and attention: each block's operands once), and what is moved
 over that. *Asked* is what warps ask for in sectors of 32 bytes; *beyond L1* counts a sector once per block, as a first-level cache
-that forgets nothing would. Passes are those over the banks of shared memory. The last column is the share of fused multiply-adds
-among all instructions of PTX that were issued, moves between registers aside.
+that forgets nothing would. Passes are those over the banks of shared memory. *Issued* are the instructions of PTX, moves between
+registers aside, that warps need for each sector they ask for, and the last column is the share of fused multiply-adds among them.
 
-Wanted are 1.05 for elementwise kernels and norms, 1.15 for products, 1.2 for attention, and no conflict. All of it is met but for
-the backward pass of heads beyond 64. From sm_80 on a block of that pass is eight warps that share 64 rows: four make the weights,
-four their gradients, and each a part of the outputs. Of heads up to 64 the rows of two operands, a block and a half of both columns
-and the weights take 97 KiB, and nothing is fetched twice. sm_86, sm_89 and sm_120 give a block 99 KiB, and their multiprocessors
-hold eight warps, where two blocks of four (three by query) fetched everything again. A lane keeps the outputs of one product, for which it
-needs fewer registers. Passes over the banks became 7 % more by query, where the outputs of a lane are 4 x 4, and 2 % fewer by key.
+Memory gives a multiprocessor 3 bytes a cycle (RTX 4090) to 18 (H200): a sector takes it 10 to 1.7 cycles, in which its four schedulers
+issue 41 to 7 instructions. So what is bound by memory may issue 7 for each sector, and is bound by memory on every card.
 
-Of heads of 128 the rows alone take 64 KiB and 64 columns as much again. Blocks of 32 columns would fit by query, but a lane would
-then multiply 4 x 4 scores, not 4 x 8, with what it reads, and shared memory, whose passes are already 1.6 times the cycles
-of the multiplications, would be asked for a fifth more. By key not even they fit beside the weights. So rows stay and the
-columns that scores and outputs both need come twice, on their way while others are multiplied: three blocks of columns where two
-would do by query, four where two would do by key. At the peak of its multipliers a multiprocessor then asks the second-level cache
-for 8 bytes a cycle; it was 13 and 12 before, when rows came again as well. We hold that to be faster than what would meet the
-number; a card must say so.
+Wanted are 1.05 for elementwise kernels and norms, 1.15 for products, 1.2 for attention, and no conflict. All of it is met.
 
-Before sm_80, where a multiprocessor has 64 KiB, blocks are four warps, rows come again for every 64 columns, and columns twice:
-about 1.3 of the ideal forward, 2.0 and 2.7 backward. Here sm_86 is counted.
+A block of attention's backward pass is eight warps that share 64 rows: four make the weights, four their gradients, and each a part
+of the outputs, so that a lane keeps the outputs of one product. sm_86, sm_89 and sm_120 give a block 99 KiB of shared memory, and
+their multiprocessors hold eight such warps: 255 registers for each thread, and a block more would not fit. Of heads up to 64 the rows
+of two operands, a block and a half of both columns and the weights take 97 KiB, and nothing is fetched twice.
 
-| kernel | shape | ideal, bytes | asked | beyond L1 | conflicts of passes | local, bytes | FFMA, % |
-|---|---|---|---|---|---|---|---|
+Of heads of 128 the rows take 64 KiB, 64 columns of both operands as much again, and the weights 16. What scores need of the columns
+passes through in slices of 16 elements; what outputs need of them again waits in registers, of which scores leave that many:
+
+| 64 columns of heads of 128, per block | by query | by key |
+|---|---|---|
+| both operands, fetched once | 64 KiB | 64 KiB |
+| needed by scores and outputs: fetched twice before | K, 32 KiB | Q and dO, 64 KiB |
+| the same in registers, per thread | 32 | 64 |
+| in use beside them: outputs, scores, operands of a product | 32 + 32 + 36 | 64 + 32 + 36 |
+| passes over the banks to take it, of all | 256 of 19954 | 512 of 24607 |
+| multiplications at the peak, cycles | 12288 | 16384 |
+| asked of the second-level cache, bytes a cycle | 5.3, was 8 | 4.0, was 8 |
+
+What would have met the number otherwise costs more. In blocks of 16 columns a lane multiplies fewer scores with what it reads, and
+shared memory, whose passes are 1.6 times the cycles of the multiplications, is asked for more again. Rows in registers, 64 of each
+thread and handed around by shuffles, leave room for the columns but take sixteen shuffles, a pass each, where four loads do.
+
+Before sm_80, where a multiprocessor has 64 KiB, rows do not stay: they come again for every 64 columns, with their slices, in the same
+kernels. That is 1.3 of the ideal forward, 1.6 by query and 1.7 by key. Here sm_86 is counted.
+
+| kernel | shape | ideal, bytes | asked | beyond L1 | conflicts of passes | local, bytes | issued | FFMA, % |
+|---|---|---|---|---|---|---|---|---|
 ";

@@ -20,6 +20,12 @@ chooses its own order of additions, and its exponential is an approximation; our
 shares of fused multiply-adds in the main loop; a share is not a speed. Of attention it flatters ours: our products are loops of their
 own, of which this is one, while Triton's only loop holds the softmax as well.
 
+Norms and AdamW take more registers than Triton's because a lane has more on its way. The contract's 128 accumulators are one warp's, so
+a warp keeps a row of its own, 8 KiB of 2048 elements, where Triton spreads it over eight; and a division or a root that is rounded
+as the contract wants has a long way round for the rare case, where Triton's are approximations. Registers in use are no loss where
+memory is the bound: to keep it busy, 18 bytes a cycle for the thousand cycles that an answer takes, 18 KiB must be on their way to a
+multiprocessor; of the norm these are 64 KiB in eight warps, of AdamW 80 KiB in forty.
+
 | kernel | architecture | registers | spilled, bytes | shared, bytes | threads | main loop, instructions | FFMA, % | ours - Triton's |
 |---|---|---|---|---|---|---|---|---|
 ";
