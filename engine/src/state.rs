@@ -6,6 +6,7 @@ mod outer;
 mod place;
 mod stash;
 
+pub use file::FilePart;
 pub use keeping::Keeping;
 pub(crate) use keeping::Saved;
 pub(crate) use outer::OuterState;

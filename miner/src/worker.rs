@@ -237,8 +237,9 @@ impl Worker {
             StateAfter::Untold => (None, None),
             StateAfter::Digest => (Some(state.state_digest()?), None),
             StateAfter::File => {
-                let (bytes, digest) = state.state_file()?;
-                (Some(digest), Some(self.objects.put_known(digest, bytes.into())))
+                let (parts, digest) = state.state_file()?;
+                let parts = parts.into_iter().map(bytes::Bytes::from_owner).collect();
+                (Some(digest), Some(self.objects.put_parts(digest, parts)))
             }
         };
         Ok(Done {

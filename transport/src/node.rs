@@ -92,25 +92,35 @@ pub enum Arrival {
 
 /// Bytes by digest, shared by a shell and its workers.
 #[derive(Debug, Clone, Default)]
-pub struct Objects(Arc<Mutex<BTreeMap<Digest, Bytes>>>);
+pub struct Objects(Arc<Mutex<BTreeMap<Digest, Vec<Bytes>>>>);
 
 impl Objects {
-    /// The object's bytes, if they are here.
+    /// The object's bytes, if they are here; those of an object in parts are copied into one.
     pub fn get(&self, digest: &Digest) -> Option<Bytes> {
-        self.table().get(digest).cloned()
+        let parts = self.table().get(digest).cloned()?;
+        Some(match <[Bytes; 1]>::try_from(parts) {
+            Ok([whole]) => whole,
+            Err(parts) => parts.concat().into(),
+        })
     }
 
     /// Puts bytes under their digest.
     pub fn put(&self, bytes: Bytes) -> ObjectRef {
         let object = ObjectRef::of(&bytes);
-        self.table().insert(object.digest, bytes);
+        self.table().insert(object.digest, vec![bytes]);
         object
     }
 
     /// Puts bytes under the digest that their maker computed with them.
     pub fn put_known(&self, digest: Digest, bytes: Bytes) -> ObjectRef {
-        let object = ObjectRef { digest, bytes: bytes.len() as u64 };
-        self.table().insert(digest, bytes);
+        self.put_parts(digest, vec![bytes])
+    }
+
+    /// As [`Objects::put_known`], of bytes that lie one after another in `parts`, some of which other objects may share: few are
+    /// ever wanted whole.
+    pub fn put_parts(&self, digest: Digest, parts: Vec<Bytes>) -> ObjectRef {
+        let object = ObjectRef { digest, bytes: parts.iter().map(|part| part.len() as u64).sum() };
+        self.table().insert(digest, parts);
         object
     }
 
@@ -119,7 +129,7 @@ impl Objects {
         self.table().remove(digest);
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Bytes>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Vec<Bytes>>> {
         // A table is whole after every call, so one left by a panic elsewhere is still good.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -391,4 +401,22 @@ fn failed(digest: Digest, error: &store::Error) -> Arrival {
 fn missing(digest: &Digest) -> Arrival {
     let why = "it is not in this node's table of objects".into();
     Arrival::StoreFailed { digest: *digest, missing: false, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_in_parts_is_the_same_object() {
+        let (objects, bytes) = (Objects::default(), Bytes::from_static(b"weights and momentum"));
+        let whole = ObjectRef::of(&bytes);
+        let parts = vec![bytes.slice(..7), bytes.slice(7..12), bytes.slice(12..)];
+        assert_eq!(objects.put_parts(whole.digest, parts), whole);
+        assert_eq!(objects.get(&whole.digest), Some(bytes.clone()));
+        assert_eq!(objects.put_known(whole.digest, bytes.clone()), whole);
+        assert_eq!(objects.get(&whole.digest), Some(bytes));
+        objects.forget(&whole.digest);
+        assert_eq!(objects.get(&whole.digest), None);
+    }
 }

@@ -11,7 +11,7 @@ use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use kernels::device::DeviceError;
 use spec::Digest;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a file's pieces go.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]);
@@ -32,14 +32,20 @@ impl StageState {
         built(self.room(self.sections().len()), |sink| self.write_state(sink))
     }
 
-    /// [`StageState::state_bytes`] and their BLAKE3.
+    /// [`StageState::state_bytes`] in parts, one after another, and their BLAKE3. What steps change is copied; residual and outer
+    /// momentum are shared with the state until a merge changes it.
     ///
     /// # Errors
     /// As [`StageState::state_bytes`].
-    pub fn state_file(&self) -> Result<(Vec<u8>, Digest), DeviceError> {
-        let mut bytes = Vec::with_capacity(self.room(self.sections().len()));
-        let digest = self.hashed_state(&mut |block| bytes.extend_from_slice(block))?;
-        Ok((bytes, digest))
+    pub fn state_file(&self) -> Result<(Vec<FilePart>, Digest), DeviceError> {
+        let copied = self.sections().len() - self.outer.as_ref().map_or(0, |outer| outer.shared().len());
+        let len = self.head().len() + copied * 4 * self.stage.layout().values();
+        let mut bytes = Vec::with_capacity(len);
+        let digest = self.hashed_state(&mut |block| {
+            bytes.extend_from_slice(&block[..block.len().min(len - bytes.len())]);
+        })?;
+        let shared = self.outer.iter().flat_map(|outer| outer.shared().map(FilePart::Shared));
+        Ok((std::iter::once(FilePart::Copied(bytes)).chain(shared).collect(), digest))
     }
 
     /// BLAKE3 of [`StageState::state_bytes`], without building the file.
@@ -82,6 +88,24 @@ impl StageState {
     /// Bytes that a file of so many sections takes, and some more.
     pub(super) fn room(&self, sections: usize) -> usize {
         HEADER_BYTES + sections * 4 * self.stage.layout().values()
+    }
+}
+
+/// Some of a state's file.
+#[derive(Debug)]
+pub enum FilePart {
+    /// As the state was.
+    Copied(Vec<u8>),
+    /// As the state is, until a merge.
+    Shared(Arc<Vec<f32>>),
+}
+
+impl AsRef<[u8]> for FilePart {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(values) => bytemuck::cast_slice(values),
+        }
     }
 }
 

@@ -46,22 +46,57 @@ fn what_was_hashed_before_a_merge_is_hashed_again_after_it() {
     let is_the_files = |state: &StageState| {
         let expected = Digest::of(&state.state_bytes().unwrap());
         assert_eq!(state.state_digest().unwrap(), expected);
-        let (bytes, digest) = state.state_file().unwrap();
-        assert_eq!((Digest::of(&bytes), digest), (expected, expected));
+        let (parts, digest) = state.state_file().unwrap();
+        assert_eq!((joined(&parts), digest), (expected, expected));
+        (parts, digest)
     };
-    is_the_files(&pipeline.stages[0]);
+    // What was kept of earlier states stays as it was, whatever it shares with later ones.
+    let mut kept = vec![is_the_files(&pipeline.stages[0])];
     for epoch in 0..2 {
         for step in 0..2 {
             pipeline.step(epoch, step);
-            is_the_files(&pipeline.stages[0]);
+            kept.push(is_the_files(&pipeline.stages[0]));
         }
         // The residual changes, then weights and momentum.
         let codes = pipeline.perform(0, epoch, &spec::Operation::Encode, &[]);
         assert!(codes.output.is_some());
-        is_the_files(&pipeline.stages[0]);
+        kept.push(is_the_files(&pipeline.stages[0]));
         pipeline.merge(epoch);
-        is_the_files(&pipeline.stages[0]);
+        kept.push(is_the_files(&pipeline.stages[0]));
     }
+    assert!(kept.iter().all(|(parts, digest)| joined(parts) == *digest));
+}
+
+/// BLAKE3 of a file in parts.
+fn joined(parts: &[FilePart]) -> Digest {
+    Digest::of(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn the_files_of_an_epoch_share_what_only_a_merge_changes() {
+    let run = run(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    let shared = |state: &StageState| {
+        let (parts, _) = state.state_file().unwrap();
+        let places = parts.iter().map(|part| match part {
+            FilePart::Copied(_) => None,
+            FilePart::Shared(values) => Some(Arc::as_ptr(values)),
+        });
+        (places.collect::<Vec<_>>(), parts)
+    };
+    let (first, kept) = shared(&pipeline.stages[0]);
+    assert_eq!(first.iter().flatten().count(), 2);
+    pipeline.step(0, 0);
+    assert_eq!(shared(&pipeline.stages[0]).0, first);
+    pipeline.merge(0);
+    let (after, _) = shared(&pipeline.stages[0]);
+    assert!(first.iter().zip(&after).skip(1).all(|(before, after)| before != after));
+    drop(kept);
+    // Without an outer optimizer there is nothing to share.
+    let alone = StageState::initial(&spec::Run { outer: Outer::None, ..run }, 0).unwrap();
+    let (parts, digest) = alone.state_file().unwrap();
+    assert_eq!((parts.len(), joined(&parts)), (1, digest));
+    assert_eq!(digest, alone.state_digest().unwrap());
 }
 
 #[test]
