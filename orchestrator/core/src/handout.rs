@@ -120,7 +120,10 @@ impl Epoch {
         for (lane, route) in self.routes.iter().enumerate() {
             for host in route.iter().filter_map(|miner| self.miners.get(miner)) {
                 let (from, to) = (group_of[lane], group_of[host.lane]);
-                group_of.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+                // Nearly everybody works in its own lane, and all lanes are gone through to join two.
+                if from != to {
+                    group_of.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+                }
             }
         }
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

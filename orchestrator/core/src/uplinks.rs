@@ -37,21 +37,29 @@ impl Orchestrator {
     /// Milliseconds that transfers add to what a window may otherwise wait for, where it stands: for all that its miner has to
     /// reveal one by one, the longest of it; for what a validator fetches.
     pub(crate) fn transfer_ms(&self, miner: NodeId, pending: &Pending) -> u64 {
-        let rate = self.config.timeouts.uplink_bytes_per_s;
-        let bytes = match pending.standing {
+        self.uplink_ms(|| match pending.standing {
             Standing::Drawn => {
                 let drawn = self.pending_of(miner).filter(|of| of.standing == Standing::Drawn);
                 drawn.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default()
             }
             Standing::Ordered { .. } => pending.bytes_max(&self.config.run),
             Standing::Revealed { .. } | Standing::Accused { .. } => 0,
-        };
-        if rate == 0 { 0 } else { (u128::from(bytes) * 1000 / u128::from(rate)).min(u64::MAX.into()) as u64 }
+        })
     }
 
     /// The longest that transfers add to any window that waits now.
     pub(crate) fn longest_transfer_ms(&self) -> u64 {
-        let waiting = self.state.audits.values().flat_map(|epoch| &epoch.pending);
-        waiting.map(|(&(miner, _), pending)| self.transfer_ms(miner, pending)).max().unwrap_or_default()
+        let waiting = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
+        // Whoever owes the longest window waits for that one, so each is counted once.
+        let moving = waiting.filter(|of| matches!(of.standing, Standing::Drawn | Standing::Ordered { .. }));
+        self.uplink_ms(|| moving.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default())
+    }
+
+    /// Milliseconds of the slowest uplink for so many bytes, which are counted only if transfers have a time of their own.
+    fn uplink_ms(&self, bytes: impl FnOnce() -> u64) -> u64 {
+        match self.config.timeouts.uplink_bytes_per_s {
+            0 => 0,
+            rate => (u128::from(bytes()) * 1000 / u128::from(rate)).min(u64::MAX.into()) as u64,
+        }
     }
 }
