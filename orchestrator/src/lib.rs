@@ -15,6 +15,7 @@ pub mod owner;
 pub mod page;
 mod pointer;
 mod prometheus;
+mod pump;
 mod replayed;
 mod shell;
 mod view;

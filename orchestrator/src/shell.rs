@@ -10,6 +10,7 @@ use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use crate::owner::ADDRESS;
 use crate::pointer::{move_pointer, pointer_name};
+use crate::pump;
 use crate::replayed::{Replayed, case_name};
 use crate::view::View;
 use bytes::Bytes;
@@ -25,8 +26,7 @@ use store::retry::patiently;
 use store::{Presign, S3, S3Config, Store};
 use tokio::sync::{mpsc, watch};
 use transport::drive::{Clock, Next, Shell, drive};
-use transport::{Hub, HubEvent, Invitation};
-use wire::neighbours::AS_SEEN;
+use transport::{Hub, Invitation};
 use wire::{Ask, Frame, Grant, Key, Message, Verb};
 
 /// Prefix of every content-addressed object.
@@ -242,7 +242,7 @@ pub async fn run(
         shell.notice(Notice::Resumed { entries: events_before, replayed, took_ms });
     }
     // The pumps end with the drive: they hold the queue's senders and are aborted below.
-    let pump = tokio::spawn(pump(hub.clone(), events.clone()));
+    let pump = tokio::spawn(pump::pump(hub.clone(), events.clone()));
     let stopper = tokio::spawn({
         let events = events.clone();
         async move {
@@ -298,45 +298,6 @@ async fn open_store(config: S3Config, objects: &[PathBuf], run: &Run) -> Result<
     // What the run is lies beside its objects, for whoever has only the bucket.
     store.put("runs", run.to_toml().into_bytes().into()).await.map_err(failed)?;
     Ok(store)
-}
-
-/// Turns what happens on the hub into events.
-async fn pump(hub: Arc<Hub>, events: mpsc::Sender<Event>) {
-    while let Some(happened) = hub.next().await {
-        let event = match happened {
-            // A connection is nobody until it says hello.
-            HubEvent::Joined(_) => continue,
-            HubEvent::Frame { from, frame } => match frame.message {
-                Message::Hello(hello) => Event::Arrived { from, hello, unix_s: unix_s() },
-                Message::Reachable(addresses) => {
-                    let addresses = as_seen(addresses, hub.address_of(from));
-                    Event::Message { from, message: Message::Reachable(addresses) }
-                }
-                message => Event::Message { from, message },
-            },
-            HubEvent::Suspected(node) => Event::Suspected(node),
-            HubEvent::Recovered(node) => Event::Recovered(node),
-            HubEvent::Lost { peer, why } => Event::Lost { peer, why: why.to_string() },
-        };
-        if events.send(event).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Puts where a node is seen in the place of what it does not know of itself, and drops what is then said twice.
-fn as_seen(addresses: Vec<SocketAddr>, seen: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let mut known = Vec::new();
-    for address in addresses {
-        let address = if address == AS_SEEN { seen } else { Some(address) };
-        known.extend(address.filter(|address| !known.contains(address)));
-    }
-    known
-}
-
-/// The time of day, in seconds since 1970.
-fn unix_s() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 struct OrchestratorShell {
@@ -546,19 +507,5 @@ pub(crate) fn waiting(
 async fn send(hub: &Hub, to: NodeId, message: Message) {
     if let Err(error) = hub.send(Frame::new(to, message)).await {
         tracing::debug!(to = %to.short(), %error, "message not sent");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_is_reached_where_it_is_seen_and_where_it_says_each_once() {
-        let [seen, own] = ["203.0.113.7:4701", "192.168.1.7:4701"].map(|text| text.parse().unwrap());
-        assert_eq!(as_seen(vec![AS_SEEN, own], Some(seen)), [seen, own]);
-        assert_eq!(as_seen(vec![AS_SEEN, own, own], Some(own)), [own]);
-        assert_eq!(as_seen(vec![own], Some(seen)), [own], "it says where, and nowhere else");
-        assert_eq!(as_seen(vec![AS_SEEN, own], None), [own], "its connection is gone by now");
     }
 }

@@ -129,7 +129,7 @@ impl Orchestrator {
 
     /// Draws windows of an epoch that is committed.
     pub(crate) fn draw_audits(&mut self, epoch: Epoch) {
-        let (mut pending, draw) = (BTreeMap::new(), self.draw());
+        let (mut pending, mut draws, draw) = (BTreeMap::new(), Vec::new(), self.draw());
         // Whoever went away before what it did counted is not among them any more.
         let seats = self.state.seats.miners();
         let miners: Vec<(NodeId, u16)> = seats.map(|seat| (seat.miner, seat.stage)).collect();
@@ -154,12 +154,21 @@ impl Orchestrator {
                 steps.push(step);
             }
             if !steps.is_empty() {
-                self.send(miner, Message::Draw { epoch: epoch.number, steps, more: false });
+                draws.push((miner, Message::Draw { epoch: epoch.number, steps, more: false }));
             }
         }
         let audited = self.audited(epoch.number, epoch.opened_with);
         audited.drawn = pending.len();
         audited.pending.extend(pending);
+        self.send_draws(draws);
+    }
+
+    /// Tells miners what is drawn from them.
+    pub(crate) fn send_draws(&mut self, draws: Vec<(NodeId, Message)>) {
+        for (miner, draw) in draws {
+            self.wait_for_uplink(miner);
+            self.send(miner, draw);
+        }
     }
 
     /// The merge of a miner as a window, by its number, where it has come to its end.
@@ -194,21 +203,10 @@ impl Orchestrator {
         let inputs = inputs.into_iter().filter(|input| bound.contains(&input.digest)).collect();
         pending.standing = Standing::Revealed { state, inputs };
         pending.since_ms = now_ms;
-        self.give_time(from);
+        self.owes_less(from);
         self.inquiry_progressed();
         self.order_audits();
         self.convict_withholders();
-    }
-
-    /// A miner has revealed a window: the others that are drawn from it have as long again. So the last of them is due after as many
-    /// times `reveal_ms` and the transfer of the longest as there are, and who stops revealing is late no later than who never began.
-    fn give_time(&mut self, miner: NodeId) {
-        let now_ms = self.now_ms;
-        for audited in self.state.audits.values_mut() {
-            let of_it = audited.pending.range_mut((miner, 0)..=(miner, u32::MAX));
-            let drawn = of_it.map(|(_, pending)| pending).filter(|of| of.standing == Standing::Drawn);
-            drawn.for_each(|pending| pending.since_ms = now_ms);
-        }
     }
 
     /// Gives every revealed window to the validator that has the fewest.

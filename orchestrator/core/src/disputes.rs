@@ -50,6 +50,18 @@ impl Dispute {
         self.named.get(&owner).is_some_and(|pieces| pieces.contains(&object))
     }
 
+    /// Whether an owner is asked for pieces that are not in the store.
+    pub fn is_owed_by(&self, owner: NodeId) -> bool {
+        self.owners.contains(&owner) && !self.disclosed.contains(&owner)
+    }
+
+    /// An owner that is asked for pieces has as long again, from `from_ms` on.
+    pub fn give_time(&mut self, owner: NodeId, from_ms: u64) {
+        if self.is_owed_by(owner) {
+            self.since_ms = self.since_ms.max(from_ms);
+        }
+    }
+
     /// What is to be added up, with an owner's pieces.
     fn order_with(&self, owner: NodeId) -> Option<MergeOrder> {
         Some(MergeOrder { pieces: self.named.get(&owner)?.clone(), ..self.order.clone() })
@@ -82,6 +94,7 @@ impl Orchestrator {
             merge.disputes.insert(shard, dispute);
         }
         for owner in owners {
+            self.wait_for_uplink(owner);
             self.send(owner, Message::Disclose { epoch, shard });
         }
     }
@@ -131,7 +144,18 @@ impl Orchestrator {
                 epoch.disclosures += 1;
             }
             self.progressed();
+            self.owes_less(from);
             self.order_sums();
+        }
+    }
+
+    /// Nobody is asked for the pieces of a shard any more. Who was may be under way with them all the same.
+    fn close_dispute(&mut self, stage: u16, shard: u32) {
+        let pieces_ms = self.pieces_ms(stage, shard);
+        let dispute = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard));
+        let Some(dispute) = dispute else { return };
+        for &owner in dispute.owners.iter().filter(|owner| dispute.is_owed_by(**owner)) {
+            self.takes_uplink(owner, pieces_ms);
         }
     }
 
@@ -193,8 +217,8 @@ impl Orchestrator {
             let evidence = MergeEvidence { run, accused, order: order.clone(), verdict: verdict.clone() };
             let charged = Charged { owner, order, verdict: verdict.clone() };
             self.accuse(from, wire::to_bytes(&evidence), Charge::Sum(charged));
-        } else if let Some(merge) = self.stage_merge(stage) {
-            merge.disputes.remove(&shard);
+        } else {
+            self.close_dispute(stage, shard);
             self.report(Report::AddedUp { epoch, stage, shard, liars: Vec::new() });
         }
         self.progressed();
@@ -231,8 +255,8 @@ impl Orchestrator {
             }
             return self.order_sums();
         };
-        if is_open && let Some(merge) = self.stage_merge(stage) {
-            merge.disputes.remove(&shard);
+        if is_open {
+            self.close_dispute(stage, shard);
         }
         let lied = order.claims.iter().filter(|claim| claim.body.output != Some(truth));
         let liars: Vec<NodeId> = lied.map(|claim| claim.signer).collect();
@@ -262,7 +286,13 @@ impl Orchestrator {
         }
         let mut due: Vec<(u16, u32)> = Vec::new();
         for (stage, merge) in (0..).zip(self.state.epoch.iter().flat_map(|epoch| &epoch.merges)) {
-            let overdue = |dispute: &&Dispute| dispute.disclosed.is_empty() && late(dispute.since_ms);
+            let overdue = |dispute: &&Dispute| {
+                let transfer_ms =
+                    || dispute.owners.iter().map(|&owner| self.owed_ms(owner)).max().unwrap_or(0);
+                dispute.disclosed.is_empty()
+                    && late(dispute.since_ms)
+                    && late(dispute.since_ms.saturating_add(transfer_ms()))
+            };
             due.extend(merge.disputes.iter().filter(|(_, d)| overdue(d)).map(|(&shard, _)| (stage, shard)));
         }
         for (stage, shard) in due {
@@ -274,7 +304,12 @@ impl Orchestrator {
     pub(crate) fn disclosure_due_ms(&self) -> Option<u64> {
         let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
         let open = merges.flat_map(|merge| merge.disputes.values()).filter(|d| d.disclosed.is_empty());
-        open.map(|dispute| dispute.since_ms.saturating_add(self.config.timeouts.reveal_ms)).min()
+        open.map(|dispute| {
+            let transfer_ms = dispute.owners.iter().map(|&owner| self.owed_ms(owner)).max().unwrap_or(0);
+            let patience_ms = self.config.timeouts.reveal_ms.saturating_add(transfer_ms);
+            dispute.since_ms.saturating_add(patience_ms)
+        })
+        .min()
     }
 
     /// Says again to an owner that is back what it is asked to disclose.

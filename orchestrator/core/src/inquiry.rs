@@ -100,9 +100,7 @@ impl Orchestrator {
         let audited = self.audited(number, manifest);
         audited.drawn = drawn;
         audited.pending.extend(pending);
-        for (miner, draw) in draws {
-            self.send(miner, draw);
-        }
+        self.send_draws(draws);
     }
 
     /// Whoever may have made what a miner met: the miners of its lanes and of the microbatch's route; or those that merged with it.

@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub divergences: Divergences,
     /// The newest epochs that can be gone back to, by number.
     pub past: BTreeMap<u32, Past>,
+    /// Until when a miner may be under way with pieces that nobody needs any more.
+    pub uplinks: BTreeMap<NodeId, u64>,
     pub accounts: Accounts,
     /// Where miners can be reached directly, and what each was told of its neighbours.
     pub addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -112,6 +114,7 @@ impl Orchestrator {
             inquiry: None,
             divergences: Divergences::default(),
             past: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
             accounts: Accounts::default(),
             addresses: BTreeMap::new(),
             neighbours: BTreeMap::new(),

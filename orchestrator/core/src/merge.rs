@@ -199,6 +199,10 @@ impl StageMerge {
         &self.contributors
     }
 
+    pub fn shard(&self, shard: u32) -> Option<&Shard> {
+        self.shards.get(shard as usize)
+    }
+
     pub fn roots(&self) -> impl Iterator<Item = (NodeId, Digest)> {
         self.roots.iter().map(|(&node, &root)| (node, root))
     }

@@ -1,10 +1,13 @@
-//! How long the slowest uplink takes for what a drawn window binds.
+//! How long the slowest uplink takes for what a miner owes: what its drawn windows bind, and pieces of shards that are added up again.
 //!
 //! The bytes are the orchestrator's own account, of the run's shapes and the receipts: what a miner says of itself stretches
-//! nothing. A miner reveals its windows one after another, so each of them may have to wait for the longest.
+//! nothing. A miner reveals its windows one after another and shows pieces beside them, so the first of all that it owes is there after
+//! the longest window and all the pieces. Each that is there gives the others as long again.
 
 use crate::audit::{Pending, Standing};
+use crate::disputes::Dispute;
 use crate::machine::Orchestrator;
+use crate::merge::StageMerge;
 use spec::{NodeId, Outer, Run};
 
 /// What stands before the values of a file, in bytes; more than any has.
@@ -12,6 +15,8 @@ const HEAD_BYTES: u64 = 64 << 10;
 /// Bytes of a value of a merge's sums, and values that share an exponent.
 const SUM_BYTES_MAX: u64 = 8;
 const SCALE_VALUES: u64 = 128;
+/// Bytes of a value of a piece, with its share of exponents and of the hashes that open it; more than any has.
+const PIECE_BYTES_MAX: u64 = 2;
 
 impl Pending {
     /// Bytes of the state and the inputs that it binds, at most.
@@ -33,26 +38,101 @@ impl Pending {
     }
 }
 
+impl StageMerge {
+    /// Bytes of all pieces of a shard, at most.
+    fn pieces_bytes_max(&self, shard: u32) -> u64 {
+        let blocks = self.shard(shard).map_or(0, |of| of.blocks.end.saturating_sub(of.blocks.start));
+        let piece = HEAD_BYTES.saturating_add(blocks.saturating_mul(butterfly::BLOCK * PIECE_BYTES_MAX));
+        piece.saturating_mul(self.contributors().len() as u64)
+    }
+
+    /// Bytes of the pieces that these disputes ask for.
+    fn asked_bytes_max(&self, is_asked: impl Fn(&Dispute) -> bool) -> u64 {
+        let asked = self.disputes.iter().filter(|(_, dispute)| is_asked(dispute));
+        asked.map(|(&shard, _)| self.pieces_bytes_max(shard)).fold(0, u64::saturating_add)
+    }
+}
+
 impl Orchestrator {
-    /// Milliseconds that transfers add to what a window may otherwise wait for, where it stands: for all that its miner has to
-    /// reveal one by one, the longest of it; for what a validator fetches.
+    /// Milliseconds that transfers add to what a window may otherwise wait for, where it stands: for what its miner has to put into
+    /// the store before anything of it is there, for what a validator fetches.
     pub(crate) fn transfer_ms(&self, miner: NodeId, pending: &Pending) -> u64 {
-        self.uplink_ms(|| match pending.standing {
-            Standing::Drawn => {
-                let drawn = self.pending_of(miner).filter(|of| of.standing == Standing::Drawn);
-                drawn.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default()
-            }
-            Standing::Ordered { .. } => pending.bytes_max(&self.config.run),
+        match pending.standing {
+            Standing::Drawn => self.owed_ms(miner),
+            Standing::Ordered { .. } => self.uplink_ms(|| pending.bytes_max(&self.config.run)),
             Standing::Revealed { .. } | Standing::Accused { .. } => 0,
+        }
+    }
+
+    /// Milliseconds until the first of all that a miner owes is in the store.
+    pub(crate) fn owed_ms(&self, miner: NodeId) -> u64 {
+        self.uplink_ms(|| {
+            let drawn = self.pending_of(miner).filter(|of| of.standing == Standing::Drawn);
+            let longest = drawn.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default();
+            let merge = self.state.seats.stage_of(miner).and_then(|stage| self.merge_of_stage(stage));
+            let pieces = merge.map_or(0, |merge| merge.asked_bytes_max(|dispute| dispute.is_owed_by(miner)));
+            longest.saturating_add(pieces)
         })
     }
 
-    /// The longest that transfers add to any window that waits now.
+    /// Milliseconds that the pieces of a shard take, of one owner.
+    pub(crate) fn pieces_ms(&self, stage: u16, shard: u32) -> u64 {
+        self.uplink_ms(|| self.merge_of_stage(stage).map_or(0, |merge| merge.pieces_bytes_max(shard)))
+    }
+
+    fn merge_of_stage(&self, stage: u16) -> Option<&StageMerge> {
+        self.state.epoch.as_ref()?.merges.get(usize::from(stage))
+    }
+
+    /// More than transfers add to anything that waits now, since something last came.
     pub(crate) fn longest_transfer_ms(&self) -> u64 {
+        let busy_until_ms = self.state.uplinks.values().copied().max().unwrap_or_default();
+        let busy_ms = busy_until_ms.saturating_sub(self.state.progress_ms);
         let waiting = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
-        // Whoever owes the longest window waits for that one, so each is counted once.
         let moving = waiting.filter(|of| matches!(of.standing, Standing::Drawn | Standing::Ordered { .. }));
-        self.uplink_ms(|| moving.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default())
+        self.uplink_ms(|| {
+            let longest = moving.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default();
+            let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
+            let pieces = merges.map(|merge| merge.asked_bytes_max(|_| true)).max().unwrap_or_default();
+            longest.saturating_add(pieces)
+        })
+        .saturating_add(busy_ms)
+    }
+
+    /// Nobody needs any more what a miner may be under way with for so long: what else it owes, now or soon, waits for that.
+    pub(crate) fn takes_uplink(&mut self, miner: NodeId, transfer_ms: u64) {
+        let now_ms = self.now_ms;
+        self.state.uplinks.retain(|_, until_ms| *until_ms > now_ms);
+        let until_ms = self.state.uplinks.entry(miner).or_insert(now_ms);
+        *until_ms = until_ms.saturating_add(transfer_ms);
+        self.wait_for_uplink(miner);
+    }
+
+    /// What a miner owes is counted from when its uplink is free.
+    pub(crate) fn wait_for_uplink(&mut self, miner: NodeId) {
+        if let Some(&until_ms) = self.state.uplinks.get(&miner) {
+            self.give_time(miner, until_ms);
+        }
+    }
+
+    /// Something that a miner owed is in the store: all that it still owes has as long again. So the last of it is due after as many
+    /// times what the first may take as there are, and who stops is late no later than who never began.
+    pub(crate) fn owes_less(&mut self, miner: NodeId) {
+        self.give_time(miner, self.now_ms);
+        self.wait_for_uplink(miner);
+    }
+
+    fn give_time(&mut self, miner: NodeId, from_ms: u64) {
+        for audited in self.state.audits.values_mut() {
+            let of_it = audited.pending.range_mut((miner, 0)..=(miner, u32::MAX)).map(|(_, pending)| pending);
+            for pending in of_it.filter(|of| of.standing == Standing::Drawn) {
+                pending.since_ms = pending.since_ms.max(from_ms);
+            }
+        }
+        let merges = self.state.epoch.iter_mut().flat_map(|epoch| &mut epoch.merges);
+        merges
+            .flat_map(|merge| merge.disputes.values_mut())
+            .for_each(|dispute| dispute.give_time(miner, from_ms));
     }
 
     /// Milliseconds of the slowest uplink for so many bytes, which are counted only if transfers have a time of their own.

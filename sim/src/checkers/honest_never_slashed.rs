@@ -21,20 +21,22 @@ impl Checker for HonestNeverSlashed {
 
     fn observe(&mut self, entry: &Entry) -> Result<(), String> {
         let What::Effect(Effect::Orchestrator(effect)) = &entry.what else { return Ok(()) };
-        let accused = match effect {
-            orchestrator_core::Effect::KeepEvidence { miner, .. } => *miner,
-            orchestrator_core::Effect::Report(Report::Convicted { node, .. }) => *node,
+        let (accused, what) = match effect {
+            orchestrator_core::Effect::KeepEvidence { miner, .. } => (*miner, " by evidence".into()),
+            orchestrator_core::Effect::Report(Report::Convicted { node, why, .. }) => {
+                (*node, format!(": {why}"))
+            }
             orchestrator_core::Effect::Report(Report::Audited { miner, finding, .. })
                 if !matches!(finding, Finding::Equal { .. }) =>
             {
-                *miner
+                (*miner, format!(": {finding}"))
             }
             _ => return Ok(()),
         };
         if self.cheats.contains(&accused) {
             return Ok(());
         }
-        Err(format!("{} is accused, though its work is untouched", accused.short()))
+        Err(format!("{} is accused{what}, though its work is untouched", accused.short()))
     }
 
     fn finish(&mut self, _end: &End<'_>) -> Result<(), String> {

@@ -123,6 +123,15 @@ fn a_window_that_takes_longer_to_upload_than_one_may_has_time_for_its_bytes() {
     for miners in [1, 2] {
         passes("narrow_uplink", 0..4, &Options { miners, epochs: 2, ..SHORT });
     }
+    // Where many merge, an owner of a shard shows the pieces of all of them beside its windows. (Of other seeds everybody else
+    // leaves after 900 s without a word.)
+    for seed in [1, 3] {
+        passes(
+            "narrow_uplink",
+            seed..seed + 1,
+            &Options { miners: 10, epochs: 2, steps: 4, members: 1, ..SHORT },
+        );
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use crate::{Options, run};
 /// In all.
 const RUNS: usize = 200;
 
-/// Scenarios that say nothing of thirty miners in two epochs: losses must add up over more of them, and
-/// an uplink has time for the windows of one miner, not for its pieces of a merge of ten as well.
+/// Scenarios that say nothing of thirty miners in two epochs: losses must add up over more of them, and of uplinks that are slow
+/// for each object, however small, the windows and pieces of a merge of ten take longer than there is time, or others wait.
 /// `slow_loris` is left out unexplained: seed 0 gives nine microbatches to others where one or two are expected.
 const OTHERS: [&str; 4] = ["worse", "slow_loris", "slow_uplink", "narrow_uplink"];
 
