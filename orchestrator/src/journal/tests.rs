@@ -190,7 +190,8 @@ fn the_last_two_standings_are_kept_in_the_form_that_is_drawn() {
     assert_eq!(kept.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [6, 9]);
     let (sequence, bytes) = &kept[1];
     assert_eq!(bytes[..32], Digest::of(&bytes[32..]).0);
-    assert_eq!(bytes[32..40], [1, 0, 0, 0, 1, 0, 0, 0]);
+    let [core, view] = [Snapshot::FORMAT, View::FORMAT].map(u32::to_le_bytes);
+    assert_eq!((&bytes[32..36], &bytes[36..40]), (&core[..], &view[..]));
     let standing: Standing = postcard::from_bytes(&bytes[40..]).unwrap();
     assert_eq!((standing.sequence, standing.now_ms), (*sequence, 90));
 }
