@@ -9,6 +9,8 @@ use store::S3Config;
 
 /// Name of the bucket in the embedded store.
 const BUCKET: &str = "iota";
+/// File of a run that holds the port of its embedded store.
+const PORT: &str = "store-port";
 
 #[derive(clap::Args)]
 pub struct StoreArguments {
@@ -27,7 +29,7 @@ impl StoreArguments {
     /// How to reach the store; the embedded server, where it is that one, serves until it is dropped.
     pub async fn open(&self, folder: &RunFolder, listen: SocketAddr) -> Result<(Option<Server>, S3Config)> {
         let Some(endpoint) = &self.store else {
-            let (server, store) = embedded(folder, listen).await?;
+            let (server, store) = embedded_again(folder, listen).await?;
             return Ok((Some(server), store));
         };
         check_objects(endpoint, &folder.run().map_err(|error| Failure::input(error.to_string()))?)?;
@@ -63,6 +65,27 @@ fn check_objects(endpoint: &str, run: &Run) -> Result<()> {
     Err(Failure::input(format!(
         "--store {endpoint}: the largest stage's {what} takes {bytes} bytes, S3 takes {S3_PUT_BYTES_MAX} in one request: cut the model into more stages{remedy} or use the embedded store"
     )))
+}
+
+/// As [`embedded`]. Where any port will do it is the one of the last time, if that is free: what nodes were granted there still holds.
+async fn embedded_again(folder: &RunFolder, listen: SocketAddr) -> Result<(Server, S3Config)> {
+    if listen.port() != 0 {
+        return embedded(folder, listen).await;
+    }
+    let text = std::fs::read_to_string(folder.path(PORT)).unwrap_or_default();
+    let last = match text.trim().parse() {
+        Ok(port) => embedded(folder, SocketAddr::new(listen.ip(), port)).await.ok(),
+        Err(_) => None,
+    };
+    let (server, store) = match last {
+        Some(found) => found,
+        None => embedded(folder, listen).await?,
+    };
+    let port = server.endpoint().rsplit(':').next().unwrap_or_default().to_owned();
+    if let Err(error) = folder.write(PORT, port.as_bytes(), false) {
+        tracing::warn!(%error, "the store's port is not remembered: after a restart nodes ask where it is");
+    }
+    Ok((server, store))
 }
 
 /// Serves the store that lies in a run's folder.
