@@ -7,6 +7,7 @@
 //! manifest-0          digest of manifest 0's object
 //! journal.redb        the orchestrator's journal
 //! bucket/             the embedded store, where there is one
+//! store-port          the port that it was last served on, where any would have done
 //! ledger              who did what, and what it is worth: `iota ledger`
 //! credit.toml         how work is valued, where not by default
 //! address             where nodes call, as invitations name it
