@@ -4,12 +4,15 @@ mod file;
 mod keeping;
 mod outer;
 mod place;
+mod pool;
 mod stash;
 
 pub use file::FilePart;
 pub use keeping::Keeping;
 pub(crate) use keeping::Saved;
 pub(crate) use outer::OuterState;
+pub use pool::Lent;
+use pool::Pool;
 pub(crate) use stash::Stash;
 
 use crate::checkpoint::{self, CheckpointError, Metadata, Section};
@@ -48,6 +51,8 @@ pub struct StageState {
     pub(crate) folded_in_epoch: u32,
     pub(crate) anchor: Anchor,
     pub(crate) flight: Flight,
+    /// Of files that nobody keeps any more.
+    pool: Pool,
 }
 
 /// The weights at the last merge.
@@ -332,6 +337,7 @@ impl StageState {
             folded_in_epoch: 0,
             anchor: Anchor { digest: Digest::default(), weights: None },
             flight,
+            pool: Pool::default(),
         };
         state.set_anchor()?;
         Ok(state)

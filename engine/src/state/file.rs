@@ -4,7 +4,7 @@
 //! merge alone; so the largest subtrees of that end keep their chaining values from one digest to the next. The digest is the file's,
 //! whoever takes it.
 
-use super::StageState;
+use super::{Lent, StageState};
 use crate::checkpoint;
 use blake3::CHUNK_LEN;
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
@@ -40,9 +40,12 @@ impl StageState {
     pub fn state_file(&self) -> Result<(Vec<FilePart>, Digest), DeviceError> {
         let copied = self.sections().len() - self.outer.as_ref().map_or(0, |outer| outer.shared().len());
         let len = self.head().len() + copied * 4 * self.stage.layout().values();
-        let mut bytes = Vec::with_capacity(len);
+        let mut bytes = self.pool.lend(len);
+        let mut left = len;
         let digest = self.hashed_state(&mut |block| {
-            bytes.extend_from_slice(&block[..block.len().min(len - bytes.len())]);
+            let copied = block.len().min(left);
+            bytes.extend(&block[..copied]);
+            left -= copied;
         })?;
         let shared = self.outer.iter().flat_map(|outer| outer.shared().map(FilePart::Shared));
         Ok((std::iter::once(FilePart::Copied(bytes)).chain(shared).collect(), digest))
@@ -95,7 +98,7 @@ impl StageState {
 #[derive(Debug)]
 pub enum FilePart {
     /// As the state was.
-    Copied(Vec<u8>),
+    Copied(Lent),
     /// As the state is, until a merge.
     Shared(Arc<Vec<f32>>),
 }
@@ -103,7 +106,7 @@ pub enum FilePart {
 impl AsRef<[u8]> for FilePart {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Self::Copied(bytes) => bytes,
+            Self::Copied(bytes) => bytes.as_ref(),
             Self::Shared(values) => bytemuck::cast_slice(values),
         }
     }

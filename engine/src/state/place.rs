@@ -1,6 +1,6 @@
 //! Where a state computes, and its way there.
 
-use super::{Anchor, Flight, Keeping, StageState, Stash, stage};
+use super::{Anchor, Flight, Keeping, Pool, StageState, Stash, stage};
 use crate::checkpoint::CheckpointError;
 use crate::memory::StageMemory;
 use crate::model::Stage;
@@ -67,6 +67,7 @@ impl StageState {
             folded_in_epoch: 0,
             anchor: Anchor { digest: Digest::default(), weights: None },
             flight,
+            pool: Pool::default(),
         })
     }
 

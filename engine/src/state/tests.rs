@@ -100,6 +100,31 @@ fn the_files_of_an_epoch_share_what_only_a_merge_changes() {
 }
 
 #[test]
+fn the_memory_of_a_file_that_nobody_keeps_is_the_next_ones() {
+    let run = run(&[1]);
+    let mut pipeline = Pipeline::new(&run);
+    let mut file = || {
+        pipeline.step(0, 0);
+        pipeline.stages[0].state_file().unwrap()
+    };
+    let place = |parts: &[FilePart]| parts[0].as_ref().as_ptr();
+    let [(first, _), (second, digest)] = [file(), file()];
+    let (was, other) = (place(&first), place(&second));
+    assert_ne!(was, other);
+    let length = first[0].as_ref().len();
+    drop(first);
+    // Whatever the allocator has to give away.
+    let others = [(); 8].map(|()| vec![1u8; length]);
+    let (third, after) = file();
+    assert_eq!(place(&third), was);
+    drop(others);
+    assert_eq!((joined(&second), joined(&third)), (digest, after));
+    // Kept longer than the state, it is whole.
+    drop(pipeline);
+    assert_eq!(joined(&second), digest);
+}
+
+#[test]
 fn a_state_at_the_start_of_an_epoch_needs_no_anchor() {
     let run = run(&[1]);
     let mut pipeline = Pipeline::new(&run);
