@@ -33,7 +33,7 @@ fn perturbed(place: &Path, victim: &str) -> (PathBuf, PathBuf, String) {
     std::fs::write(&text, line.collect::<String>()).unwrap();
     let (text, folder) = (text.to_string_lossy(), runs.to_string_lossy());
     let lie = ["--miners-per-stage", "2", "--adversary", victim];
-    let up = ["up", "--text", &text, "--runs", &folder, "--steps", "7", "--epochs", "3"];
+    let up = ["up", "--text", &text, "--runs", &folder, "--steps", "4", "--epochs", "2"];
     let (code, said) = iota(&[&up[..], &lie, &SMALL].concat());
     assert_eq!(code, 0, "{victim}: {said}");
     let only = |folder: &Path| {
@@ -58,6 +58,8 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         let (run, evidence, said) = perturbed(place.path(), victim);
         // `up` prints the command that checks it.
         assert!(said.contains(&format!("iota verify evidence {}", evidence.display())), "{said}");
+        // A banned key is not let in again, and `up` does not try.
+        assert!(!said.contains("started again"), "{said}");
         let (code, said) = check(&evidence, &[]);
         assert_eq!(code, 0, "{victim}: {said}");
         for word in [
@@ -139,13 +141,15 @@ fn spoil(place: &Path, run: &Path, evidence: &Path) {
     // The same window as an honest miner would have signed it, under the same verdict.
     let key = transport::identity::load(&run.join("keys/miner-1.key")).unwrap();
     assert_eq!(key.id(), parts.case.order.miner);
-    let (code, said) = judged(&honest(&good, &key), &[]);
+    let validator = transport::identity::load(&run.join("keys/validator.key")).unwrap();
+    let (code, said) = judged(&honest(&good, &key, &validator), &[]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("NOT PROVEN") && said.contains(&key.id().to_string()), "{said}");
 }
 
-/// The evidence with every lie of the accused put right, one after another, and signed again by its own key.
-fn honest(evidence: &[u8], key: &Key) -> Vec<u8> {
+/// The evidence with every lie of the accused put right, one after another, and signed again by its own key; and
+/// the verdict by the validator's, if what it names is another now.
+fn honest(evidence: &[u8], key: &Key, validator: &Key) -> Vec<u8> {
     let mut file = evidence.to_vec();
     for _ in 0..100 {
         let report = verify(&file, None, &Expected::default()).unwrap();
@@ -174,6 +178,9 @@ fn honest(evidence: &[u8], key: &Key) -> Vec<u8> {
         }
         if begins {
             order.start = order.receipts[0].clone();
+            let verdict = &parts.case.verdict.body;
+            let verdict = wire::Verdict { start: order.start.digest(), ..verdict.clone() };
+            parts.case.verdict = Signed::new(verdict, validator);
         }
         let objects: Vec<Vec<u8>> = parts.objects.into_values().map(|bytes| bytes.into_owned()).collect();
         file = pack(&wire::to_bytes(&parts.case), &objects).unwrap();
