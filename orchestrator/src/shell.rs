@@ -241,6 +241,8 @@ pub async fn run(
         let took_ms = began.elapsed().as_millis() as u64;
         shell.notice(Notice::Resumed { entries: events_before, replayed, took_ms });
     }
+    // Before anything that nodes say, which are calling already: who came earlier would count as lost with the rest.
+    let _ = events.send(if resumes { Event::Resumed } else { Event::Started }).await;
     // The pumps end with the drive: they hold the queue's senders and are aborted below.
     let pump = tokio::spawn(pump::pump(hub.clone(), events.clone()));
     let stopper = tokio::spawn({
@@ -252,7 +254,6 @@ pub async fn run(
             let _ = events.send(Event::Stop).await;
         }
     });
-    let _ = events.send(if resumes { Event::Resumed } else { Event::Started }).await;
     let driven = drive(core, queue, &mut shell, clock).await;
     pump.abort();
     stopper.abort();
