@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use wire::{Carried, Neighbour, Part, PartHead};
 
 /// A node of a hub, and what happens to it.
-struct Peer {
+pub(super) struct Peer {
     key: Key,
-    node: Node<Arrival>,
+    pub node: Node<Arrival>,
     arrivals: mpsc::Receiver<Arrival>,
 }
 
 impl Peer {
-    async fn join(hub: &Hub, number: u8) -> Self {
+    pub async fn join(hub: &Hub, number: u8) -> Self {
         let (events, arrivals) = mpsc::channel(1024);
         let (port, orchestrator) = (hub.local_addr().port(), key(1).id());
         let invitation = Invitation { host: "127.0.0.1".into(), port, orchestrator, token: vec![1] };
@@ -60,7 +60,7 @@ impl Peer {
         self.node.post_object(to, message, block).await;
     }
 
-    async fn next(&mut self) -> Arrival {
+    pub async fn next(&mut self) -> Arrival {
         soon(self.arrivals.recv()).await.expect("the node is there")
     }
 

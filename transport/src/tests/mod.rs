@@ -6,6 +6,7 @@ mod direct;
 mod flow;
 mod relay;
 mod silence;
+mod transfers;
 
 use crate::reactor::{Reactor, transport_config};
 use crate::{Config, Connection, Endpoint, Hub, HubEvent, Received, TransportError, greeting, tls};
