@@ -22,12 +22,12 @@ pub struct OrchestratorArguments {
     /// The run's folder, made by `iota run new`
     #[arg(long, value_name = "FOLDER")]
     run: PathBuf,
-    /// Where nodes call (UDP); port 0 takes any free one
+    /// Where nodes call (UDP); port 0 takes that of the last time, or any free one
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     #[command(flatten)]
     store: StoreArguments,
-    /// Where the embedded S3 server listens (TCP); port 0 takes any free one
+    /// Where the embedded S3 server listens (TCP); port 0 takes that of the last time, or any free one
     #[arg(long, default_value = "127.0.0.1:0", conflicts_with = "store")]
     store_listen: SocketAddr,
     /// Host that invitations name, where it is not the listening address

@@ -2,11 +2,14 @@
 
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::History;
+use crate::owner::called_at;
 use orchestrator_core::{Config, ConfigError, Effect, Orchestrator, Timeouts};
 use serde::{Deserialize, Serialize};
 use spec::Run;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use transport::identity::IdentityError;
+use transport::{Hub, TransportError};
 use wire::{Key, Machine, Manifest, Signed};
 
 const SETTINGS: &str = "settings.json";
@@ -108,6 +111,22 @@ impl Lead {
             },
         }
     }
+}
+
+/// Listens for nodes. Where any port will do it is the one of the last time, if that is free: nodes call there after a restart.
+pub(crate) fn listen_again(
+    folder: &RunFolder,
+    listen: SocketAddr,
+    key: &Key,
+    liveness: transport::Config,
+) -> Result<Hub, TransportError> {
+    let last = called_at(folder).ok().and_then(|place| place.rsplit(':').next()?.parse().ok());
+    if let Some(port) = last.filter(|_| listen.port() == 0)
+        && let Ok(hub) = Hub::listen(SocketAddr::new(listen.ip(), port), key, liveness.clone())
+    {
+        return Ok(hub);
+    }
+    Hub::listen(listen, key, liveness)
 }
 
 /// What the core was told besides the run. Its journal, replayed under other settings, would be another run's; so those

@@ -169,7 +169,8 @@ async fn command(folder: &RunFolder, lead: &Lead, to: Option<u32>) -> Result<Str
     answer
 }
 
-fn called_at(folder: &RunFolder) -> Result<String, OwnerError> {
+/// Where nodes call the run's orchestrator, or did when it was last led.
+pub(crate) fn called_at(folder: &RunFolder) -> Result<String, OwnerError> {
     let path = folder.path(ADDRESS);
     match std::fs::read_to_string(&path) {
         Ok(place) => Ok(place.trim().to_owned()),

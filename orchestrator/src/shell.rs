@@ -5,7 +5,7 @@ use crate::disk::{Wait, is_full};
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{JOURNAL, Journal, JournalError};
 use crate::judge::{self, Judge};
-use crate::lead::{Lead, LeadError, Settings};
+use crate::lead::{Lead, LeadError, Settings, listen_again};
 use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use crate::owner::ADDRESS;
@@ -189,7 +189,7 @@ pub async fn run(
     let objects = folder.objects(&needed)?;
     let store = open_store(options.store, &objects, &run).await?;
     let liveness = transport::Config { lost_after: LOST_AFTER, ..transport::Config::default() };
-    let hub = Arc::new(Hub::listen(options.listen, &key, liveness)?);
+    let hub = Arc::new(listen_again(&folder, options.listen, &key, liveness)?);
     let address = hub.local_addr();
     let invitation = Invitation {
         host: options.advertise.unwrap_or_else(|| address.ip().to_string()),

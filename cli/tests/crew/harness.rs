@@ -82,7 +82,7 @@ impl Crew {
             led_with: (arguments.collect(), environment.collect()),
             faults: None,
         };
-        crew.start_orchestrator("127.0.0.1:0");
+        crew.start_orchestrator();
         crew
     }
 
@@ -189,17 +189,16 @@ impl Crew {
         child.wait().unwrap();
     }
 
-    /// Starts the orchestrator again where it was.
+    /// Starts the orchestrator again; it knows where it was.
     pub fn lead_again(&mut self) {
-        let address = self.invitation.trim_start_matches("iota://").split('/').next().unwrap().to_owned();
-        self.start_orchestrator(&address);
+        self.start_orchestrator();
     }
 
-    fn start_orchestrator(&mut self, listen: &str) {
+    fn start_orchestrator(&mut self) {
         let log = self.folder.join("logs/orchestrator.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut child = iota()
-            .args(["orchestrator", "--run", &self.folder.to_string_lossy(), "--json", "--listen", listen])
+            .args(["orchestrator", "--run", &self.folder.to_string_lossy(), "--json"])
             .arg("--until-stdin-closes")
             // Held against one process, in which no lane is slow, however busy this machine is.
             .args(["--lane-patience", "0"])
