@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::S3;
 use tokio::sync::{oneshot, watch};
+use wire::guest::GuestError;
 
 /// Bytes/s of a Mbit/s.
 const BYTES_OF_A_MBIT: u64 = 125_000;
@@ -297,6 +298,7 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
     });
     outcome.map(|why| say(&why)).map_err(|error| match error {
         miner::MinerError::Join(_) => input(error),
+        miner::MinerError::Ended(why) => ended(&why),
         _ => Failure::run(error.to_string()),
     })
 }
@@ -310,12 +312,20 @@ pub fn validate(arguments: ValidatorArguments) -> Result<()> {
     let outcome = runtime()?.block_on(validator::run(options, arguments.life.over(), say));
     outcome.map(|why| say(&why)).map_err(|error| match error {
         validator::ValidatorError::Join(_) => input(error),
-        validator::ValidatorError::Ended(_) => Failure::run(error.to_string()),
+        validator::ValidatorError::Ended(why) => ended(&why),
     })
 }
 
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// How a node fails that came to its run: who is not let in for what it brings must bring something else.
+fn ended(why: &GuestError) -> Failure {
+    match why {
+        GuestError::Refused(refusal) if refusal.is_of_what_it_brings() => input(why),
+        _ => Failure::run(why.to_string()),
+    }
 }
 
 fn input(error: impl std::fmt::Display) -> Failure {

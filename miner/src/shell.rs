@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use transport::Invitation;
 use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
+use wire::guest::GuestError;
 use wire::{Carried, Key, Message};
 
 /// How to run a miner.
@@ -47,7 +48,7 @@ pub enum MinerError {
     Device(String),
     /// What the core ended with.
     #[error("{0}")]
-    Ended(String),
+    Ended(GuestError),
 }
 
 /// Runs a miner until the run ends or `stop` completes; `tell` gets notes for its owner. Returns why it
@@ -69,7 +70,7 @@ pub async fn run(
     let guest = Guest::join(&invitation, listen, &key, translate, Event::Connected, stop).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
     let lost = Arc::new(OnceLock::new());
-    let ended = |exit: Result<String, String>| match lost.get() {
+    let ended = |exit: Result<String, GuestError>| match lost.get() {
         // What it said to the swarm is the same, in the core's words.
         Some(why) if exit.is_err() => Err(MinerError::Device(String::clone(why))),
         _ => exit.map_err(MinerError::Ended),
@@ -119,7 +120,7 @@ struct MinerShell {
     node: Node<Event>,
     tasks: mpsc::UnboundedSender<Ticketed>,
     tell: Box<dyn FnMut(&str) + Send>,
-    exit: Result<String, String>,
+    exit: Result<String, GuestError>,
 }
 
 impl MinerShell {

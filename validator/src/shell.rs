@@ -14,6 +14,7 @@ use transport::drive::{Guest, Next, Shell};
 use transport::node::{Arrival, JoinError, Node};
 use validator_core::{Addition, Config, Effect, Event, Validator};
 use wire::Key;
+use wire::guest::GuestError;
 
 /// How to run a validator.
 pub struct Options {
@@ -37,7 +38,7 @@ pub enum ValidatorError {
     Join(#[from] JoinError),
     /// What the core ended with.
     #[error("{0}")]
-    Ended(String),
+    Ended(GuestError),
 }
 
 /// Runs a validator until the run ends or `stop` completes; `tell` gets notes for its owner. Returns why
@@ -95,7 +96,7 @@ struct ValidatorShell {
     events: mpsc::Sender<Event>,
     workplace: Arc<Workplace>,
     tell: Tell,
-    exit: Result<String, String>,
+    exit: Result<String, GuestError>,
 }
 
 impl Shell<Validator> for ValidatorShell {

@@ -31,8 +31,6 @@ pub struct Crew<'a> {
     exits: mpsc::Sender<Exited>,
     processes: BTreeMap<String, Process>,
     starts: BTreeMap<String, u32>,
-    /// Keys that the run bans.
-    banned: BTreeSet<NodeId>,
     /// A killed process and how it came back, where that was asked for.
     pub recovery: Option<Recovery>,
 }
@@ -84,7 +82,6 @@ impl<'a> Crew<'a> {
             exits,
             processes: BTreeMap::new(),
             starts: BTreeMap::new(),
-            banned: BTreeSet::new(),
             recovery: None,
         }
     }
@@ -134,9 +131,6 @@ impl<'a> Crew<'a> {
         if !exit.is_accident() {
             return exit.to_string();
         }
-        if self.key_of(&exit.name).is_some_and(|key| self.banned.contains(&key)) {
-            return format!("{exit}; its key is banned, so it is left alone");
-        }
         if starts > self.arguments.restarts {
             return format!("{exit}; it was started {starts} times, and is left alone now");
         }
@@ -182,7 +176,6 @@ impl<'a> Crew<'a> {
     pub fn follow(&mut self, notice: &Notice, view: &View) -> Option<String> {
         let Notice::Report { ms, report } = notice else { return None };
         if let Report::Convicted { node, .. } = report {
-            self.banned.insert(*node);
             return self.replace(*node);
         }
         if let Some(recovery) = &mut self.recovery {

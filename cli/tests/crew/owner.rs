@@ -22,14 +22,14 @@ fn the_owner_invites_and_takes_a_run_back_while_it_is_led_and_while_it_is_not() 
     crew.invite_with(late.clone());
     crew.start_node("validator", "other");
     let (code, said) = crew.wait_for_exit("other");
-    assert!(code == 1 && said.contains("the invitation is for a miner"), "{code}: {said}");
+    assert!(code == 2 && said.contains("the invitation is for a miner"), "{code}: {said}");
     let expired = made + Duration::from_secs(1);
     while SystemTime::now() <= expired {
         std::thread::sleep(Duration::from_millis(10));
     }
     crew.start_node("miner", "late");
     let (code, said) = crew.wait_for_exit("late");
-    assert!(code == 1 && said.contains("the invitation has expired"), "{code}: {said}");
+    assert!(code == 2 && said.contains("the invitation has expired"), "{code}: {said}");
     crew.invite_with(good);
     crew.man(3);
 

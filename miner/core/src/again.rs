@@ -24,7 +24,8 @@ impl Miner {
             Ok(after_ms) => self.emit(Effect::CallAgain { after_ms }),
             Err(gone_s) => self.exit(Err(format!(
                 "the connection to the orchestrator has been gone for {gone_s} s ({why}): check that it runs, then start the miner again"
-            ))),
+            )
+            .into())),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Run};
 use std::ops::Range;
+use wire::guest::GuestError;
 use wire::{Message, Neighbour, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// One thing to do. Effects are performed in order.
@@ -65,7 +66,7 @@ pub enum Effect {
     /// that ends is told as `RouteLost`.
     Neighbours(Vec<Neighbour>),
     /// The miner ends; nothing follows. `Err` carries what went wrong and what to do.
-    Exit(Result<String, String>),
+    Exit(Result<String, GuestError>),
 }
 
 /// A task for the engine. Tasks are done one after another, in the order they were given.

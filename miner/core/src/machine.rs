@@ -12,7 +12,7 @@ use crate::seat::Seat;
 use serde::Serialize;
 use spec::{Digest, NodeId, Window};
 use std::collections::{BTreeMap, BTreeSet};
-use wire::guest::{Config, Waits};
+use wire::guest::{Config, GuestError, Waits};
 use wire::{Chain, Machine, Message, Part, PayloadKind, Receipt, Signed, Verb};
 
 /// Tasks given to the engine at a time: the one it does and the one it does next.
@@ -91,7 +91,7 @@ impl Miner {
         }
     }
 
-    pub(crate) fn exit(&mut self, with: Result<String, String>) {
+    pub(crate) fn exit(&mut self, with: Result<String, GuestError>) {
         self.state.over = true;
         self.emit(Effect::Exit(with));
     }
@@ -99,7 +99,7 @@ impl Miner {
     /// Leaves because of something on this side.
     pub(crate) fn leave(&mut self, why: String) {
         self.send(Message::Leave { reason: why.clone() });
-        self.exit(Err(why));
+        self.exit(Err(why.into()));
     }
 
     pub(crate) fn compute(&mut self, job: Job, task: Task) {
@@ -149,7 +149,7 @@ impl Miner {
     fn hear(&mut self, message: Message) {
         match message {
             Message::Welcome(welcome) => self.take_seat(welcome),
-            Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
+            Message::Refused(refusal) => self.exit(Err(GuestError::Refused(refusal))),
             Message::Grant(grant) => self.take_grant(grant),
             Message::Open(manifest) => self.open(manifest),
             Message::Adopt { stage, manifest, turn } => {

@@ -7,6 +7,7 @@ use crate::trace::Event;
 use crate::world::disk::{Journal, Objects};
 use orchestrator_core::Event as Happened;
 use spec::NodeId;
+use wire::guest::GuestError;
 use wire::{Command, Message};
 
 impl World {
@@ -149,11 +150,11 @@ impl World {
     }
 
     /// A node ends in good order.
-    pub(super) fn exit(&mut self, node: usize, with: Result<String, String>) {
+    pub(super) fn exit(&mut self, node: usize, with: Result<String, GuestError>) {
         let gone = &mut self.nodes[node];
         gone.alive = false;
         let (peer, connected, link) = (gone.id, gone.connected, gone.link);
-        self.report.exits.push((gone.name.clone(), with));
+        self.report.exits.push((gone.name.clone(), with.map_err(|why| why.to_string())));
         self.end_routes(node, 0);
         if connected {
             let at_us = self.net.control_us(self.clock.now_us(), node, 0);

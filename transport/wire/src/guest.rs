@@ -1,12 +1,12 @@
 //! What miner and validator have in common: an invitation, objects asked for, and bounded waits.
 
-use crate::hello::{Hello, Role, Welcome};
+use crate::hello::{Hello, Refusal, Role, Welcome};
 use crate::machine::Alarm;
 use crate::manifest::Manifest;
 use crate::message::Message;
 use crate::object::{Ask, Grant, ObjectRef, Presigned, Verb};
 use crate::signed::{Key, SignatureError, Signed};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, SpecError};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +31,23 @@ pub struct Config {
     pub idle_ms: u64,
     /// How long a lost connection is tried again, in milliseconds.
     pub away_ms: u64,
+}
+
+/// Why a guest ends before its run does: what went wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum GuestError {
+    /// The orchestrator does not let it in.
+    #[error("not let in: {0}")]
+    Refused(Refusal),
+    /// Everything else.
+    #[error("{0}")]
+    Ended(String),
+}
+
+impl From<String> for GuestError {
+    fn from(why: String) -> Self {
+        Self::Ended(why)
+    }
 }
 
 /// A welcome or a manifest that the invitation does not cover.

@@ -69,3 +69,10 @@ pub enum Refusal {
     #[error("the invitation is for a {0}: ask for one for your role")]
     OtherRole(Role),
 }
+
+impl Refusal {
+    /// Whether the node must bring something else, another invitation or another key, rather than come at another time.
+    pub fn is_of_what_it_brings(&self) -> bool {
+        !matches!(self, Self::Full | Self::Over)
+    }
+}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Run};
 use std::ops::Range;
+use wire::guest::GuestError;
 use wire::{Message, ObjectRef, Presigned};
 
 /// One operation to replay.
@@ -84,5 +85,5 @@ pub enum Effect {
     /// Tell the owner, in one sentence.
     Note(String),
     /// The validator ends; nothing follows. `Err` carries what went wrong and what to do.
-    Exit(Result<String, String>),
+    Exit(Result<String, GuestError>),
 }

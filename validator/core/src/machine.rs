@@ -9,7 +9,7 @@ use crate::sums::Adding;
 use serde::Serialize;
 use spec::{Digest, Run};
 use std::collections::{BTreeSet, VecDeque};
-use wire::guest::{Config, Waits};
+use wire::guest::{Config, GuestError, Waits};
 use wire::{
     AuditOrder, Finding, Grant, Machine, MergeOrder, Message, ObjectRef, Role, Signed, Verb, Verdict, Welcome,
 };
@@ -106,7 +106,7 @@ impl Validator {
     fn hear(&mut self, message: Message) {
         match message {
             Message::Welcome(welcome) => self.take_seat(welcome),
-            Message::Refused(refusal) => self.exit(Err(format!("not let in: {refusal}"))),
+            Message::Refused(refusal) => self.exit(Err(GuestError::Refused(refusal))),
             Message::Grant(grant) => self.take_grant(grant),
             Message::Audit(order) if self.state.seat.is_some() && self.state.queue.len() < QUEUE_MAX => {
                 self.state.queue.push_back(order);
@@ -155,7 +155,8 @@ impl Validator {
             Ok(after_ms) => self.emit(Effect::CallAgain { after_ms }),
             Err(gone_s) => self.exit(Err(format!(
                 "the connection to the orchestrator has been gone for {gone_s} s ({why}): check that it runs, then start the validator again"
-            ))),
+            )
+            .into())),
         }
     }
 
@@ -321,10 +322,10 @@ impl Validator {
     /// Leaves because of something on this side.
     fn leave(&mut self, why: String) {
         self.send(Message::Leave { reason: why.clone() });
-        self.exit(Err(why));
+        self.exit(Err(why.into()));
     }
 
-    fn exit(&mut self, with: Result<String, String>) {
+    fn exit(&mut self, with: Result<String, GuestError>) {
         self.state.over = true;
         self.emit(Effect::Exit(with));
     }

@@ -368,7 +368,7 @@ impl World {
 
     pub fn exit(&self) -> Option<Result<String, String>> {
         self.effects.iter().find_map(|effect| match effect {
-            Effect::Exit(with) => Some(with.clone()),
+            Effect::Exit(with) => Some(with.clone().map_err(|why| why.to_string())),
             _ => None,
         })
     }
