@@ -1,7 +1,8 @@
 //! What follows from a conviction: the key is banned, its seat is free, and what stands on its work is undone.
 //!
 //! Everybody goes back to the manifest with which the first epoch opened that its unproven work is part of. Epochs
-//! whose windows were all found equal are stable: nothing goes back beyond them.
+//! whose windows were all found equal are stable: nothing goes back beyond them. Who lied there is found by the windows that are
+//! drawn already, so these are judged first: whatever they find, everybody goes back once.
 
 use crate::audit::{Pending, Standing};
 use crate::effect::{Effect, Report};
@@ -23,6 +24,8 @@ pub(crate) struct Consequences {
     pub banned: BTreeMap<NodeId, String>,
     /// Epochs from the first whose audits all passed.
     pub stable: u32,
+    /// What is undone once every drawn window is judged.
+    sentence: Option<Sentence>,
     /// The manifest to go back to, while the pointer is on its way elsewhere.
     rollback: Option<Signed<Manifest>>,
     /// Windows of epochs that were undone while a validator replayed them, by miner, and by the receipt that binds the state before.
@@ -33,6 +36,26 @@ pub(crate) struct Consequences {
     pub proven: BTreeSet<NodeId>,
     /// Since when a stage has no miner at all.
     pub vacant_ms: Option<u64>,
+}
+
+/// That everybody goes back, which waits for the verdicts on what is drawn.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Sentence {
+    /// The manifest with which the first epoch opened that is undone.
+    to: Signed<Manifest>,
+    /// Whose conviction it follows from, and how many more there were since.
+    why: String,
+    more: u32,
+    /// Inner steps and losses of the epoch that it ended.
+    steps: u64,
+    losses: u64,
+}
+
+impl Consequences {
+    /// Whether something is to be undone, and drawn windows are judged before.
+    pub fn awaits_verdicts(&self) -> bool {
+        self.sentence.is_some()
+    }
 }
 
 impl Orchestrator {
@@ -62,7 +85,7 @@ impl Orchestrator {
         }
         self.drop_windows(miner);
         match first {
-            Some(epoch) => self.roll_back(epoch, format!("{name} was convicted{why}")),
+            Some(epoch) => self.condemn(epoch, format!("{name} was convicted{why}")),
             None => self.lose_convict(miner, &name),
         }
         self.state.seats.vacate(miner);
@@ -83,6 +106,40 @@ impl Orchestrator {
         self.state.consequences.undone.retain(|(of, ..), _| *of != miner);
     }
 
+    /// Everything from `epoch` on is to be undone, once it is known who else lied in it. The epoch in hand stands on that, and ends.
+    fn condemn(&mut self, epoch: u32, why: String) {
+        let Some(to) = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone()) else { return };
+        if let Some(sentence) = &mut self.state.consequences.sentence {
+            sentence.more += 1;
+            if epoch < sentence.to.body.epoch {
+                sentence.to = to;
+            }
+            return;
+        }
+        let (mut steps, mut losses) = (0, 0);
+        if let Some(open) = self.state.epoch.take() {
+            self.undo_audits(open.number);
+            (steps, losses) = (open.stepped.into(), open.losses);
+        }
+        self.state.phase = Phase::RollingBack;
+        self.state.consequences.sentence = Some(Sentence { to, why, more: 0, steps, losses });
+    }
+
+    /// Everybody goes back, if no drawn window waits for a verdict any more.
+    fn carry_out(&mut self) {
+        if self.state.audits.values().any(|audited| !audited.pending.is_empty()) {
+            return;
+        }
+        let Some(Sentence { to, mut why, more, steps, losses }) = self.state.consequences.sentence.take()
+        else {
+            return;
+        };
+        if more > 0 {
+            why += &format!("; {more} more were convicted meanwhile");
+        }
+        self.undo(to, why, (steps, losses));
+    }
+
     /// Undoes everything from `epoch` on.
     pub(crate) fn roll_back(&mut self, epoch: u32, why: String) {
         let to = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone());
@@ -92,18 +149,23 @@ impl Orchestrator {
 
     /// Everybody goes back to where this manifest's epoch opens.
     pub(crate) fn go_back(&mut self, to: Signed<Manifest>, why: String) {
+        let open = self.state.epoch.take();
+        let ended = open.map_or((0, 0), |open| (open.stepped.into(), open.losses));
+        self.undo(to, why, ended);
+    }
+
+    /// The same, with the inner steps and losses of the epoch that ended for it.
+    fn undo(&mut self, to: Signed<Manifest>, why: String, ended: (u64, u64)) {
         let epoch = to.body.epoch;
         self.undo_audits(epoch);
         let settled = self.undo_settled(epoch);
         let undone = self.undo_accounts(epoch);
-        let (mut steps, mut losses) =
-            undone.values().fold((settled.steps, settled.losses), |(steps, losses), of| {
+        let (steps, losses) = undone
+            .values()
+            .fold((settled.steps + ended.0, settled.losses + ended.1), |(steps, losses), of| {
                 (steps + u64::from(of.steps), losses + of.losses)
             });
         let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX).saturating_add(settled.epochs);
-        if let Some(open) = self.state.epoch.take() {
-            (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
-        }
         let tokens = losses * self.config.run.microbatch_tokens();
         self.report(Report::RolledBack { epoch, epochs, steps, tokens, why });
         self.state.phase = Phase::RollingBack;
@@ -127,10 +189,10 @@ impl Orchestrator {
         }
     }
 
-    /// Moves the pointer back, once it stands still; `false` if nothing is to be undone.
+    /// Moves the pointer back, once it stands still and it is known whereto; `false` if nothing is to be undone.
     pub(crate) fn move_back(&mut self) -> bool {
         if self.state.consequences.rollback.is_none() {
-            return false;
+            return self.state.consequences.awaits_verdicts();
         }
         if self.state.publishing.is_none()
             && let Some(to) = self.state.consequences.rollback.take()
@@ -153,6 +215,9 @@ impl Orchestrator {
 
     /// Epochs whose windows, and those of all before, are judged can no longer be undone.
     pub(crate) fn settle(&mut self) {
+        if self.state.consequences.awaits_verdicts() {
+            return self.carry_out();
+        }
         // Of an epoch that is not committed more is audited.
         let committed = self.state.manifest.body.epoch;
         self.state.audits.retain(|&epoch, audited| epoch >= committed || !audited.pending.is_empty());

@@ -177,7 +177,9 @@ impl Orchestrator {
     /// Whether an epoch is on its way, rather than audits alone.
     fn is_moving(&self) -> bool {
         match self.state.phase {
-            Phase::Working | Phase::Merging | Phase::Committing | Phase::RollingBack => true,
+            Phase::Working | Phase::Merging | Phase::Committing => true,
+            // Or the verdicts before that, each of which has a deadline.
+            Phase::RollingBack => !self.state.consequences.awaits_verdicts(),
             // Everyone is told where to stand.
             Phase::Settling => {
                 let all_there = self.state.seats.lost().next().is_none();
