@@ -62,11 +62,8 @@ impl Orchestrator {
     /// A miner is convicted: it is banned, and what stands on its work is undone.
     pub(crate) fn convict(&mut self, miner: NodeId, why: &str, evidence: Option<Vec<u8>>) {
         let name = self.name(miner);
-        let window_of = |pending: &BTreeMap<(NodeId, u32), Pending>| {
-            pending.range((miner, 0)..=(miner, u32::MAX)).next().is_some()
-        };
         // What of its work no verdict speaks of yet is not believed either.
-        let first = self.state.audits.iter().find(|(_, audited)| window_of(&audited.pending));
+        let first = self.state.audits.iter().find(|(_, audited)| audited.pending.of(miner).next().is_some());
         let first = first.map(|(&epoch, _)| epoch);
         if !self.state.consequences.banned.contains_key(&miner) {
             let stage = self.state.seats.stage_of(miner);
@@ -101,8 +98,7 @@ impl Orchestrator {
     }
 
     fn drop_windows(&mut self, miner: NodeId) {
-        let of_it = |(of, _): &(NodeId, u32)| *of == miner;
-        self.state.audits.values_mut().for_each(|audited| audited.pending.retain(|at, _| !of_it(at)));
+        self.state.audits.values_mut().for_each(|audited| audited.pending.forget(miner));
         self.state.consequences.undone.retain(|(of, ..), _| *of != miner);
     }
 
@@ -276,21 +272,21 @@ impl Orchestrator {
     /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
     /// windows were revealed: where hardly anybody can, the store or the network is to blame.
     pub(crate) fn convict_withholders(&mut self) {
-        let late_since_ms = self.now_ms.checked_sub(self.config.timeouts.reveal_ms);
-        let late = |since_ms: u64| late_since_ms.is_some_and(|late_ms| since_ms <= late_ms);
+        let Some(late_since_ms) = self.now_ms.checked_sub(self.config.timeouts.reveal_ms) else { return };
         let mut withheld: Vec<(NodeId, Window)> = Vec::new();
         for (&epoch, audited) in &self.state.audits {
-            let owed = audited.pending.values().filter(|pending| pending.standing == Standing::Drawn).count();
-            if 2 * owed > audited.drawn {
+            if 2 * audited.pending.owed() > audited.drawn {
                 continue;
             }
-            for (&(miner, step), pending) in &audited.pending {
-                let owes = pending.standing == Standing::Drawn && late(pending.since_ms);
-                let is_late = || late(pending.since_ms.saturating_add(self.transfer_ms(miner, pending)));
-                if owes && is_late() && !self.state.seats.is_lost(miner) {
+            let begun = withheld.len();
+            for ((miner, step), pending) in audited.pending.owed_since(late_since_ms) {
+                let transfer_ms = self.transfer_ms(miner, pending);
+                let is_late = pending.since_ms.saturating_add(transfer_ms) <= late_since_ms;
+                if is_late && !self.state.seats.is_lost(miner) {
                     withheld.push((miner, Window { epoch, step }));
                 }
             }
+            withheld[begun..].sort_unstable_by_key(|(miner, window)| (*miner, window.step));
         }
         for (miner, Window { epoch, step }) in withheld {
             if !self.state.consequences.banned.contains_key(&miner) {

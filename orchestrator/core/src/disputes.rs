@@ -8,8 +8,8 @@ use crate::accusations::Charge;
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
-use serde::{Deserialize, Serialize};
-use spec::{NodeId, Operation};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use spec::{Digest, NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed, SumVerdict};
 
@@ -42,6 +42,88 @@ pub(crate) struct Charged {
     /// What was added up, with these pieces.
     order: MergeOrder,
     verdict: Signed<SumVerdict>,
+}
+
+/// The shards of a stage that are added up again, and which of them has a piece: thousands are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disputes {
+    all: BTreeMap<u32, Dispute>,
+    /// By a piece's digest. Built again from a snapshot.
+    with_piece: BTreeMap<Digest, BTreeSet<u32>>,
+}
+
+impl Disputes {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&u32, &Dispute)> {
+        self.all.iter()
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Dispute> {
+        self.all.values_mut()
+    }
+
+    /// Those of which an owner named this object as a piece.
+    pub fn with_piece(&self, object: ObjectRef) -> impl Iterator<Item = &Dispute> {
+        let shards = self.with_piece.get(&object.digest).into_iter().flatten();
+        shards.filter_map(|shard| self.all.get(shard))
+    }
+
+    fn get_mut(&mut self, shard: u32) -> Option<&mut Dispute> {
+        self.all.get_mut(&shard)
+    }
+
+    fn insert(&mut self, shard: u32, dispute: Dispute) {
+        self.remove(shard);
+        self.all.insert(shard, dispute);
+        self.note_pieces(shard);
+    }
+
+    fn remove(&mut self, shard: u32) -> Option<Dispute> {
+        let dispute = self.all.remove(&shard)?;
+        for piece in dispute.named.values().flatten() {
+            if let Some(shards) = self.with_piece.get_mut(&piece.digest) {
+                shards.remove(&shard);
+                if shards.is_empty() {
+                    self.with_piece.remove(&piece.digest);
+                }
+            }
+        }
+        Some(dispute)
+    }
+
+    /// An owner says what the pieces of its shard are.
+    fn name(&mut self, shard: u32, owner: NodeId, pieces: Vec<ObjectRef>) {
+        if let Some(dispute) = self.all.get_mut(&shard) {
+            dispute.named.insert(owner, pieces);
+            self.note_pieces(shard);
+        }
+    }
+
+    fn note_pieces(&mut self, shard: u32) {
+        let named = self.all.get(&shard).into_iter().flat_map(|dispute| dispute.named.values().flatten());
+        for piece in named {
+            self.with_piece.entry(piece.digest).or_default().insert(shard);
+        }
+    }
+}
+
+impl Serialize for Disputes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.all.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Disputes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut disputes = Self::default();
+        for (shard, dispute) in BTreeMap::deserialize(deserializer)? {
+            disputes.insert(shard, dispute);
+        }
+        Ok(disputes)
+    }
 }
 
 impl Dispute {
@@ -127,7 +209,7 @@ impl Orchestrator {
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         let merge = self.stage_merge(stage).filter(|_| open);
         let count = merge.as_ref().map_or(0, |merge| merge.contributors().len());
-        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(shard));
         let Some(dispute) = dispute.filter(|dispute| dispute.owners.contains(&from)) else {
             return self.note(from, "disclosed", "discloses pieces that nobody asked it for; ignored");
         };
@@ -137,22 +219,26 @@ impl Orchestrator {
                 "disclosed other pieces than those it named, or not as many as were added up",
             );
         }
-        dispute.named.insert(from, pieces);
         if stored {
             dispute.disclosed.insert(from);
+        }
+        if let Some(merge) = self.stage_merge(stage) {
+            merge.disputes.name(shard, from, pieces);
+        }
+        if stored {
             if let Some(epoch) = &mut self.state.epoch {
                 epoch.disclosures += 1;
             }
             self.progressed();
             self.owes_less(from);
-            self.order_sums();
+            self.order_sums_of(stage);
         }
     }
 
     /// Nobody is asked for the pieces of a shard any more. Who was may be under way with them all the same.
     fn close_dispute(&mut self, stage: u16, shard: u32) {
         let pieces_ms = self.pieces_ms(stage, shard);
-        let dispute = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard));
+        let dispute = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(shard));
         let Some(dispute) = dispute else { return };
         for &owner in dispute.owners.iter().filter(|owner| dispute.is_owed_by(**owner)) {
             self.takes_uplink(owner, pieces_ms);
@@ -161,21 +247,26 @@ impl Orchestrator {
 
     /// Gives every shard whose pieces are in the store to a validator.
     pub(crate) fn order_sums(&mut self) {
-        let Some(validator) = self.state.seats.validators_present().next() else { return };
         let stages = self.config.run.model.stage_count();
         for stage in (0..stages).filter_map(|stage| u16::try_from(stage).ok()) {
-            let Some(merge) = self.stage_merge(stage) else { continue };
-            let mut orders = Vec::new();
-            for dispute in merge.disputes.values_mut().filter(|d| d.ordered.is_none() && !d.accused) {
-                let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
-                if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
-                    dispute.ordered = owner.map(|owner| (validator, owner));
-                    orders.push(order);
-                }
+            self.order_sums_of(stage);
+        }
+    }
+
+    /// The same of one stage.
+    fn order_sums_of(&mut self, stage: u16) {
+        let Some(validator) = self.state.seats.validators_present().next() else { return };
+        let Some(merge) = self.stage_merge(stage) else { return };
+        let mut orders = Vec::new();
+        for dispute in merge.disputes.values_mut().filter(|d| d.ordered.is_none() && !d.accused) {
+            let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
+            if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
+                dispute.ordered = owner.map(|owner| (validator, owner));
+                orders.push(order);
             }
-            for order in orders {
-                self.send(validator, Message::AddUp(order));
-            }
+        }
+        for order in orders {
+            self.send(validator, Message::AddUp(order));
         }
     }
 
@@ -200,7 +291,7 @@ impl Orchestrator {
         let SumVerdict { stage, epoch, shard, sum, .. } = body;
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         let merge = self.stage_merge(stage).filter(|_| open);
-        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(shard));
         let ordered =
             dispute.as_ref().and_then(|dispute| dispute.ordered).filter(|(validator, _)| *validator == from);
         let (Some(dispute), Some((_, owner))) = (dispute, ordered) else {
@@ -228,7 +319,7 @@ impl Orchestrator {
     fn dispute_of(&mut self, charged: &Charged) -> Option<&mut Dispute> {
         let MergeOrder { stage, epoch, shard, .. } = charged.order;
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
-        let dispute = self.stage_merge(stage).filter(|_| open)?.disputes.get_mut(&shard)?;
+        let dispute = self.stage_merge(stage).filter(|_| open)?.disputes.get_mut(shard)?;
         Some(dispute).filter(|dispute| dispute.accused && dispute.order.roots == charged.order.roots)
     }
 
@@ -303,7 +394,8 @@ impl Orchestrator {
     /// When the next owner must have shown its pieces.
     pub(crate) fn disclosure_due_ms(&self) -> Option<u64> {
         let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
-        let open = merges.flat_map(|merge| merge.disputes.values()).filter(|d| d.disclosed.is_empty());
+        let disputes = merges.flat_map(|merge| merge.disputes.iter()).map(|(_, dispute)| dispute);
+        let open = disputes.filter(|dispute| dispute.disclosed.is_empty());
         open.map(|dispute| {
             let transfer_ms = dispute.owners.iter().map(|&owner| self.owed_ms(owner)).max().unwrap_or(0);
             let patience_ms = self.config.timeouts.reveal_ms.saturating_add(transfer_ms);
@@ -325,7 +417,7 @@ impl Orchestrator {
     }
 
     fn withheld_pieces(&mut self, stage: u16, shard: u32) {
-        let Some(dispute) = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard)) else {
+        let Some(dispute) = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(shard)) else {
             return;
         };
         for owner in dispute.owners {
@@ -361,5 +453,54 @@ impl Orchestrator {
             claims: merge.claims(shard).filter_map(|(owner, _)| given(&owner, &of_shard)).collect(),
             pieces: Vec::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispute(owner: NodeId) -> Dispute {
+        let order = MergeOrder {
+            stage: 0,
+            epoch: 0,
+            shard: 0,
+            secret: [0; 32],
+            seats: Vec::new(),
+            roots: Vec::new(),
+            claims: Vec::new(),
+            pieces: Vec::new(),
+        };
+        Dispute {
+            since_ms: 0,
+            owners: vec![owner],
+            order,
+            named: BTreeMap::new(),
+            disclosed: BTreeSet::new(),
+            useless: BTreeSet::new(),
+            ordered: None,
+            accused: false,
+        }
+    }
+
+    #[test]
+    fn shards_are_found_by_their_pieces_until_nobody_asks_for_them() {
+        let [one, other] = [1, 2].map(|name| NodeId([name; 32]));
+        let piece = |name| ObjectRef { digest: Digest([name; 32]), bytes: 1 };
+        let mut disputes = Disputes::default();
+        disputes.insert(3, dispute(one));
+        disputes.insert(5, dispute(one));
+        disputes.name(3, one, vec![piece(1), piece(2)]);
+        disputes.name(3, other, vec![piece(1), piece(2)]);
+        disputes.name(5, one, vec![piece(2), piece(4)]);
+        disputes.name(7, one, vec![piece(9)]);
+        let count = |disputes: &Disputes, name| disputes.with_piece(piece(name)).count();
+        assert_eq!([1, 2, 4, 9].map(|name| count(&disputes, name)), [1, 2, 1, 0]);
+        let again: Disputes = postcard::from_bytes(&wire::to_bytes(&disputes)).unwrap();
+        assert_eq!(again.with_piece, disputes.with_piece);
+        assert!(disputes.remove(3).is_some() && disputes.remove(3).is_none());
+        assert_eq!([1, 2, 4].map(|name| count(&disputes, name)), [0, 1, 1]);
+        disputes.insert(5, dispute(one));
+        assert!(disputes.with_piece.is_empty());
     }
 }

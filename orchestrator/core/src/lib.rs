@@ -37,6 +37,7 @@ mod rollback;
 mod seats;
 mod snapshot;
 mod uplinks;
+mod windows;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};

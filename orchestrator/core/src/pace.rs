@@ -56,7 +56,7 @@ impl Epoch {
     }
 
     /// Inner steps that every miner of a lane has taken.
-    fn taken_by(&self, lane: usize) -> u32 {
+    pub fn taken_by(&self, lane: usize) -> u32 {
         let miners = self.routes[lane].iter().filter_map(|miner| self.miners.get(miner));
         miners.map(|progress| progress.steps).min().unwrap_or_default()
     }
