@@ -22,6 +22,9 @@ pub(crate) struct Epoch {
     pub pace: Pace,
     /// Whether a lost miner's place was given to another.
     pub amended: bool,
+    /// Lanes that share a miner then, once they were asked for; no part of a snapshot.
+    #[serde(skip)]
+    pub groups: Option<Vec<Vec<usize>>>,
     /// Microbatches that some stage has not folded.
     pub live: BTreeMap<u64, Tracked>,
     /// Microbatches of which nobody does the rest. Who had folded one before it heard so says it in its receipts.
@@ -146,6 +149,7 @@ impl Epoch {
     pub fn leave(&mut self, miner: NodeId) -> bool {
         let counts = self.merges.iter().any(|merge| merge.contributors().contains(&miner));
         let progress = self.miners.remove(&miner).filter(|_| counts);
+        self.groups = None;
         self.left.extend(progress.map(|progress| (miner, progress)));
         counts
     }
@@ -233,6 +237,7 @@ impl Orchestrator {
             pace: Pace::new(self.now_ms, routes.len(), self.config.run.epoch.steps),
             routes,
             amended: false,
+            groups: None,
             live: BTreeMap::new(),
             struck: BTreeMap::new(),
             miners,
@@ -260,12 +265,14 @@ impl Orchestrator {
         let steps = progress.steps;
         // Where nobody stands in, only the last miner of a lane changes how many are through.
         let lane = progress.lane;
-        if steps >= epoch.limit_of(lane) && (epoch.amended || epoch.taken_by(lane) >= epoch.limit_of(lane)) {
+        let limit = epoch.limit_of(lane);
+        if steps >= limit && (epoch.amended || epoch.is_through(lane, limit)) {
             self.watch_pace();
         }
         let Some(epoch) = &mut self.state.epoch else { return };
-        if epoch.behind > 0 && !epoch.amended {
-            epoch.behind -= usize::from(steps == epoch.stepped + 1);
+        if epoch.behind > 0 {
+            // Who stands in for others may take a step more than its own lane has.
+            epoch.behind -= usize::from(steps == epoch.stepped + 1 && epoch.stepped < limit);
             if epoch.behind > 0 {
                 return;
             }
