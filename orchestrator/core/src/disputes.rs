@@ -8,8 +8,8 @@ use crate::accusations::Charge;
 use crate::effect::Report;
 use crate::machine::{Orchestrator, Phase};
 use crate::merge::StageMerge;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use spec::{Digest, NodeId, Operation};
+use serde::{Deserialize, Serialize};
+use spec::{NodeId, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::{Call, MergeEvidence, MergeOrder, Message, ObjectRef, Receipt, Signed, SumVerdict};
 
@@ -23,7 +23,7 @@ pub(crate) struct Dispute {
     /// What is to be added up, but for the pieces.
     order: MergeOrder,
     /// What the owners say the pieces are.
-    named: BTreeMap<NodeId, Vec<ObjectRef>>,
+    pub named: BTreeMap<NodeId, Vec<ObjectRef>>,
     /// Owners whose pieces are in the store.
     disclosed: BTreeSet<NodeId>,
     /// Owners whose pieces do not open.
@@ -44,89 +44,21 @@ pub(crate) struct Charged {
     verdict: Signed<SumVerdict>,
 }
 
-/// The shards of a stage that are added up again, and which of them has a piece: thousands are asked for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Disputes {
-    all: BTreeMap<u32, Dispute>,
-    /// By a piece's digest. Built again from a snapshot.
-    with_piece: BTreeMap<Digest, BTreeSet<u32>>,
-}
-
-impl Disputes {
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&u32, &Dispute)> {
-        self.all.iter()
-    }
-
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Dispute> {
-        self.all.values_mut()
-    }
-
-    /// Those of which an owner named this object as a piece.
-    pub fn with_piece(&self, object: ObjectRef) -> impl Iterator<Item = &Dispute> {
-        let shards = self.with_piece.get(&object.digest).into_iter().flatten();
-        shards.filter_map(|shard| self.all.get(shard))
-    }
-
-    fn get_mut(&mut self, shard: u32) -> Option<&mut Dispute> {
-        self.all.get_mut(&shard)
-    }
-
-    fn insert(&mut self, shard: u32, dispute: Dispute) {
-        self.remove(shard);
-        self.all.insert(shard, dispute);
-        self.note_pieces(shard);
-    }
-
-    fn remove(&mut self, shard: u32) -> Option<Dispute> {
-        let dispute = self.all.remove(&shard)?;
-        for piece in dispute.named.values().flatten() {
-            if let Some(shards) = self.with_piece.get_mut(&piece.digest) {
-                shards.remove(&shard);
-                if shards.is_empty() {
-                    self.with_piece.remove(&piece.digest);
-                }
-            }
-        }
-        Some(dispute)
-    }
-
-    /// An owner says what the pieces of its shard are.
-    fn name(&mut self, shard: u32, owner: NodeId, pieces: Vec<ObjectRef>) {
-        if let Some(dispute) = self.all.get_mut(&shard) {
-            dispute.named.insert(owner, pieces);
-            self.note_pieces(shard);
-        }
-    }
-
-    fn note_pieces(&mut self, shard: u32) {
-        let named = self.all.get(&shard).into_iter().flat_map(|dispute| dispute.named.values().flatten());
-        for piece in named {
-            self.with_piece.entry(piece.digest).or_default().insert(shard);
-        }
-    }
-}
-
-impl Serialize for Disputes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.all.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Disputes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut disputes = Self::default();
-        for (shard, dispute) in BTreeMap::deserialize(deserializer)? {
-            disputes.insert(shard, dispute);
-        }
-        Ok(disputes)
-    }
-}
-
 impl Dispute {
+    /// Asks the owners of a shard, who said `order.claims`, for its pieces.
+    pub fn new(order: MergeOrder, since_ms: u64) -> Self {
+        Self {
+            since_ms,
+            owners: order.claims.iter().map(|claim| claim.signer).collect(),
+            order,
+            named: BTreeMap::new(),
+            disclosed: BTreeSet::new(),
+            useless: BTreeSet::new(),
+            ordered: None,
+            accused: false,
+        }
+    }
+
     /// Whether an owner named this object as a piece.
     pub fn names(&self, owner: NodeId, object: ObjectRef) -> bool {
         self.named.get(&owner).is_some_and(|pieces| pieces.contains(&object))
@@ -160,18 +92,9 @@ impl Orchestrator {
     pub(crate) fn dispute(&mut self, stage: u16, shard: u32) {
         let now_ms = self.now_ms;
         let Some(order) = self.merge_order(stage, shard) else { return };
-        let owners: Vec<NodeId> = order.claims.iter().map(|claim| claim.signer).collect();
         let epoch = order.epoch;
-        let dispute = Dispute {
-            since_ms: now_ms,
-            owners: owners.clone(),
-            order,
-            named: BTreeMap::new(),
-            disclosed: BTreeSet::new(),
-            useless: BTreeSet::new(),
-            ordered: None,
-            accused: false,
-        };
+        let dispute = Dispute::new(order, now_ms);
+        let owners = dispute.owners.clone();
         if let Some(merge) = self.stage_merge(stage) {
             merge.disputes.insert(shard, dispute);
         }
@@ -453,54 +376,5 @@ impl Orchestrator {
             claims: merge.claims(shard).filter_map(|(owner, _)| given(&owner, &of_shard)).collect(),
             pieces: Vec::new(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dispute(owner: NodeId) -> Dispute {
-        let order = MergeOrder {
-            stage: 0,
-            epoch: 0,
-            shard: 0,
-            secret: [0; 32],
-            seats: Vec::new(),
-            roots: Vec::new(),
-            claims: Vec::new(),
-            pieces: Vec::new(),
-        };
-        Dispute {
-            since_ms: 0,
-            owners: vec![owner],
-            order,
-            named: BTreeMap::new(),
-            disclosed: BTreeSet::new(),
-            useless: BTreeSet::new(),
-            ordered: None,
-            accused: false,
-        }
-    }
-
-    #[test]
-    fn shards_are_found_by_their_pieces_until_nobody_asks_for_them() {
-        let [one, other] = [1, 2].map(|name| NodeId([name; 32]));
-        let piece = |name| ObjectRef { digest: Digest([name; 32]), bytes: 1 };
-        let mut disputes = Disputes::default();
-        disputes.insert(3, dispute(one));
-        disputes.insert(5, dispute(one));
-        disputes.name(3, one, vec![piece(1), piece(2)]);
-        disputes.name(3, other, vec![piece(1), piece(2)]);
-        disputes.name(5, one, vec![piece(2), piece(4)]);
-        disputes.name(7, one, vec![piece(9)]);
-        let count = |disputes: &Disputes, name| disputes.with_piece(piece(name)).count();
-        assert_eq!([1, 2, 4, 9].map(|name| count(&disputes, name)), [1, 2, 1, 0]);
-        let again: Disputes = postcard::from_bytes(&wire::to_bytes(&disputes)).unwrap();
-        assert_eq!(again.with_piece, disputes.with_piece);
-        assert!(disputes.remove(3).is_some() && disputes.remove(3).is_none());
-        assert_eq!([1, 2, 4].map(|name| count(&disputes, name)), [0, 1, 1]);
-        disputes.insert(5, dispute(one));
-        assert!(disputes.with_piece.is_empty());
     }
 }

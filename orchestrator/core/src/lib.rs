@@ -29,6 +29,7 @@ mod merge;
 mod moves;
 mod neighbours;
 mod pace;
+mod pieces;
 mod planted;
 mod receipts;
 mod recovery;

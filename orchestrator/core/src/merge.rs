@@ -1,9 +1,9 @@
 //! The end of an epoch: every stage merges, and says what came of it.
 
-use crate::disputes::Disputes;
 use crate::effect::{Effect, Report};
 use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
+use crate::pieces::Disputes;
 use crate::receipts::Fault;
 use butterfly::{Call, Caller, Cut, Heard, Shard};
 use serde::{Deserialize, Serialize};

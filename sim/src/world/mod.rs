@@ -414,3 +414,28 @@ impl Node {
         Record { name: self.name, recipe: self.recipe, journal: self.journal, effects: self.effects, state }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_large_swarm_the_orchestrator_and_some_of_all_others_are_replayed() {
+        let scenario = Scenario::named("honest").unwrap();
+        for (miners, expected) in [(1, 5), (20, 62), (40, 62), (200, 62)] {
+            let options = Options { miners, ..Options::default() };
+            let world = World::new(scenario, 1, &options).unwrap();
+            let replayed: Vec<usize> =
+                (0..world.nodes.len()).filter(|&node| world.nodes[node].is_replayed).collect();
+            assert_eq!((replayed[0], replayed.len()), (0, expected), "{} nodes", world.nodes.len());
+        }
+        // What is kept is what the checker at the end looks at.
+        let mut world = World::new(scenario, 1, &Options { miners: 22, ..Options::default() }).unwrap();
+        world.live();
+        for node in &world.nodes {
+            let kept = (node.journal.len(), node.effects.len());
+            assert_eq!(kept, if node.is_replayed { (node.taken_in, node.taken_in) } else { (0, 0) });
+            assert!(node.taken_in > 0, "{}", node.name);
+        }
+    }
+}
