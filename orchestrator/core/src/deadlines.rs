@@ -304,3 +304,59 @@ fn list(mut items: Vec<String>) -> String {
     }
     items.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use spec::{Digest, Run};
+    use wire::{Alarm, Key, Manifest, ObjectRef, Signed, StageRecord};
+
+    fn core() -> Orchestrator {
+        let run = Run::from_toml(include_str!("../../../engine/spec/tests/tiny.toml")).unwrap();
+        let key = Key::from_seed([1; 32]);
+        let weights = ObjectRef { digest: Digest([1; 32]), bytes: 1 };
+        let record = StageRecord { weights, momentum: None, miners: Vec::new() };
+        let stages = vec![record; run.model.stage_count()];
+        let first = Manifest { run: run.id(), epoch: 0, previous: Digest::default(), stages, loss_q32: None };
+        let mut core = Orchestrator::new(Config {
+            manifest: Signed::new(first, &key),
+            run,
+            key,
+            token: Vec::new(),
+            secret: [0; 32],
+            validators: 1,
+            lanes_at_start: 0,
+            mixes_routes: false,
+            direct: false,
+            timeouts: Timeouts::default(),
+        })
+        .unwrap();
+        core.state.phase = Phase::Settling;
+        core
+    }
+
+    #[test]
+    fn an_alarm_covers_what_it_was_set_for_and_what_cannot_be_due_before_it() {
+        let mut core = core();
+        let Timeouts { reveal_ms, stall_ms, .. } = core.config.timeouts;
+        let rings_at = |core: &mut Orchestrator, at_ms| {
+            core.state.alarm = Alarm::default();
+            core.state.alarm.set(at_ms)
+        };
+        rings_at(&mut core, reveal_ms);
+        assert!(!core.covers_all(), "nothing was looked through yet");
+        core.deadlines_ms = Some(0);
+        assert!(core.covers_all());
+        rings_at(&mut core, reveal_ms + 1);
+        assert!(!core.covers_all(), "something may have to be shown that was asked for just after");
+        core.deadlines_ms = Some(1);
+        assert!(core.covers_all());
+        // Nothing may stand still for so long either, whatever transfers add.
+        core.deadlines_ms = Some(stall_ms);
+        rings_at(&mut core, stall_ms);
+        assert!(core.covers_all());
+        rings_at(&mut core, stall_ms + 1);
+        assert!(!core.covers_all());
+    }
+}
