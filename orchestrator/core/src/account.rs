@@ -105,9 +105,11 @@ impl Orchestrator {
     /// A window of an epoch was found equal.
     pub(crate) fn count_equal(&mut self, miner: NodeId, epoch: u32) {
         let committed = self.state.accounts.committed.get_mut(&epoch);
-        if let Some(work) = committed.and_then(|epoch| epoch.work.iter_mut().find(|work| work.miner == miner))
+        // In key order.
+        if let Some(epoch) = committed
+            && let Ok(at) = epoch.work.binary_search_by_key(&miner, |work| work.miner)
         {
-            work.audits_equal += 1;
+            epoch.work[at].audits_equal += 1;
         }
     }
 

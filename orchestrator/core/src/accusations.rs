@@ -143,13 +143,14 @@ impl Orchestrator {
     /// A window waits for a verdict again.
     fn doubt(&mut self, miner: NodeId, window: Window, evidence: Digest) {
         let now_ms = self.now_ms;
-        let Some(pending) = self.pending(miner, window) else { return };
-        if let Standing::Accused { evidence: of, state, inputs } = &pending.standing
-            && *of == evidence
-        {
-            pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
-            pending.since_ms = now_ms;
-        }
+        self.change_pending(miner, window, |pending| {
+            if let Standing::Accused { evidence: of, state, inputs } = &pending.standing
+                && *of == evidence
+            {
+                pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
+                pending.since_ms = now_ms;
+            }
+        });
     }
 
     /// A window of an epoch that was undone is judged, and asked of nobody.

@@ -5,6 +5,7 @@ use crate::consequences::conviction_of;
 use crate::effect::Report;
 use crate::epoch::Epoch;
 use crate::machine::Orchestrator;
+use crate::windows::{At, Windows};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Outcome, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ pub(crate) struct AuditedEpoch {
     /// Windows drawn.
     pub drawn: usize,
     /// By miner and inner step.
-    pub pending: BTreeMap<(NodeId, u32), Pending>,
+    pub pending: Windows,
     /// Found equal, by which validator: the epoch is not stable yet.
     pub passed: BTreeMap<(NodeId, u32), (NodeId, Pending)>,
 }
@@ -57,7 +58,7 @@ pub(crate) enum Standing {
 
 impl AuditedEpoch {
     fn new(manifest: Signed<Manifest>) -> Self {
-        Self { manifest, drawn: 0, pending: BTreeMap::new(), passed: BTreeMap::new() }
+        Self { manifest, drawn: 0, pending: Windows::default(), passed: BTreeMap::new() }
     }
 }
 
@@ -186,9 +187,8 @@ impl Orchestrator {
         state: ObjectRef,
         inputs: Vec<ObjectRef>,
     ) {
-        let now_ms = self.now_ms;
-        let Some(pending) = self.pending(from, window).filter(|pending| pending.standing == Standing::Drawn)
-        else {
+        let pending = self.pending(from, window).filter(|pending| pending.standing == Standing::Drawn);
+        let Some(pending) = pending else {
             return self.note(from, "revealed", "revealed a window that is not drawn; ignored");
         };
         let named: BTreeSet<Digest> = inputs.iter().map(|input| input.digest).collect();
@@ -201,8 +201,10 @@ impl Orchestrator {
             return self.turn_away(from, "revealed other objects than its receipts bind");
         }
         let inputs = inputs.into_iter().filter(|input| bound.contains(&input.digest)).collect();
-        pending.standing = Standing::Revealed { state, inputs };
-        pending.since_ms = now_ms;
+        let now_ms = self.now_ms;
+        self.change_pending(from, window, |pending| {
+            (pending.standing, pending.since_ms) = (Standing::Revealed { state, inputs }, now_ms);
+        });
         self.owes_less(from);
         self.inquiry_progressed();
         self.order_audits();
@@ -211,31 +213,33 @@ impl Orchestrator {
 
     /// Gives every revealed window to the validator that has the fewest.
     pub(crate) fn order_audits(&mut self) {
-        let mut load: BTreeMap<NodeId, usize> =
-            self.state.seats.validators_present().map(|validator| (validator, 0)).collect();
-        for standing in
-            self.state.audits.values().flat_map(|epoch| epoch.pending.values()).map(|p| &p.standing)
-        {
-            if let Standing::Ordered { validator, .. } = standing
-                && let Some(count) = load.get_mut(validator)
-            {
-                *count += 1;
-            }
+        if self.state.audits.values().all(|audited| audited.pending.revealed().next().is_none()) {
+            return;
         }
+        let load =
+            |validator| self.state.audits.values().map(|audited| audited.pending.load(validator)).sum();
+        let mut load: BTreeMap<NodeId, usize> =
+            self.state.seats.validators_present().map(|validator| (validator, load(validator))).collect();
+        let now_ms = self.now_ms;
         let mut orders = Vec::new();
-        for (&epoch, audited) in &mut self.state.audits {
-            for (&(miner, step), pending) in &mut audited.pending {
-                let Standing::Revealed { state, inputs } = &pending.standing else { continue };
+        for (&epoch, AuditedEpoch { manifest, pending, .. }) in &mut self.state.audits {
+            let revealed: Vec<At> = pending.revealed().collect();
+            for at in revealed {
                 let Some((&validator, count)) = load.iter_mut().min_by_key(|(_, count)| **count) else {
                     return;
                 };
                 *count += 1;
-                let (state, inputs) = (*state, inputs.clone());
-                let at = (miner, Window { epoch, step });
-                let order = pending.order(&audited.manifest.body, at, state, inputs.clone());
-                pending.standing = Standing::Ordered { validator, state, inputs };
-                pending.since_ms = self.now_ms;
-                orders.push((validator, order));
+                let order = pending.change(at, |pending| {
+                    let Standing::Revealed { state, inputs } = &pending.standing else { return None };
+                    let (state, inputs) = (*state, inputs.clone());
+                    let (miner, step) = at;
+                    let window = (miner, Window { epoch, step });
+                    let order = pending.order(&manifest.body, window, state, inputs.clone());
+                    pending.standing = Standing::Ordered { validator, state, inputs };
+                    pending.since_ms = now_ms;
+                    Some(order)
+                });
+                orders.extend(order.flatten().map(|order| (validator, order)));
             }
         }
         for (validator, order) in orders {
@@ -246,11 +250,14 @@ impl Orchestrator {
 
     /// A validator is gone: what it had goes to another, or waits for its return.
     pub(crate) fn orphan_audits(&mut self, gone: NodeId) {
-        for pending in self.state.audits.values_mut().flat_map(|epoch| epoch.pending.values_mut()) {
-            if let Standing::Ordered { validator, state, inputs } = &pending.standing
-                && *validator == gone
-            {
-                pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
+        for audited in self.state.audits.values_mut() {
+            let its: Vec<At> = audited.pending.ordered_to(gone).map(|(at, _)| at).collect();
+            for at in its {
+                audited.pending.change(at, |pending| {
+                    if let Standing::Ordered { state, inputs, .. } = &pending.standing {
+                        pending.standing = Standing::Revealed { state: *state, inputs: inputs.clone() };
+                    }
+                });
             }
         }
         self.state.consequences.undone.retain(
@@ -312,13 +319,11 @@ impl Orchestrator {
         let case = wire::to_bytes(&Evidence { run, manifest, order, verdict: verdict.clone() });
         let charge = Charge::Window { miner, stage, window, finding, why };
         let evidence = self.accuse(from, case, charge);
-        let pending = if undone {
-            self.state.consequences.undone.get_mut(&(miner, window, start)).map(|(_, pending)| pending)
-        } else {
-            self.pending(miner, window)
-        };
-        if let Some(pending) = pending {
-            pending.standing = Standing::Accused { evidence, state, inputs };
+        let accused = Standing::Accused { evidence, state, inputs };
+        if !undone {
+            self.change_pending(miner, window, |pending| pending.standing = accused);
+        } else if let Some((_, pending)) = self.state.consequences.undone.get_mut(&(miner, window, start)) {
+            pending.standing = accused;
         }
     }
 
@@ -333,14 +338,14 @@ impl Orchestrator {
             return Some((manifest.clone(), pending.clone(), true));
         }
         let audited = self.state.audits.get(&window.epoch)?;
-        let pending = audited.pending.get(&(miner, window.step)).filter(|of| of.begins_with() == start)?;
+        let pending = audited.pending.get((miner, window.step)).filter(|of| of.begins_with() == start)?;
         Some((audited.manifest.clone(), pending.clone(), false))
     }
 
     /// A window was found equal, by this validator.
     fn pass(&mut self, miner: NodeId, Window { epoch, step }: Window, by: NodeId) {
         let Some(audited) = self.state.audits.get_mut(&epoch) else { return };
-        if let Some(pending) = audited.pending.remove(&(miner, step)) {
+        if let Some(pending) = audited.pending.remove((miner, step)) {
             audited.passed.insert((miner, step), (by, pending));
         }
     }
@@ -375,7 +380,8 @@ impl Orchestrator {
     /// Whether `object` belongs to an audit that this validator was ordered to do.
     pub(crate) fn ordered_to(&self, node: NodeId, object: ObjectRef) -> bool {
         let undone = self.state.consequences.undone.values().map(|(_, pending)| pending);
-        let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
+        let pending = self.state.audits.values().flat_map(|epoch| epoch.pending.ordered_to(node));
+        let pending = pending.map(|(_, pending)| pending);
         self.planted_for(node, object)
             || pending.chain(undone).any(|pending| match &pending.standing {
                 Standing::Ordered { validator, state, inputs } => {
@@ -387,17 +393,25 @@ impl Orchestrator {
             })
     }
 
-    pub(crate) fn pending(&mut self, miner: NodeId, window: Window) -> Option<&mut Pending> {
-        self.state.audits.get_mut(&window.epoch)?.pending.get_mut(&(miner, window.step))
+    pub(crate) fn pending(&self, miner: NodeId, window: Window) -> Option<&Pending> {
+        self.state.audits.get(&window.epoch)?.pending.get((miner, window.step))
+    }
+
+    /// Changes a window that waits, if there is such a one.
+    pub(crate) fn change_pending(
+        &mut self,
+        miner: NodeId,
+        window: Window,
+        change: impl FnOnce(&mut Pending),
+    ) {
+        if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
+            audited.pending.change((miner, window.step), change);
+        }
     }
 
     pub(crate) fn pending_of(&self, miner: NodeId) -> impl Iterator<Item = &Pending> {
-        let of = (miner, 0)..=(miner, u32::MAX);
-        self.state
-            .audits
-            .values()
-            .flat_map(move |epoch| epoch.pending.range(of.clone()))
-            .map(|(_, pending)| pending)
+        let of_it = self.state.audits.values().flat_map(move |epoch| epoch.pending.of(miner));
+        of_it.map(|(_, pending)| pending)
     }
 }
 

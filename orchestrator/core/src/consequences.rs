@@ -1,7 +1,8 @@
 //! What follows from a conviction: the key is banned, its seat is free, and what stands on its work is undone.
 //!
 //! Everybody goes back to the manifest with which the first epoch opened that its unproven work is part of. Epochs
-//! whose windows were all found equal are stable: nothing goes back beyond them.
+//! whose windows were all found equal are stable: nothing goes back beyond them. Who lied there is found by the windows that are
+//! drawn already, so these are judged first: whatever they find, everybody goes back once.
 
 use crate::audit::{Pending, Standing};
 use crate::effect::{Effect, Report};
@@ -23,6 +24,8 @@ pub(crate) struct Consequences {
     pub banned: BTreeMap<NodeId, String>,
     /// Epochs from the first whose audits all passed.
     pub stable: u32,
+    /// What is undone once every drawn window is judged.
+    sentence: Option<Sentence>,
     /// The manifest to go back to, while the pointer is on its way elsewhere.
     rollback: Option<Signed<Manifest>>,
     /// Windows of epochs that were undone while a validator replayed them, by miner, and by the receipt that binds the state before.
@@ -35,15 +38,32 @@ pub(crate) struct Consequences {
     pub vacant_ms: Option<u64>,
 }
 
+/// That everybody goes back, which waits for the verdicts on what is drawn.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Sentence {
+    /// The manifest with which the first epoch opened that is undone.
+    to: Signed<Manifest>,
+    /// Whose conviction it follows from, and how many more there were since.
+    why: String,
+    more: u32,
+    /// Inner steps and losses of the epoch that it ended.
+    steps: u64,
+    losses: u64,
+}
+
+impl Consequences {
+    /// Whether something is to be undone, and drawn windows are judged before.
+    pub fn awaits_verdicts(&self) -> bool {
+        self.sentence.is_some()
+    }
+}
+
 impl Orchestrator {
     /// A miner is convicted: it is banned, and what stands on its work is undone.
     pub(crate) fn convict(&mut self, miner: NodeId, why: &str, evidence: Option<Vec<u8>>) {
         let name = self.name(miner);
-        let window_of = |pending: &BTreeMap<(NodeId, u32), Pending>| {
-            pending.range((miner, 0)..=(miner, u32::MAX)).next().is_some()
-        };
         // What of its work no verdict speaks of yet is not believed either.
-        let first = self.state.audits.iter().find(|(_, audited)| window_of(&audited.pending));
+        let first = self.state.audits.iter().find(|(_, audited)| audited.pending.of(miner).next().is_some());
         let first = first.map(|(&epoch, _)| epoch);
         if !self.state.consequences.banned.contains_key(&miner) {
             let stage = self.state.seats.stage_of(miner);
@@ -62,7 +82,7 @@ impl Orchestrator {
         }
         self.drop_windows(miner);
         match first {
-            Some(epoch) => self.roll_back(epoch, format!("{name} was convicted{why}")),
+            Some(epoch) => self.condemn(epoch, format!("{name} was convicted{why}")),
             None => self.lose_convict(miner, &name),
         }
         self.state.seats.vacate(miner);
@@ -78,9 +98,42 @@ impl Orchestrator {
     }
 
     fn drop_windows(&mut self, miner: NodeId) {
-        let of_it = |(of, _): &(NodeId, u32)| *of == miner;
-        self.state.audits.values_mut().for_each(|audited| audited.pending.retain(|at, _| !of_it(at)));
+        self.state.audits.values_mut().for_each(|audited| audited.pending.forget(miner));
         self.state.consequences.undone.retain(|(of, ..), _| *of != miner);
+    }
+
+    /// Everything from `epoch` on is to be undone, once it is known who else lied in it. The epoch in hand stands on that, and ends.
+    fn condemn(&mut self, epoch: u32, why: String) {
+        let Some(to) = self.state.audits.get(&epoch).map(|audited| audited.manifest.clone()) else { return };
+        if let Some(sentence) = &mut self.state.consequences.sentence {
+            sentence.more += 1;
+            if epoch < sentence.to.body.epoch {
+                sentence.to = to;
+            }
+            return;
+        }
+        let (mut steps, mut losses) = (0, 0);
+        if let Some(open) = self.state.epoch.take() {
+            self.undo_audits(open.number);
+            (steps, losses) = (open.stepped.into(), open.losses);
+        }
+        self.state.phase = Phase::RollingBack;
+        self.state.consequences.sentence = Some(Sentence { to, why, more: 0, steps, losses });
+    }
+
+    /// Everybody goes back, if no drawn window waits for a verdict any more.
+    fn carry_out(&mut self) {
+        if self.state.audits.values().any(|audited| !audited.pending.is_empty()) {
+            return;
+        }
+        let Some(Sentence { to, mut why, more, steps, losses }) = self.state.consequences.sentence.take()
+        else {
+            return;
+        };
+        if more > 0 {
+            why += &format!("; {more} more were convicted meanwhile");
+        }
+        self.undo(to, why, (steps, losses));
     }
 
     /// Undoes everything from `epoch` on.
@@ -92,18 +145,23 @@ impl Orchestrator {
 
     /// Everybody goes back to where this manifest's epoch opens.
     pub(crate) fn go_back(&mut self, to: Signed<Manifest>, why: String) {
+        let open = self.state.epoch.take();
+        let ended = open.map_or((0, 0), |open| (open.stepped.into(), open.losses));
+        self.undo(to, why, ended);
+    }
+
+    /// The same, with the inner steps and losses of the epoch that ended for it.
+    fn undo(&mut self, to: Signed<Manifest>, why: String, ended: (u64, u64)) {
         let epoch = to.body.epoch;
         self.undo_audits(epoch);
         let settled = self.undo_settled(epoch);
         let undone = self.undo_accounts(epoch);
-        let (mut steps, mut losses) =
-            undone.values().fold((settled.steps, settled.losses), |(steps, losses), of| {
+        let (steps, losses) = undone
+            .values()
+            .fold((settled.steps + ended.0, settled.losses + ended.1), |(steps, losses), of| {
                 (steps + u64::from(of.steps), losses + of.losses)
             });
         let epochs = u32::try_from(undone.len()).unwrap_or(u32::MAX).saturating_add(settled.epochs);
-        if let Some(open) = self.state.epoch.take() {
-            (steps, losses) = (steps + u64::from(open.stepped), losses + open.losses);
-        }
         let tokens = losses * self.config.run.microbatch_tokens();
         self.report(Report::RolledBack { epoch, epochs, steps, tokens, why });
         self.state.phase = Phase::RollingBack;
@@ -127,10 +185,10 @@ impl Orchestrator {
         }
     }
 
-    /// Moves the pointer back, once it stands still; `false` if nothing is to be undone.
+    /// Moves the pointer back, once it stands still and it is known whereto; `false` if nothing is to be undone.
     pub(crate) fn move_back(&mut self) -> bool {
         if self.state.consequences.rollback.is_none() {
-            return false;
+            return self.state.consequences.awaits_verdicts();
         }
         if self.state.publishing.is_none()
             && let Some(to) = self.state.consequences.rollback.take()
@@ -153,6 +211,9 @@ impl Orchestrator {
 
     /// Epochs whose windows, and those of all before, are judged can no longer be undone.
     pub(crate) fn settle(&mut self) {
+        if self.state.consequences.awaits_verdicts() {
+            return self.carry_out();
+        }
         // Of an epoch that is not committed more is audited.
         let committed = self.state.manifest.body.epoch;
         self.state.audits.retain(|&epoch, audited| epoch >= committed || !audited.pending.is_empty());
@@ -211,21 +272,21 @@ impl Orchestrator {
     /// Miners that are there and have not revealed a drawn window in time are convicted, if at least half of the epoch's
     /// windows were revealed: where hardly anybody can, the store or the network is to blame.
     pub(crate) fn convict_withholders(&mut self) {
-        let late_since_ms = self.now_ms.checked_sub(self.config.timeouts.reveal_ms);
-        let late = |since_ms: u64| late_since_ms.is_some_and(|late_ms| since_ms <= late_ms);
+        let Some(late_since_ms) = self.now_ms.checked_sub(self.config.timeouts.reveal_ms) else { return };
         let mut withheld: Vec<(NodeId, Window)> = Vec::new();
         for (&epoch, audited) in &self.state.audits {
-            let owed = audited.pending.values().filter(|pending| pending.standing == Standing::Drawn).count();
-            if 2 * owed > audited.drawn {
+            if 2 * audited.pending.owed() > audited.drawn {
                 continue;
             }
-            for (&(miner, step), pending) in &audited.pending {
-                let owes = pending.standing == Standing::Drawn && late(pending.since_ms);
-                let is_late = || late(pending.since_ms.saturating_add(self.transfer_ms(miner, pending)));
-                if owes && is_late() && !self.state.seats.is_lost(miner) {
+            let begun = withheld.len();
+            for ((miner, step), pending) in audited.pending.owed_since(late_since_ms) {
+                let transfer_ms = self.transfer_ms(miner, pending);
+                let is_late = pending.since_ms.saturating_add(transfer_ms) <= late_since_ms;
+                if is_late && !self.state.seats.is_lost(miner) {
                     withheld.push((miner, Window { epoch, step }));
                 }
             }
+            withheld[begun..].sort_unstable_by_key(|(miner, window)| (*miner, window.step));
         }
         for (miner, Window { epoch, step }) in withheld {
             if !self.state.consequences.banned.contains_key(&miner) {

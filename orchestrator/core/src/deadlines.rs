@@ -104,12 +104,42 @@ impl Orchestrator {
             return;
         }
         self.look_through_audits();
+        if self.covers_all() {
+            return;
+        }
+        self.deadlines_ms = Some(self.now_ms);
         if let Some(at_ms) = self.next_deadline_ms().and_then(|at_ms| self.state.alarm.set(at_ms)) {
             self.emit(Effect::WakeAt(at_ms));
         }
     }
 
+    /// Whether the alarm rings before any deadline, as far as that can be told without looking at many things: what a transfer adds
+    /// makes a deadline later, and one that there was when all were looked through has an alarm, if it did not begin since.
+    fn covers_all(&self) -> bool {
+        let timeouts = self.config.timeouts;
+        let began =
+            self.deadlines_ms.map(|at_ms| at_ms.saturating_add(timeouts.reveal_ms.min(timeouts.confirm_ms)));
+        let stall = self.is_moving().then(|| self.state.progress_ms.saturating_add(timeouts.stall_ms));
+        let first = [began, stall, self.next_plain_deadline_ms()].into_iter().flatten().min();
+        self.deadlines_ms.is_some() && first.is_some_and(|first_ms| self.state.alarm.covers(first_ms))
+    }
+
     fn next_deadline_ms(&self) -> Option<u64> {
+        let timeouts = self.config.timeouts;
+        if let Phase::Gathering { since_ms } = self.state.phase {
+            return Some(since_ms.saturating_add(timeouts.join_ms));
+        }
+        let accusations = &self.state.accusations;
+        let moving =
+            (self.is_moving() && accusations.is_empty()).then(|| (self.state.progress_ms, self.stall_ms()));
+        let checks = accusations.since_ms().map(|since_ms| since_ms.saturating_add(timeouts.confirm_ms));
+        let moving = moving.map(|(since_ms, patience_ms)| since_ms.saturating_add(patience_ms));
+        let disclosure = self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms);
+        checks.chain(moving).chain(disclosure).chain(self.next_plain_deadline_ms()).min()
+    }
+
+    /// The first of the deadlines that are few, and told without counting bytes.
+    fn next_plain_deadline_ms(&self) -> Option<u64> {
         let timeouts = self.config.timeouts;
         if let Phase::Gathering { since_ms } = self.state.phase {
             return Some(since_ms.saturating_add(timeouts.join_ms));
@@ -121,20 +151,13 @@ impl Orchestrator {
             self.patience_ends_ms().into_iter().map(|(_, at_ms)| at_ms).filter(|&at_ms| at_ms > self.now_ms);
         let windows = self.windows_end_ms().into_iter().map(|(_, at_ms, _)| at_ms);
         let lost = patience.chain(grace).chain(windows);
-        let accusations = &self.state.accusations;
-        let moving =
-            (self.is_moving() && accusations.is_empty()).then(|| (self.state.progress_ms, self.stall_ms()));
-        let checks = accusations.since_ms().map(|since_ms| since_ms.saturating_add(timeouts.confirm_ms));
         let audits = self.state.audit_alarm.map(|(_, due_ms)| due_ms);
         let vacant = self.state.consequences.vacant_ms.map(|since| since.saturating_add(timeouts.join_ms));
-        lost.chain(moving.map(|(since_ms, patience_ms)| since_ms.saturating_add(patience_ms)))
-            .chain(audits)
-            .chain(checks)
+        lost.chain(audits)
             .chain(self.look_at_ms())
             .chain(vacant)
             .chain(self.refill_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
-            .chain(self.disclosure_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()
     }
 
@@ -153,9 +176,9 @@ impl Orchestrator {
         if self.state.audit_alarm.as_ref().is_some_and(fresh) {
             return;
         }
-        let waiting = self.state.audits.values().flat_map(|epoch| &epoch.pending);
+        let waiting = self.state.audits.values().flat_map(|epoch| epoch.pending.iter());
         let due = waiting.filter(|(_, pending)| !matches!(pending.standing, Standing::Accused { .. })).map(
-            |(&(miner, _), pending)| {
+            |((miner, _), pending)| {
                 let owes = pending.standing == Standing::Drawn && !self.state.seats.is_lost(miner);
                 let since_ms = pending.since_ms.saturating_add(self.transfer_ms(miner, pending));
                 let due_ms = since_ms.saturating_add(timeouts.reveal_ms);
@@ -177,7 +200,9 @@ impl Orchestrator {
     /// Whether an epoch is on its way, rather than audits alone.
     fn is_moving(&self) -> bool {
         match self.state.phase {
-            Phase::Working | Phase::Merging | Phase::Committing | Phase::RollingBack => true,
+            Phase::Working | Phase::Merging | Phase::Committing => true,
+            // Or the verdicts before that, each of which has a deadline.
+            Phase::RollingBack => !self.state.consequences.awaits_verdicts(),
             // Everyone is told where to stand.
             Phase::Settling => {
                 let all_there = self.state.seats.lost().next().is_none();
@@ -242,9 +267,8 @@ impl Orchestrator {
     fn owing_audits(&self, late: &dyn Fn(u64) -> bool) -> Vec<String> {
         let mut owing = Vec::new();
         for (epoch, audited) in &self.state.audits {
-            for (&(miner, step), pending) in
-                audited.pending.iter().filter(|(_, pending)| late(pending.since_ms))
-            {
+            let overdue = audited.pending.iter().filter(|(_, pending)| late(pending.since_ms));
+            for ((miner, step), pending) in overdue {
                 if !late(pending.since_ms.saturating_add(self.transfer_ms(miner, pending))) {
                     continue;
                 }
@@ -279,4 +303,60 @@ fn list(mut items: Vec<String>) -> String {
         items.push(format!("and {more} more"));
     }
     items.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use spec::{Digest, Run};
+    use wire::{Alarm, Key, Manifest, ObjectRef, Signed, StageRecord};
+
+    fn core() -> Orchestrator {
+        let run = Run::from_toml(include_str!("../../../engine/spec/tests/tiny.toml")).unwrap();
+        let key = Key::from_seed([1; 32]);
+        let weights = ObjectRef { digest: Digest([1; 32]), bytes: 1 };
+        let record = StageRecord { weights, momentum: None, miners: Vec::new() };
+        let stages = vec![record; run.model.stage_count()];
+        let first = Manifest { run: run.id(), epoch: 0, previous: Digest::default(), stages, loss_q32: None };
+        let mut core = Orchestrator::new(Config {
+            manifest: Signed::new(first, &key),
+            run,
+            key,
+            token: Vec::new(),
+            secret: [0; 32],
+            validators: 1,
+            lanes_at_start: 0,
+            mixes_routes: false,
+            direct: false,
+            timeouts: Timeouts::default(),
+        })
+        .unwrap();
+        core.state.phase = Phase::Settling;
+        core
+    }
+
+    #[test]
+    fn an_alarm_covers_what_it_was_set_for_and_what_cannot_be_due_before_it() {
+        let mut core = core();
+        let Timeouts { reveal_ms, stall_ms, .. } = core.config.timeouts;
+        let rings_at = |core: &mut Orchestrator, at_ms| {
+            core.state.alarm = Alarm::default();
+            core.state.alarm.set(at_ms)
+        };
+        rings_at(&mut core, reveal_ms);
+        assert!(!core.covers_all(), "nothing was looked through yet");
+        core.deadlines_ms = Some(0);
+        assert!(core.covers_all());
+        rings_at(&mut core, reveal_ms + 1);
+        assert!(!core.covers_all(), "something may have to be shown that was asked for just after");
+        core.deadlines_ms = Some(1);
+        assert!(core.covers_all());
+        // Nothing may stand still for so long either, whatever transfers add.
+        core.deadlines_ms = Some(stall_ms);
+        rings_at(&mut core, stall_ms);
+        assert!(core.covers_all());
+        rings_at(&mut core, stall_ms + 1);
+        assert!(!core.covers_all());
+    }
 }

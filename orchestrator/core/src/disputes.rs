@@ -23,7 +23,7 @@ pub(crate) struct Dispute {
     /// What is to be added up, but for the pieces.
     order: MergeOrder,
     /// What the owners say the pieces are.
-    named: BTreeMap<NodeId, Vec<ObjectRef>>,
+    pub named: BTreeMap<NodeId, Vec<ObjectRef>>,
     /// Owners whose pieces are in the store.
     disclosed: BTreeSet<NodeId>,
     /// Owners whose pieces do not open.
@@ -45,6 +45,20 @@ pub(crate) struct Charged {
 }
 
 impl Dispute {
+    /// Asks the owners of a shard, who said `order.claims`, for its pieces.
+    pub fn new(order: MergeOrder, since_ms: u64) -> Self {
+        Self {
+            since_ms,
+            owners: order.claims.iter().map(|claim| claim.signer).collect(),
+            order,
+            named: BTreeMap::new(),
+            disclosed: BTreeSet::new(),
+            useless: BTreeSet::new(),
+            ordered: None,
+            accused: false,
+        }
+    }
+
     /// Whether an owner named this object as a piece.
     pub fn names(&self, owner: NodeId, object: ObjectRef) -> bool {
         self.named.get(&owner).is_some_and(|pieces| pieces.contains(&object))
@@ -78,18 +92,9 @@ impl Orchestrator {
     pub(crate) fn dispute(&mut self, stage: u16, shard: u32) {
         let now_ms = self.now_ms;
         let Some(order) = self.merge_order(stage, shard) else { return };
-        let owners: Vec<NodeId> = order.claims.iter().map(|claim| claim.signer).collect();
         let epoch = order.epoch;
-        let dispute = Dispute {
-            since_ms: now_ms,
-            owners: owners.clone(),
-            order,
-            named: BTreeMap::new(),
-            disclosed: BTreeSet::new(),
-            useless: BTreeSet::new(),
-            ordered: None,
-            accused: false,
-        };
+        let dispute = Dispute::new(order, now_ms);
+        let owners = dispute.owners.clone();
         if let Some(merge) = self.stage_merge(stage) {
             merge.disputes.insert(shard, dispute);
         }
@@ -127,7 +132,7 @@ impl Orchestrator {
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         let merge = self.stage_merge(stage).filter(|_| open);
         let count = merge.as_ref().map_or(0, |merge| merge.contributors().len());
-        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(shard));
         let Some(dispute) = dispute.filter(|dispute| dispute.owners.contains(&from)) else {
             return self.note(from, "disclosed", "discloses pieces that nobody asked it for; ignored");
         };
@@ -137,22 +142,26 @@ impl Orchestrator {
                 "disclosed other pieces than those it named, or not as many as were added up",
             );
         }
-        dispute.named.insert(from, pieces);
         if stored {
             dispute.disclosed.insert(from);
+        }
+        if let Some(merge) = self.stage_merge(stage) {
+            merge.disputes.name(shard, from, pieces);
+        }
+        if stored {
             if let Some(epoch) = &mut self.state.epoch {
                 epoch.disclosures += 1;
             }
             self.progressed();
             self.owes_less(from);
-            self.order_sums();
+            self.order_sums_of(stage);
         }
     }
 
     /// Nobody is asked for the pieces of a shard any more. Who was may be under way with them all the same.
     fn close_dispute(&mut self, stage: u16, shard: u32) {
         let pieces_ms = self.pieces_ms(stage, shard);
-        let dispute = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard));
+        let dispute = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(shard));
         let Some(dispute) = dispute else { return };
         for &owner in dispute.owners.iter().filter(|owner| dispute.is_owed_by(**owner)) {
             self.takes_uplink(owner, pieces_ms);
@@ -161,21 +170,26 @@ impl Orchestrator {
 
     /// Gives every shard whose pieces are in the store to a validator.
     pub(crate) fn order_sums(&mut self) {
-        let Some(validator) = self.state.seats.validators_present().next() else { return };
         let stages = self.config.run.model.stage_count();
         for stage in (0..stages).filter_map(|stage| u16::try_from(stage).ok()) {
-            let Some(merge) = self.stage_merge(stage) else { continue };
-            let mut orders = Vec::new();
-            for dispute in merge.disputes.values_mut().filter(|d| d.ordered.is_none() && !d.accused) {
-                let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
-                if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
-                    dispute.ordered = owner.map(|owner| (validator, owner));
-                    orders.push(order);
-                }
+            self.order_sums_of(stage);
+        }
+    }
+
+    /// The same of one stage.
+    fn order_sums_of(&mut self, stage: u16) {
+        let Some(validator) = self.state.seats.validators_present().next() else { return };
+        let Some(merge) = self.stage_merge(stage) else { return };
+        let mut orders = Vec::new();
+        for dispute in merge.disputes.values_mut().filter(|d| d.ordered.is_none() && !d.accused) {
+            let owner = dispute.disclosed.iter().find(|owner| !dispute.useless.contains(owner)).copied();
+            if let Some(order) = owner.and_then(|owner| dispute.order_with(owner)) {
+                dispute.ordered = owner.map(|owner| (validator, owner));
+                orders.push(order);
             }
-            for order in orders {
-                self.send(validator, Message::AddUp(order));
-            }
+        }
+        for order in orders {
+            self.send(validator, Message::AddUp(order));
         }
     }
 
@@ -200,7 +214,7 @@ impl Orchestrator {
         let SumVerdict { stage, epoch, shard, sum, .. } = body;
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
         let merge = self.stage_merge(stage).filter(|_| open);
-        let dispute = merge.and_then(|merge| merge.disputes.get_mut(&shard));
+        let dispute = merge.and_then(|merge| merge.disputes.get_mut(shard));
         let ordered =
             dispute.as_ref().and_then(|dispute| dispute.ordered).filter(|(validator, _)| *validator == from);
         let (Some(dispute), Some((_, owner))) = (dispute, ordered) else {
@@ -228,7 +242,7 @@ impl Orchestrator {
     fn dispute_of(&mut self, charged: &Charged) -> Option<&mut Dispute> {
         let MergeOrder { stage, epoch, shard, .. } = charged.order;
         let open = self.state.epoch.as_ref().is_some_and(|open| open.number == epoch);
-        let dispute = self.stage_merge(stage).filter(|_| open)?.disputes.get_mut(&shard)?;
+        let dispute = self.stage_merge(stage).filter(|_| open)?.disputes.get_mut(shard)?;
         Some(dispute).filter(|dispute| dispute.accused && dispute.order.roots == charged.order.roots)
     }
 
@@ -303,7 +317,8 @@ impl Orchestrator {
     /// When the next owner must have shown its pieces.
     pub(crate) fn disclosure_due_ms(&self) -> Option<u64> {
         let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
-        let open = merges.flat_map(|merge| merge.disputes.values()).filter(|d| d.disclosed.is_empty());
+        let disputes = merges.flat_map(|merge| merge.disputes.iter()).map(|(_, dispute)| dispute);
+        let open = disputes.filter(|dispute| dispute.disclosed.is_empty());
         open.map(|dispute| {
             let transfer_ms = dispute.owners.iter().map(|&owner| self.owed_ms(owner)).max().unwrap_or(0);
             let patience_ms = self.config.timeouts.reveal_ms.saturating_add(transfer_ms);
@@ -325,7 +340,7 @@ impl Orchestrator {
     }
 
     fn withheld_pieces(&mut self, stage: u16, shard: u32) {
-        let Some(dispute) = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(&shard)) else {
+        let Some(dispute) = self.stage_merge(stage).and_then(|merge| merge.disputes.remove(shard)) else {
             return;
         };
         for owner in dispute.owners {

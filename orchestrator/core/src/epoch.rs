@@ -22,6 +22,9 @@ pub(crate) struct Epoch {
     pub pace: Pace,
     /// Whether a lost miner's place was given to another.
     pub amended: bool,
+    /// Lanes that share a miner then, once they were asked for; no part of a snapshot.
+    #[serde(skip)]
+    pub groups: Option<Vec<Vec<usize>>>,
     /// Microbatches that some stage has not folded.
     pub live: BTreeMap<u64, Tracked>,
     /// Microbatches of which nobody does the rest. Who had folded one before it heard so says it in its receipts.
@@ -146,6 +149,7 @@ impl Epoch {
     pub fn leave(&mut self, miner: NodeId) -> bool {
         let counts = self.merges.iter().any(|merge| merge.contributors().contains(&miner));
         let progress = self.miners.remove(&miner).filter(|_| counts);
+        self.groups = None;
         self.left.extend(progress.map(|progress| (miner, progress)));
         counts
     }
@@ -157,14 +161,14 @@ impl Epoch {
 
     /// Whether an owner named this object as a piece of a shard that is added up again.
     pub fn may_disclose(&self, miner: NodeId, object: ObjectRef) -> bool {
-        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
-        disputes.into_iter().any(|dispute| dispute.names(miner, object))
+        let mut disputes = self.merges.iter().flat_map(|merge| merge.disputes.with_piece(object));
+        disputes.any(|dispute| dispute.names(miner, object))
     }
 
     /// Whether a validator was asked to add this object up.
     pub fn may_add_up(&self, validator: NodeId, object: ObjectRef) -> bool {
-        let disputes = self.merges.iter().flat_map(|merge| merge.disputes.values());
-        disputes.into_iter().any(|dispute| dispute.ordered_to(validator, object))
+        let mut disputes = self.merges.iter().flat_map(|merge| merge.disputes.with_piece(object));
+        disputes.any(|dispute| dispute.ordered_to(validator, object))
     }
 
     /// A microbatch that some stage has not folded, also one of which nobody does the rest.
@@ -200,14 +204,14 @@ impl Orchestrator {
     pub(crate) fn is_gathered(&self) -> bool {
         let (seats, due) = (&self.state.seats, self.state.manifest.body.epoch);
         let needed = self.config.lanes_needed();
-        let mut stages = 0..self.config.run.model.stage_count();
-        let full = stages.all(|stage| seats.miners_of(stage).count() >= needed);
-        // Once the run has begun, only a conviction frees a seat, and the others go on.
-        let taken = full || !matches!(self.state.phase, Phase::Gathering { .. });
+        // Looked at with every event until it is so: most of the time somebody is not ready, and the rest need not be counted.
         let ready = seats.miners().all(|seat| seat.away || seat.lost.is_none() && seat.ready == Some(due));
-        let validators = seats.validators_present().count();
-        let enough = validators >= usize::from(self.config.validators);
-        taken && ready && enough && !seats.routes(due).is_empty()
+        let enough = || seats.validators_present().count() >= usize::from(self.config.validators);
+        let mut stages = 0..self.config.run.model.stage_count();
+        let mut full = || stages.all(|stage| seats.miners_of(stage).count() >= needed);
+        // Once the run has begun, only a conviction frees a seat, and the others go on.
+        let has_begun = !matches!(self.state.phase, Phase::Gathering { .. });
+        ready && enough() && (has_begun || full()) && !seats.routes(due).is_empty()
     }
 
     pub(crate) fn open_epoch(&mut self) {
@@ -233,6 +237,7 @@ impl Orchestrator {
             pace: Pace::new(self.now_ms, routes.len(), self.config.run.epoch.steps),
             routes,
             amended: false,
+            groups: None,
             live: BTreeMap::new(),
             struck: BTreeMap::new(),
             miners,
@@ -258,12 +263,16 @@ impl Orchestrator {
         let Some(epoch) = &mut self.state.epoch else { return };
         let Some(progress) = epoch.miners.get(&miner) else { return };
         let steps = progress.steps;
-        if steps >= epoch.limit_of(progress.lane) {
+        // Where nobody stands in, only the last miner of a lane changes how many are through.
+        let lane = progress.lane;
+        let limit = epoch.limit_of(lane);
+        if steps >= limit && (epoch.amended || epoch.is_through(lane, limit)) {
             self.watch_pace();
         }
         let Some(epoch) = &mut self.state.epoch else { return };
-        if epoch.behind > 0 && !epoch.amended {
-            epoch.behind -= usize::from(steps == epoch.stepped + 1);
+        if epoch.behind > 0 {
+            // Who stands in for others may take a step more than its own lane has.
+            epoch.behind -= usize::from(steps == epoch.stepped + 1 && epoch.stepped < limit);
             if epoch.behind > 0 {
                 return;
             }

@@ -43,11 +43,11 @@ impl Orchestrator {
         self.hand_out_in(groups);
     }
 
-    /// The same after a step of this miner, which makes room in its own lane alone where nobody was lost.
+    /// The same after a step of this miner, which makes room in its own lane and those that share a miner with it.
     pub(crate) fn hand_out_to(&mut self, miner: NodeId) {
-        let own = self.state.epoch.as_ref().filter(|epoch| !epoch.amended);
-        match own.and_then(|epoch| epoch.miners.get(&miner)) {
-            Some(progress) => self.hand_out_in(vec![vec![progress.lane]]),
+        let epoch = self.state.epoch.as_mut();
+        match epoch.and_then(|epoch| Some(epoch.group_of(epoch.miners.get(&miner)?.lane))) {
+            Some(group) => self.hand_out_in(vec![group]),
             None => self.hand_out(),
         }
     }
@@ -131,6 +131,17 @@ impl Epoch {
             groups.entry(group).or_default().push(lane);
         }
         groups.into_values().collect()
+    }
+
+    /// The lanes among which this one is in [`groups`](Self::groups).
+    fn group_of(&mut self, lane: usize) -> Vec<usize> {
+        if !self.amended {
+            return vec![lane];
+        }
+        let groups = self.groups.take().unwrap_or_else(|| self.groups());
+        let group = groups.iter().find(|group| group.contains(&lane)).cloned();
+        self.groups = Some(groups);
+        group.unwrap_or_default()
     }
 
     /// Whether all steps of a lane are handed out.

@@ -29,6 +29,7 @@ mod merge;
 mod moves;
 mod neighbours;
 mod pace;
+mod pieces;
 mod planted;
 mod receipts;
 mod recovery;
@@ -37,6 +38,7 @@ mod rollback;
 mod seats;
 mod snapshot;
 mod uplinks;
+mod windows;
 
 pub use config::{Config, ConfigError, Timeouts};
 pub use effect::{Effect, Ending, Report};

@@ -27,6 +27,8 @@ pub struct Orchestrator {
     pub(crate) now_ms: u64,
     pub(crate) state: State,
     pub(crate) effects: Vec<Effect>,
+    /// When all deadlines were last looked through, on which nothing but work depends: those that there were then have an alarm.
+    pub(crate) deadlines_ms: Option<u64>,
 }
 
 /// Where the run stands.
@@ -120,7 +122,7 @@ impl Orchestrator {
             neighbours: BTreeMap::new(),
             noted: BTreeSet::new(),
         };
-        let mut core = Self { config, run_id, now_ms: 0, state, effects: Vec::new() };
+        let mut core = Self { config, run_id, now_ms: 0, state, effects: Vec::new(), deadlines_ms: None };
         core.remember();
         Ok(core)
     }

@@ -1,9 +1,9 @@
 //! The end of an epoch: every stage merges, and says what came of it.
 
-use crate::disputes::Dispute;
 use crate::effect::{Effect, Report};
 use crate::epoch::Epoch;
 use crate::machine::{Orchestrator, Phase};
+use crate::pieces::Disputes;
 use crate::receipts::Fault;
 use butterfly::{Call, Caller, Cut, Heard, Shard};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) struct StageMerge {
     /// Sums that a third party found, where owners disagreed.
     settled: BTreeMap<u32, Digest>,
     /// Shards that are added up again.
-    pub disputes: BTreeMap<u32, Dispute>,
+    pub disputes: Disputes,
     /// The receipt by which each came to the new weights, and to the state in which it begins the next epoch.
     applied: BTreeMap<NodeId, Signed<Receipt>>,
     merged: BTreeMap<NodeId, Merged>,
@@ -66,7 +66,7 @@ impl StageMerge {
             shards,
             sums: BTreeMap::new(),
             settled: BTreeMap::new(),
-            disputes: BTreeMap::new(),
+            disputes: Disputes::default(),
             applied: BTreeMap::new(),
             merged: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -94,6 +94,11 @@ impl StageMerge {
     /// Whether a member has nothing left to do: the stage's new weights are in the store.
     pub fn is_done(&self, miner: NodeId) -> bool {
         self.kept && self.merged.contains_key(&miner) && !self.gone.contains(&miner)
+    }
+
+    /// Whether the stage's new weights are in the store, or it has none, and nothing of the merge is doubted.
+    fn is_over(&self) -> bool {
+        self.members.is_empty() || self.kept && self.disputes.is_empty()
     }
 
     /// Members that still owe their word on the result.
@@ -353,6 +358,10 @@ impl Orchestrator {
     /// The next manifest, once every stage has merged and its weights are in the store.
     pub(crate) fn merged_manifest(&self) -> Option<Manifest> {
         let epoch = self.state.epoch.as_ref()?;
+        // Looked at with every event of a merge, so what it takes to make one comes last.
+        if !epoch.merges.iter().all(StageMerge::is_over) {
+            return None;
+        }
         let mut stages = Vec::new();
         for (stage, merge) in epoch.merges.iter().enumerate() {
             if merge.members.is_empty() {

@@ -18,7 +18,8 @@ impl Seats {
 impl Orchestrator {
     /// Gives a stage without anybody a miner of the stage that has most. What anybody did of the epoch is lost with that.
     pub(crate) fn refill_stages(&mut self) {
-        if !matches!(self.state.phase, Phase::Working | Phase::Merging | Phase::Settling) {
+        let waits = self.state.consequences.awaits_verdicts();
+        if !waits && !matches!(self.state.phase, Phase::Working | Phase::Merging | Phase::Settling) {
             return;
         }
         let Some((stage, due_ms)) = self.deserted() else { return };

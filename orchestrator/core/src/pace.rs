@@ -55,24 +55,23 @@ impl Epoch {
         self.pace.limits.get(lane).copied().unwrap_or_default()
     }
 
-    /// Inner steps that every miner of a lane has taken.
-    fn taken_by(&self, lane: usize) -> u32 {
-        let miners = self.routes[lane].iter().filter_map(|miner| self.miners.get(miner));
-        miners.map(|progress| progress.steps).min().unwrap_or_default()
+    /// Whether every miner of a lane, of which there is one at least, has taken so many inner steps.
+    pub fn is_through(&self, lane: usize, steps: u32) -> bool {
+        let mut miners = self.routes[lane].iter().filter_map(|miner| self.miners.get(miner)).peekable();
+        miners.peek().is_some() && miners.all(|progress| progress.steps >= steps)
     }
 
     /// How long the lanes that are not through still have, once half of them are.
     fn slack_ms(&self, now_ms: u64, run: &Run, patience_percent: u64) -> Option<u64> {
-        let taken: Vec<u64> = (0..self.routes.len()).map(|lane| u64::from(self.taken_by(lane))).collect();
+        let lanes = self.routes.len();
+        let through = (0..lanes).filter(|&lane| self.is_through(lane, run.epoch.steps)).count();
         let elapsed_ms = now_ms.saturating_sub(self.pace.opened_ms).max(1);
-        slack_ms(&taken, u64::from(run.epoch.steps), elapsed_ms, patience_percent)
+        slack_ms(through, lanes, elapsed_ms, patience_percent)
     }
 }
 
-/// The same of lanes that have taken so many of the `steps` since the epoch opened.
-fn slack_ms(taken: &[u64], steps: u64, elapsed_ms: u64, patience_percent: u64) -> Option<u64> {
-    let lanes = taken.len();
-    let through = taken.iter().filter(|&&taken| taken >= steps).count();
+/// The same where so many of the lanes are through, so long after the epoch opened.
+fn slack_ms(through: usize, lanes: usize, elapsed_ms: u64, patience_percent: u64) -> Option<u64> {
     if through == lanes || through * 2 < lanes {
         return None;
     }
@@ -146,19 +145,15 @@ mod tests {
     #[test]
     fn the_slow_have_a_share_of_what_the_half_took() {
         // Half of the lanes must be through, and not all.
-        for (taken, are_timed) in [
-            (&[8, 3, 3, 3][..], false),
-            (&[8, 8, 3, 3], true),
-            (&[8, 8, 3], true),
-            (&[8, 8], false),
-            (&[8, 3, 3], false),
-        ] {
-            assert_eq!(slack_ms(taken, 8, 10_000, 50).is_some(), are_timed, "{taken:?}");
+        for (through, lanes, are_timed) in
+            [(1, 4, false), (2, 4, true), (2, 3, true), (2, 2, false), (1, 3, false)]
+        {
+            assert_eq!(slack_ms(through, lanes, 10_000, 50).is_some(), are_timed, "{through} of {lanes}");
         }
         // A share of what the half took, at least five seconds.
-        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 10_000, 50), Some(5_000));
-        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 10_000, 80), Some(8_000));
-        assert_eq!(slack_ms(&[8, 8, 8, 0], 8, 1_000, 50), Some(5_000));
+        assert_eq!(slack_ms(3, 4, 10_000, 50), Some(5_000));
+        assert_eq!(slack_ms(3, 4, 10_000, 80), Some(8_000));
+        assert_eq!(slack_ms(3, 4, 1_000, 50), Some(5_000));
     }
 
     #[test]

@@ -247,8 +247,10 @@ impl Orchestrator {
         let mut draws: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for window in self.drawn_windows(node) {
             // Once, so that nobody puts it off by coming and going.
-            if let Some(pending) = self.pending(node, window).filter(|pending| !pending.extended) {
-                (pending.since_ms, pending.extended) = (now_ms, true);
+            if self.pending(node, window).is_some_and(|pending| !pending.extended) {
+                self.change_pending(node, window, |pending| {
+                    (pending.since_ms, pending.extended) = (now_ms, true);
+                });
             }
             draws.entry(window.epoch).or_default().push(window.step);
         }
@@ -270,7 +272,7 @@ impl Orchestrator {
         }
         for window in &windows {
             if let Some(audited) = self.state.audits.get_mut(&window.epoch) {
-                audited.pending.remove(&(node, window.step));
+                audited.pending.remove((node, window.step));
             }
         }
         let name = self.name(node);
@@ -290,17 +292,16 @@ impl Orchestrator {
     fn drawn_windows(&self, node: NodeId) -> Vec<spec::Window> {
         let mut windows = Vec::new();
         for (&epoch, audited) in &self.state.audits {
-            let of = audited.pending.range((node, 0)..=(node, u32::MAX));
-            let drawn = of.filter(|(_, pending)| pending.standing == Standing::Drawn);
-            windows.extend(drawn.map(|(&(_, step), _)| spec::Window { epoch, step }));
+            let drawn = audited.pending.of(node).filter(|(_, pending)| pending.standing == Standing::Drawn);
+            windows.extend(drawn.map(|((_, step), _)| spec::Window { epoch, step }));
         }
         windows
     }
 
     fn audits_begin_anew(&mut self) {
         let now_ms = self.now_ms;
-        for pending in self.state.audits.values_mut().flat_map(|audited| audited.pending.values_mut()) {
-            pending.since_ms = now_ms;
+        for audited in self.state.audits.values_mut() {
+            audited.pending.change_all(|pending| pending.since_ms = now_ms);
         }
     }
 }

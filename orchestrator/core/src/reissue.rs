@@ -105,7 +105,7 @@ impl Epoch {
 
     /// Puts `to` into the place of `gone`; the answer is how many of the microbatches the lost one had folded.
     fn hand_over(&mut self, moved: &[Share], gone: NodeId, to: NodeId, stage: usize) -> u64 {
-        self.amended = true;
+        (self.amended, self.groups) = (true, None);
         for route in self.routes.iter_mut().filter(|route| route[stage] == gone) {
             route[stage] = to;
         }

@@ -8,6 +8,7 @@ use crate::audit::{Pending, Standing};
 use crate::disputes::Dispute;
 use crate::machine::Orchestrator;
 use crate::merge::StageMerge;
+use crate::windows::At;
 use spec::{NodeId, Outer, Run};
 
 /// What stands before the values of a file, in bytes; more than any has.
@@ -88,8 +89,10 @@ impl Orchestrator {
     pub(crate) fn longest_transfer_ms(&self) -> u64 {
         let busy_until_ms = self.state.uplinks.values().copied().max().unwrap_or_default();
         let busy_ms = busy_until_ms.saturating_sub(self.state.progress_ms);
-        let waiting = self.state.audits.values().flat_map(|epoch| epoch.pending.values());
-        let moving = waiting.filter(|of| matches!(of.standing, Standing::Drawn | Standing::Ordered { .. }));
+        let waiting = self.state.audits.values().flat_map(|epoch| epoch.pending.iter());
+        let moving = waiting
+            .map(|(_, of)| of)
+            .filter(|of| matches!(of.standing, Standing::Drawn | Standing::Ordered { .. }));
         self.uplink_ms(|| {
             let longest = moving.map(|of| of.bytes_max(&self.config.run)).max().unwrap_or_default();
             let merges = self.state.epoch.iter().flat_map(|epoch| &epoch.merges);
@@ -124,15 +127,17 @@ impl Orchestrator {
 
     fn give_time(&mut self, miner: NodeId, from_ms: u64) {
         for audited in self.state.audits.values_mut() {
-            let of_it = audited.pending.range_mut((miner, 0)..=(miner, u32::MAX)).map(|(_, pending)| pending);
-            for pending in of_it.filter(|of| of.standing == Standing::Drawn) {
-                pending.since_ms = pending.since_ms.max(from_ms);
+            let is_short = |of: &Pending| of.standing == Standing::Drawn && of.since_ms < from_ms;
+            let of_it = audited.pending.of(miner).filter(|(_, of)| is_short(of));
+            let short: Vec<At> = of_it.map(|(at, _)| at).collect();
+            for at in short {
+                audited.pending.change(at, |pending| pending.since_ms = from_ms);
             }
         }
-        let merges = self.state.epoch.iter_mut().flat_map(|epoch| &mut epoch.merges);
-        merges
-            .flat_map(|merge| merge.disputes.values_mut())
-            .for_each(|dispute| dispute.give_time(miner, from_ms));
+        let stage = self.state.seats.stage_of(miner);
+        if let Some(merge) = stage.and_then(|stage| self.stage_merge(stage)) {
+            merge.disputes.values_mut().for_each(|dispute| dispute.give_time(miner, from_ms));
+        }
     }
 
     /// Milliseconds of the slowest uplink for so many bytes, which are counted only if transfers have a time of their own.

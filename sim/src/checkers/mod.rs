@@ -47,7 +47,7 @@ pub trait Checker {
 pub struct End<'a> {
     /// Whether the run ended as complete.
     pub complete: bool,
-    /// What every core did.
+    /// What every core did that is replayed.
     pub records: &'a [Record],
 }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 pub struct Clock<T> {
     now_us: u64,
     sequence: u64,
-    coming: BTreeMap<(u64, u64), T>,
+    /// Boxed: they are large, and a tree moves about what it holds.
+    coming: BTreeMap<(u64, u64), Box<T>>,
 }
 
 impl<T> Default for Clock<T> {
@@ -24,7 +25,7 @@ impl<T> Clock<T> {
 
     /// Schedules `what`; a time that has passed counts as now.
     pub fn at(&mut self, at_us: u64, what: T) {
-        self.coming.insert((at_us.max(self.now_us), self.sequence), what);
+        self.coming.insert((at_us.max(self.now_us), self.sequence), Box::new(what));
         self.sequence += 1;
     }
 
@@ -32,7 +33,7 @@ impl<T> Clock<T> {
     pub fn advance(&mut self) -> Option<T> {
         let ((at_us, _), what) = self.coming.pop_first()?;
         self.now_us = at_us;
-        Some(what)
+        Some(*what)
     }
 }
 

@@ -4,7 +4,7 @@ use super::faults::{LOST_US, SUSPECTED_US};
 use super::{Coming, World};
 use crate::cores::Recipe;
 use crate::trace::Event;
-use crate::world::disk::{Journal, Objects};
+use crate::world::disk::{Journal, Object, Objects};
 use orchestrator_core::Event as Happened;
 use spec::NodeId;
 use wire::guest::GuestError;
@@ -87,7 +87,7 @@ impl World {
             return self.own_at(now_us, 0, Event::Orchestrator(Happened::Resumed), Vec::new());
         }
         again.core = core;
-        (again.journal, again.effects) = (Journal::default(), Vec::new());
+        (again.journal, again.effects, again.taken_in) = (Journal::default(), Vec::new(), 0);
         (again.table, again.learner, again.contribution) = (Objects::default(), None, None);
         again.free_at_us = now_us;
         let life = again.life;
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// What happens to a node by itself.
-    pub(super) fn own_at(&mut self, at_us: u64, node: usize, event: Event, objects: Vec<Vec<u8>>) {
+    pub(super) fn own_at(&mut self, at_us: u64, node: usize, event: Event, objects: Vec<Object>) {
         let life = self.nodes[node].life;
         self.clock.at(at_us, Coming::Event { node, life, event, objects });
     }

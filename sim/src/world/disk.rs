@@ -3,23 +3,52 @@
 use spec::Digest;
 use std::collections::BTreeMap;
 use std::iter;
+use std::sync::Arc;
 use wire::ObjectRef;
+
+/// Bytes with their name. They are hashed where they are made and shared by whoever has them: nobody here changes any.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Digest and length.
+    pub name: ObjectRef,
+    bytes: Arc<[u8]>,
+}
+
+impl Object {
+    /// Names `bytes`.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { name: ObjectRef::of(&bytes), bytes: bytes.into() }
+    }
+}
 
 /// Objects by the digest of their bytes: the store, or a node's object table.
 #[derive(Debug, Clone, Default)]
-pub struct Objects(BTreeMap<Digest, Vec<u8>>);
+pub struct Objects(BTreeMap<Digest, Arc<[u8]>>);
 
 impl Objects {
     /// Keeps `bytes` and names them.
     pub fn put(&mut self, bytes: Vec<u8>) -> ObjectRef {
-        let object = ObjectRef::of(&bytes);
-        self.0.insert(object.digest, bytes);
-        object
+        let object = Object::of(bytes);
+        let name = object.name;
+        self.keep(object);
+        name
+    }
+
+    /// Keeps an object that has a name already.
+    pub fn keep(&mut self, object: Object) {
+        self.0.insert(object.name.digest, object.bytes);
+    }
+
+    /// The object, if it is here.
+    pub fn object(&self, digest: Digest) -> Option<Object> {
+        let bytes = self.0.get(&digest)?;
+        let name = ObjectRef { digest, bytes: bytes.len() as u64 };
+        Some(Object { name, bytes: Arc::clone(bytes) })
     }
 
     /// The bytes, if they are here.
     pub fn get(&self, digest: Digest) -> Option<&[u8]> {
-        self.0.get(&digest).map(Vec::as_slice)
+        self.0.get(&digest).map(|bytes| &**bytes)
     }
 
     /// Drops an object.

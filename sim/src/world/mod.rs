@@ -12,7 +12,7 @@ pub mod net;
 mod perform;
 mod routes;
 
-use crate::checkers::{self, Checker, End, Record};
+use crate::checkers::{self, Checker, End, JournalReplaysEqual, Record};
 use crate::cores::{Core, Recipe};
 use crate::report::{Report, Violation};
 use crate::scenarios::{Scenario, Setup};
@@ -20,7 +20,7 @@ use crate::trace::{Effect, Entry, Event, What};
 use crate::{Options, SimError};
 use chance::Chance;
 use clock::Clock;
-use disk::{Journal, Objects, Store};
+use disk::{Journal, Object, Objects, Store};
 use faults::Fate;
 use learner::Learner;
 use net::Net;
@@ -87,6 +87,10 @@ struct Node {
     /// When everything that it puts into the store is there, where its uplink is slow.
     uplink_free_at_us: u64,
     wake_ms: Option<u64>,
+    /// Events that it took in since it was started, or the orchestrator ever.
+    taken_in: usize,
+    /// Whether its core is replayed at the end, and so its events and the digests of its effects are kept.
+    is_replayed: bool,
     journal: Journal,
     /// Operations of the windows that a validator was asked to replay.
     asked: VecDeque<u32>,
@@ -98,11 +102,11 @@ struct Node {
 enum Coming {
     /// Its core takes in an event; the objects are put into its table before. Not if the node was started again
     /// since.
-    Event { node: usize, life: u64, event: Event, objects: Vec<Vec<u8>> },
+    Event { node: usize, life: u64, event: Event, objects: Vec<Object> },
     /// The same over the connection between a node and the orchestrator, unless that is another one by now.
-    Heard { by: usize, over: (usize, u64), event: Event, objects: Vec<Vec<u8>> },
+    Heard { by: usize, over: (usize, u64), event: Event, objects: Vec<Object> },
     /// The same over a direct connection, unless that is gone by now.
-    Direct { by: usize, route: u64, event: Event, objects: Vec<Vec<u8>> },
+    Direct { by: usize, route: u64, event: Event, objects: Vec<Object> },
     /// A direct connection between two neighbours comes up.
     Route { ends: [usize; 2] },
     /// One end notices that a direct connection is gone.
@@ -122,7 +126,9 @@ impl World {
     /// When the options make no legal run.
     pub fn new(scenario: &'static Scenario, seed: u64, options: &Options) -> Result<Self, SimError> {
         let setup = Setup::new(scenario, seed, options)?;
-        let nodes: Vec<Node> = setup.nodes.into_iter().map(Node::new).collect::<Result<_, _>>()?;
+        let mut nodes: Vec<Node> = setup.nodes.into_iter().map(Node::new).collect::<Result<_, _>>()?;
+        let apart = JournalReplaysEqual::apart(nodes.len());
+        nodes.iter_mut().step_by(apart).for_each(|node| node.is_replayed = true);
         let cheats: Vec<NodeId> =
             nodes.iter().filter(|node| node.fate.cheats()).map(|node| node.id).collect();
         let microbatch_tokens = setup.run.microbatch_tokens();
@@ -249,12 +255,12 @@ impl World {
     }
 
     /// Gives an event to a core and performs what it wants done.
-    fn deliver(&mut self, node: usize, event: Event, objects: Vec<Vec<u8>>) {
+    fn deliver(&mut self, node: usize, event: Event, objects: Vec<Object>) {
         if !self.nodes[node].alive {
             return;
         }
-        let Node { fate, effects, .. } = &mut self.nodes[node];
-        let due = fate.mishaps.front().filter(|mishap| effects.len() >= mishap.after_events).copied();
+        let Node { fate, taken_in, .. } = &mut self.nodes[node];
+        let due = fate.mishaps.front().filter(|mishap| *taken_in >= mishap.after_events).copied();
         if let Some(mishap) = due {
             fate.mishaps.pop_front();
             match mishap.what {
@@ -271,13 +277,16 @@ impl World {
         self.hasher.update(&bytes);
         let What::Event(event) = self.observe(node, What::Event(event)) else { return };
         let target = &mut self.nodes[node];
-        for bytes in objects {
-            target.table.put(bytes);
+        for object in objects {
+            target.table.keep(object);
         }
-        target.journal.append(now_ms, &bytes);
         let effects = target.core.handle(now_ms, event);
         let digest = wire::digest_of(&effects);
-        target.effects.push(digest);
+        target.taken_in += 1;
+        if target.is_replayed {
+            target.journal.append(now_ms, &bytes);
+            target.effects.push(digest);
+        }
         self.hasher.update(digest.as_bytes());
         for effect in effects {
             match self.observe(node, What::Effect(effect)) {
@@ -325,7 +334,8 @@ impl World {
 
     fn finish(mut self) -> Report {
         let nodes = std::mem::take(&mut self.nodes);
-        let records: Vec<Record> = nodes.into_iter().map(Node::record).collect();
+        let replayed = nodes.into_iter().filter(|node| node.is_replayed);
+        let records: Vec<Record> = replayed.map(Node::record).collect();
         let complete = self.report.ending == Some(orchestrator_core::Ending::Complete);
         let end = End { complete, records: &records };
         for checker in &mut self.checkers {
@@ -359,6 +369,8 @@ impl Node {
             free_at_us: 0,
             uplink_free_at_us: 0,
             wake_ms: None,
+            taken_in: 0,
+            is_replayed: false,
             journal: Journal::default(),
             asked: VecDeque::new(),
             effects: Vec::new(),
@@ -400,5 +412,30 @@ impl Node {
     fn record(self) -> Record {
         let state = self.core.digest();
         Record { name: self.name, recipe: self.recipe, journal: self.journal, effects: self.effects, state }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_large_swarm_the_orchestrator_and_some_of_all_others_are_replayed() {
+        let scenario = Scenario::named("honest").unwrap();
+        for (miners, expected) in [(1, 5), (20, 62), (40, 62), (200, 62)] {
+            let options = Options { miners, ..Options::default() };
+            let world = World::new(scenario, 1, &options).unwrap();
+            let replayed: Vec<usize> =
+                (0..world.nodes.len()).filter(|&node| world.nodes[node].is_replayed).collect();
+            assert_eq!((replayed[0], replayed.len()), (0, expected), "{} nodes", world.nodes.len());
+        }
+        // What is kept is what the checker at the end looks at.
+        let mut world = World::new(scenario, 1, &Options { miners: 22, ..Options::default() }).unwrap();
+        world.live();
+        for node in &world.nodes {
+            let kept = (node.journal.len(), node.effects.len());
+            assert_eq!(kept, if node.is_replayed { (node.taken_in, node.taken_in) } else { (0, 0) });
+            assert!(node.taken_in > 0, "{}", node.name);
+        }
     }
 }

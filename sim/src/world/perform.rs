@@ -1,6 +1,7 @@
 //! What the shells do: the effects of the three cores, in this world.
 
 use super::again::{add_up, confirm, fresh_state, replay, slander};
+use super::disk::Object;
 use super::learner::{Made, POISON, WORSE, WORSE_Q32};
 use super::{Coming, Node, World, codes};
 use crate::report::Reissue;
@@ -84,9 +85,9 @@ impl World {
                 self.fetch(node, object, Event::Miner(Happened::Fetched { digest }), failed);
             }
             Effect::Upload { object, .. } => {
-                let event = match self.nodes[node].table.get(object.digest) {
-                    Some(bytes) => {
-                        self.store.objects.put(bytes.to_vec());
+                let event = match self.nodes[node].table.object(object.digest) {
+                    Some(found) => {
+                        self.store.objects.keep(found);
                         Happened::Uploaded { digest: object.digest }
                     }
                     None => Happened::StoreFailed { digest: object.digest, why: missing(object.digest) },
@@ -173,19 +174,19 @@ impl World {
         arrived: impl FnOnce(ObjectRef) -> miner_core::Event,
     ) {
         let Some(&node) = self.by_id.get(&to) else { return };
-        let Some(bytes) = self.nodes[from].table.get(block).map(<[u8]>::to_vec) else {
+        let Some(object) = self.nodes[from].table.object(block) else {
             let name = self.nodes[from].name.clone();
             return self
                 .object("objects_are_there", format!("{name} sends object {}, {}", block, missing(block)));
         };
-        let event = Event::Miner(arrived(ObjectRef::of(&bytes)));
-        let Some((event, bytes)) = self.send_directly((from, node), (event, bytes)) else { return };
+        let event = Event::Miner(arrived(object.name));
+        let Some((event, object)) = self.send_directly((from, node), (event, object)) else { return };
         if !self.nodes[from].connected || !self.nodes[node].connected {
             return; // what does not go directly goes through the orchestrator's relay
         }
-        let at_us = self.net.payload_us(self.clock.now_us(), from, node, bytes.len() as u64);
+        let at_us = self.net.payload_us(self.clock.now_us(), from, node, object.name.bytes);
         let over = (node, self.nodes[node].link);
-        self.clock.at(at_us, Coming::Heard { by: node, over, event, objects: vec![bytes] });
+        self.clock.at(at_us, Coming::Heard { by: node, over, event, objects: vec![object] });
     }
 
     fn wake_at(&mut self, node: usize, at_ms: u64) {
@@ -201,10 +202,10 @@ impl World {
         fetched: Event,
         failed: impl FnOnce(bool, String) -> Event,
     ) {
-        let (event, objects) = match self.store.objects.get(object.digest) {
-            Some(bytes) if bytes.len() as u64 == object.bytes => (fetched, vec![bytes.to_vec()]),
-            Some(bytes) => {
-                let why = format!("it has {} bytes, expected {}", bytes.len(), object.bytes);
+        let (event, objects) = match self.store.objects.object(object.digest) {
+            Some(found) if found.name == object => (fetched, vec![found]),
+            Some(found) => {
+                let why = format!("it has {} bytes, expected {}", found.name.bytes, object.bytes);
                 (failed(false, why), Vec::new())
             }
             None => (failed(true, missing(object.digest)), Vec::new()),
@@ -237,7 +238,7 @@ impl World {
     }
 
     fn compute(&mut self, node: usize, ticket: u64, task: Task) {
-        let mut objects = Vec::new();
+        let mut objects: Vec<Object> = Vec::new();
         let event = match self.attempt(node, task, &mut objects) {
             Ok(done) => miner_core::Event::Done { ticket, done },
             Err(why) => miner_core::Event::TaskFailed { ticket, why },
@@ -246,7 +247,7 @@ impl World {
         self.own_at(at_us, node, Event::Miner(event), objects);
     }
 
-    fn attempt(&mut self, node: usize, task: Task, objects: &mut Vec<Vec<u8>>) -> Result<Done, String> {
+    fn attempt(&mut self, node: usize, task: Task, objects: &mut Vec<Object>) -> Result<Done, String> {
         let mut done = Done {
             output: None,
             root: None,
@@ -258,9 +259,10 @@ impl World {
             outcome: Outcome::Ok,
         };
         let mut keep = |bytes: Vec<u8>| {
-            let object = ObjectRef::of(&bytes);
-            objects.push(bytes);
-            object
+            let object = Object::of(bytes);
+            let name = object.name;
+            objects.push(object);
+            name
         };
         let machine = &mut self.nodes[node];
         let (epoch, operation, inputs, state, keep_weights) = match task {

@@ -1,6 +1,7 @@
 //! Direct routes between miners: how they come up, what goes that way, and how they end.
 
 use super::chance::Chance;
+use super::disk::Object;
 use super::faults::SUSPECTED_US;
 use super::{Coming, World};
 use crate::trace::Event;
@@ -89,12 +90,12 @@ impl World {
     pub(super) fn send_directly(
         &mut self,
         (from, to): (usize, usize),
-        (event, bytes): (Event, Vec<u8>),
-    ) -> Option<(Event, Vec<u8>)> {
-        let Some(&route) = self.routes.ways.get(&(from, to)) else { return Some((event, bytes)) };
+        (event, object): (Event, Object),
+    ) -> Option<(Event, Object)> {
+        let Some(&route) = self.routes.ways.get(&(from, to)) else { return Some((event, object)) };
         self.report.direct_frames += 1;
-        let at_us = self.net.payload_us(self.clock.now_us(), from, to, bytes.len() as u64);
-        self.clock.at(at_us, Coming::Direct { by: to, route, event, objects: vec![bytes] });
+        let at_us = self.net.payload_us(self.clock.now_us(), from, to, object.name.bytes);
+        self.clock.at(at_us, Coming::Direct { by: to, route, event, objects: vec![object] });
         let breaks =
             self.routes.break_one_in > 0 && self.routes.chance.within(0..self.routes.break_one_in) == 0;
         if breaks && self.routes.carries(route) {

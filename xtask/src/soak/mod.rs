@@ -29,15 +29,10 @@ const SLICES: u64 = 50;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Runs of swarms in which somebody is lost, shared by ten scenarios; 0 leaves them out
+    /// Runs of swarms of some fifty miners: half of them with three tenths of cheats, the others shared by ten misfortunes; 0
+    /// leaves them out
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
-    /// Miners of each of three stages there
-    #[arg(long, default_value_t = 17)]
-    miners: u16,
-    /// Runs of swarms of 50 miners, three tenths of which cheat; 0 leaves them out
-    #[arg(long, default_value_t = 10_000)]
-    small: u64,
     /// Runs of swarms of 5,000 miners, three tenths of which cheat; 0 leaves them out
     #[arg(long, default_value_t = 50)]
     large: u64,
@@ -50,13 +45,10 @@ pub struct Arguments {
     /// Do these alone, and leave the other rows of docs/soak.md as they are
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Go on where docs/soak.md says that the last one was interrupted
-    #[arg(long)]
-    resume: bool,
     /// A copy of `iota` to simulate with; without it, one is built of this tree and put aside
     #[arg(long, requires = "at")]
     binary: Option<PathBuf>,
-    /// The commit that it was built from
+    /// The commit that it was built from: a row of docs/soak.md of the same goes on where it was, another begins anew
     #[arg(long, requires = "binary")]
     at: Option<String>,
     /// Simulators at a time [default: as many as there are processors]
@@ -68,8 +60,6 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     /// The swarms of `--seeds`
-    Lost,
-    /// Those of `--small`
     Small,
     /// Those of `--large`
     Large,
@@ -97,14 +87,12 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let mut rows: Vec<(Task, Part)> = plan(arguments);
     let before = std::fs::read_to_string(record::path()).map(|page| record::read(&page)).unwrap_or_default();
     let chosen = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
+    let commit = arguments.at.clone().map_or_else(record::commit, Ok)?;
     for (task, part) in &mut rows {
-        let keeps = arguments.resume || !chosen(task.kind);
-        if let Some(before) = before.iter().find(|row| keeps && row.name == part.name && row.failed.is_none())
-        {
-            *part = Part { asked: part.asked, ..before.clone() };
+        if let Some(before) = before.iter().find(|row| row.name == part.name) {
+            part.go_on_from(before, chosen(task.kind).then_some(&commit));
         }
     }
-    let commit = arguments.at.clone().map_or_else(record::commit, Ok)?;
     let slices: Vec<u64> = rows.iter().map(|(_, part)| part.asked.div_ceil(SLICES)).collect();
     let is_due = |(task, part): &(Task, Part)| chosen(task.kind) && part.is_open();
     let is_simulated = |row: &(Task, Part)| !matches!(row.0.kind, Kind::Kills | Kind::Fuzz);
@@ -145,16 +133,18 @@ fn write(rows: &[(Task, Part)]) -> Result<()> {
 
 /// Everything that is asked for, in the order of the record.
 fn plan(arguments: &Arguments) -> Vec<(Task, Part)> {
-    let Arguments { seeds, miners, small, large, kills, fuzz, .. } = *arguments;
+    let Arguments { seeds, large, kills, fuzz, .. } = *arguments;
     let mut rows = Vec::new();
+    // The first to be rounded down are the misfortunes.
+    let misfortunes = seeds / 2;
     let scenarios = SCENARIOS.len() as u64;
     for (number, scenario) in (0..).zip(SCENARIOS) {
-        let share = seeds / scenarios + u64::from(number < seeds % scenarios);
-        let name = format!("{scenario}, {} miners", 3 * u32::from(miners));
-        rows.push((Task { kind: Kind::Lost, scenario, stages: 3, miners }, Part::new(name, share)));
+        let share = misfortunes / scenarios + u64::from(number < misfortunes % scenarios);
+        let name = format!("{scenario}, 51 miners");
+        rows.push((Task { kind: Kind::Small, scenario, stages: 3, miners: 17 }, Part::new(name, share)));
     }
     for (kind, name, asked, stages, miners) in [
-        (Kind::Small, "three tenths cheat, 50 miners", small, 5, 10),
+        (Kind::Small, "three tenths cheat, 50 miners", seeds - misfortunes, 5, 10),
         (Kind::Large, "three tenths cheat, 5,000 miners", large, 100, 50),
         (Kind::Kills, "kills of the orchestrator in one run", kills, 0, 0),
         (Kind::Fuzz, "seconds of decoding what nobody would send", fuzz, 0, 0),
@@ -243,4 +233,32 @@ fn of_processes(kind: Kind, part: &mut Part, commit: &str) -> Result<()> {
     part.add(if holds { part.asked } else { 0 }, began.elapsed().as_secs_f64(), commit);
     part.failed = (!holds).then(|| format!("cargo {}", arguments.join(" ")));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_swarms_share_the_seeds_and_half_of_them_cheat() {
+        let of = |seeds| {
+            let arguments = Arguments {
+                seeds,
+                large: 0,
+                kills: 0,
+                fuzz: 0,
+                only: Vec::new(),
+                binary: None,
+                at: None,
+                processes: None,
+            };
+            let asked = |(task, part): (Task, Part)| (task.scenario == "mixed", part.asked);
+            plan(&arguments).into_iter().map(asked).collect::<Vec<_>>()
+        };
+        let whole = of(10_000);
+        assert_eq!(whole.iter().map(|(_, asked)| asked).sum::<u64>(), 10_000);
+        assert!(whole.len() == 11 && whole.contains(&(true, 5_000)) && whole.contains(&(false, 500)));
+        assert_eq!(of(7).iter().map(|(_, asked)| asked).sum::<u64>(), 7);
+        assert!(of(0).is_empty());
+    }
 }

@@ -38,6 +38,14 @@ impl Part {
         }
     }
 
+    /// Takes over what an earlier soak came to: of a version that is tried again, where it held so far; of one that is not tried
+    /// now, whatever it was. Where another version is tried nothing of the one before counts.
+    pub fn go_on_from(&mut self, before: &Self, tried: Option<&String>) {
+        if tried.is_none_or(|commit| before.at == *commit && before.failed.is_none()) {
+            *self = Self { asked: self.asked, ..before.clone() };
+        }
+    }
+
     /// Whether there is more to do.
     pub fn is_open(&self) -> bool {
         self.failed.is_none() && self.passed < self.asked
@@ -73,8 +81,9 @@ impl Part {
 const HEAD: &str = "# The last long run
 
 Written by `cargo xtask soak` as it goes on, so a row that is not at its end says how far it came: swarms in the simulator, each seed
-under every checker, and processes. The first rows share what `--seeds` asks for. In a swarm of cheats a tenth of all miners changes
-values, a tenth withholds, a tenth signs wrong sums: `honest_never_slashed` and `cheat_is_caught_within_n` look on. Seconds are those of
+under every checker, and processes. The rows of some fifty miners share ten thousand seeds: a half goes to the swarms of cheats, a twentieth to each
+misfortune. In a swarm of cheats a tenth of all miners changes values, a tenth withholds, a tenth signs wrong sums: `honest_never_slashed` and
+`cheat_is_caught_within_n` look on. A row goes on where it was while the version stays, and begins anew with another. Seconds are those of
 the processes, as many of which ran at a time as had been asked for, whatever else the machine did.
 
 | what | asked | passed | seconds | seconds each | at | holds |
@@ -101,9 +110,16 @@ pub fn path() -> PathBuf {
     root().join("docs/soak.md")
 }
 
-/// Writes what there is so far.
+/// What a person wrote below the table of a page.
+fn remarks(page: &str) -> &str {
+    page.rsplit_once("|\n").map_or("", |(_, below)| below)
+}
+
+/// Writes what there is so far, above what a person remarked.
 pub fn write(parts: &[Part]) -> Result<()> {
-    std::fs::write(path(), page(parts)).with_context(|| path().display().to_string())
+    let before = std::fs::read_to_string(path()).unwrap_or_default();
+    let page = page(parts) + remarks(&before);
+    std::fs::write(path(), page).with_context(|| path().display().to_string())
 }
 
 /// The commit that is tried, with a plus where the tree has more than it.
@@ -120,6 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_row_goes_on_while_its_version_stays() {
+        let mut before = Part::new("churn".into(), 10);
+        before.add(4, 2.0, "abc1234");
+        let goes_on = |before: &Part, tried: Option<&str>| {
+            let mut part = Part::new("churn".into(), 20);
+            part.go_on_from(before, tried.map(str::to_owned).as_ref());
+            (part.asked, part.passed, part.failed.is_some())
+        };
+        assert_eq!(goes_on(&before, Some("abc1234")), (20, 4, false));
+        assert_eq!(goes_on(&before, Some("def5678")), (20, 0, false), "of another version nothing counts");
+        assert_eq!(goes_on(&before, None), (20, 4, false), "what is not tried now stays");
+        before.failed = Some("iota sim --seed 5".into());
+        assert_eq!(goes_on(&before, Some("abc1234")), (20, 0, false));
+        assert_eq!(goes_on(&before, None), (20, 4, true), "and is not hushed up");
+    }
+
+    #[test]
     fn what_is_written_is_read_again() {
         let mut parts = ["churn, 51 miners", "mixed", "large"].map(|name| Part::new(name.into(), 10));
         parts[0].add(4, 2.0, "abc1234");
@@ -129,6 +162,11 @@ mod tests {
         parts[2].failed = Some("iota sim --scenario mixed --seed 5".into());
         let page = page(&parts);
         assert_eq!(read(&page), parts);
+        let again = page.clone() + "\nSomething | of note.\n";
+        assert_eq!(
+            (read(&again), remarks(&again), remarks(&page)),
+            (parts.to_vec(), "\nSomething | of note.\n", "")
+        );
         assert_eq!(parts.map(|part| part.is_open()), [false, true, false]);
         assert!(
             page.contains("| churn, 51 miners | 10 | 10 | 4.5 | 0.450 | abc1234, def5678+ | yes |"),

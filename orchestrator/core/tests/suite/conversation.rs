@@ -46,6 +46,8 @@ fn a_convicted_miner_is_banned_and_the_others_go_back_to_where_it_had_not_lied()
     let finding = Finding::Unequal { sequence: 8, what: "output".into(), expected, found };
     world.transcript.title("the validator finds the tail unequal");
     world.verdict(1, finding);
+    world.transcript.title("what else is drawn is judged, and everybody goes back");
+    world.verdict(0, Finding::Equal { operations: 5 });
     world.transcript.title("the tail comes again, and somebody else in its place");
     let [head, tail] = world.ids()[..] else { panic!("two stages") };
     world.hello_again(tail, Role::Miner);

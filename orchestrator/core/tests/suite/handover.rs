@@ -86,8 +86,12 @@ fn an_epoch_begins_in_the_state_that_the_one_before_ended_in_or_in_the_fresh_one
     assert!(asked(&effects).is_empty() && !is_convicted(&effects), "its own merge says so: {effects:?}");
     let effects = begins(&mut second_epoch(), fresh());
     assert!(asked(&effects) == [1] && !is_convicted(&effects), "{effects:?}");
-    let effects = begins(&mut second_epoch(), object("other moments").digest);
+    let mut world = second_epoch();
+    let mut effects = begins(&mut world, object("other moments").digest);
     assert!(asked(&effects) == [1] && is_convicted(&effects), "{effects:?}");
+    // What is drawn from the other is judged before anything is undone.
+    world.reveal();
+    effects.extend(world.verdict(1, Finding::Equal { operations: 5 }));
     let undone = effects
         .iter()
         .any(|effect| matches!(effect, Effect::Report(Report::RolledBack { epoch: 0 | 1, .. })));

@@ -12,5 +12,6 @@ mod neighbours;
 mod owner;
 mod refusals;
 mod reissue;
+mod sentence;
 mod snapshots;
 mod support;

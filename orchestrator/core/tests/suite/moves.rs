@@ -72,7 +72,7 @@ fn unequal() -> Finding {
 
 #[test]
 fn what_the_evicted_had_revealed_is_judged_all_the_same() {
-    let Deserted { mut world, tail, .. } = first_epoch();
+    let Deserted { mut world, head, tail } = first_epoch();
     let drawn = windows(&world, tail);
     for &window in &drawn {
         let revealed = world.revealed(1, window);
@@ -82,11 +82,34 @@ fn what_the_evicted_had_revealed_is_judged_all_the_same() {
     assert!(said.contains("moves there") && !said.contains("not audited"), "{said}");
     let effects = world.say_verdict(tail, drawn[0], unequal());
     assert!(told(&effects).contains("was convicted"), "{effects:?}");
-    assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::Report(Report::RolledBack { epoch: 0, .. })))
-    );
+    let back = |effect: &Effect| matches!(effect, Effect::Report(Report::RolledBack { epoch: 0, .. }));
+    assert!(!effects.iter().any(back), "what is drawn from the head is judged first");
+    let of_head = windows(&world, head);
+    for &window in &of_head {
+        let revealed = world.revealed(0, window);
+        world.say(head, revealed);
+    }
+    let equal = Finding::Equal { operations: 5 };
+    let judged: Vec<_> =
+        of_head.iter().flat_map(|window| world.say_verdict(head, *window, equal.clone())).collect();
+    assert!(judged.iter().any(back));
     let refused = world.hello(tail, Role::Miner, b"token");
     assert!(format!("{refused:?}").contains("Banned"), "{refused:?}");
+}
+
+#[test]
+fn a_stage_that_a_conviction_left_empty_is_refilled_before_everybody_goes_back() {
+    let Deserted { mut world, head, tail } = first_epoch();
+    for window in windows(&world, tail) {
+        let revealed = world.revealed(1, window);
+        world.say(tail, revealed);
+    }
+    let window = windows(&world, tail)[0];
+    assert!(told(&world.say_verdict(tail, window, unequal())).contains("was convicted"));
+    world.now_ms += world.config.timeouts.absence_ms;
+    let said = told(&world.give(orchestrator_core::Event::Woke));
+    assert!(said.contains("moves there") && !said.contains("not audited"), "{said}");
+    assert!(!windows(&world, head).is_empty() && world.ending().is_none());
 }
 
 #[test]
