@@ -13,6 +13,7 @@ const NAMED_MAX: usize = 4;
 impl Orchestrator {
     pub(crate) fn check_deadlines(&mut self) {
         self.state.alarm.rang();
+        self.end_late_questions();
         let (now_ms, timeouts) = (self.now_ms, self.config.timeouts);
         let late = |since_ms: u64, patience_ms: u64| now_ms >= since_ms.saturating_add(patience_ms);
         if let Phase::Gathering { since_ms } = self.state.phase {
@@ -104,7 +105,8 @@ impl Orchestrator {
             return;
         }
         self.look_through_audits();
-        if let Some(at_ms) = self.next_deadline_ms().and_then(|at_ms| self.state.alarm.set(at_ms)) {
+        let first_ms = [self.next_deadline_ms(), self.state.questions.due_ms()].into_iter().flatten().min();
+        if let Some(at_ms) = first_ms.and_then(|at_ms| self.state.alarm.set(at_ms)) {
             self.emit(Effect::WakeAt(at_ms));
         }
     }

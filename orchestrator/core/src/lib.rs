@@ -30,6 +30,7 @@ mod moves;
 mod neighbours;
 mod pace;
 mod planted;
+mod questions;
 mod receipts;
 mod recovery;
 mod reissue;

@@ -12,7 +12,7 @@ pub struct Snapshot(Box<State>);
 impl Snapshot {
     /// The form of what is in a snapshot. Raised whenever a field comes, goes, moves or means something else: bytes say
     /// nothing of themselves, and those of another form may decode.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 }
 
 impl Orchestrator {
