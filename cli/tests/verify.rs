@@ -55,9 +55,13 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ("forward-bit@1", "forward", "output"),
     ] {
         let place = tempfile::tempdir().unwrap();
-        let (run, evidence, said) = perturbed(place.path(), victim);
-        // `up` prints the command that checks it.
-        assert!(said.contains(&format!("iota verify evidence {}", evidence.display())), "{said}");
+        let (run, evidence, up_said) = perturbed(place.path(), victim);
+        // `up` prints the commands that check it.
+        let tile = evidence.with_extension("tile.evidence");
+        for file in [&evidence, &tile] {
+            let command = format!("iota verify evidence {}", file.display());
+            assert!(up_said.contains(&command), "{up_said}");
+        }
         let (code, said) = check(&evidence, &[]);
         assert_eq!(code, 0, "{victim}: {said}");
         for word in [
@@ -68,8 +72,8 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ] {
             assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
         }
-        // The same lie, narrowed down to one tile.
-        let tile = evidence.with_extension("tile.evidence");
+        // The same lie, narrowed down to one tile: the liar was asked over its connection, and answered.
+        assert!(up_said.contains("one tile of one op convicts it: evidence "), "{victim}: {up_said}");
         let (code, said) = check(&tile, &[]);
         assert_eq!(code, 0, "{victim}: {said}");
         let op = if operation == "step" { "AdamW" } else { "encoding of a payload" };
