@@ -86,9 +86,34 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         let length = |path: &Path| path.metadata().unwrap().len();
         assert!(length(&tile) < length(&evidence), "{}: {}", length(&tile), length(&evidence));
         if victim == "forward-bit@1" {
+            exchanges_files(&run, &evidence, &tile);
             spoil(place.path(), &run, &evidence);
         }
     }
+}
+
+/// Who was not asked during the run can be asked by files, which come to the same evidence.
+fn exchanges_files(run: &Path, evidence: &Path, tile: &Path) {
+    let by_messages = std::fs::read(tile).unwrap();
+    std::fs::remove_file(tile).unwrap();
+    let (file, key) = (evidence.to_string_lossy(), run.join("keys/miner-1.key"));
+    let answer = |more: &[&str]| {
+        let key = key.to_string_lossy();
+        let lie = ["evidence", "answer", &file, "--key", &key, "--adversary", "forward-bit"];
+        let (code, said) = iota(&[&lie[..], more].concat());
+        assert_eq!(code, 0, "{said}");
+    };
+    let narrow = || {
+        let (code, said) = iota(&["evidence", "narrow", &file]);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    answer(&[]);
+    let said = narrow();
+    let wrong = said.strip_prefix("output ").and_then(|rest| rest.split_once(" is wrong")).unwrap().0;
+    answer(&["--output", wrong]);
+    narrow();
+    assert!(std::fs::read(tile).unwrap() == by_messages, "output {wrong}");
 }
 
 /// Everything that makes this evidence none, through the binary.
