@@ -46,7 +46,7 @@ pub struct Place {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Show(place) => show(&place.read()?),
-        Command::Explain { key, place } => tell(&place.read()?, &key),
+        Command::Explain { key, place } => tell(&place, &key),
         Command::Settle { place, uids, netuid, version_key, burn_uid } => {
             let table = std::fs::read_to_string(&uids)
                 .map_err(|e| Failure::input(format!("--uids {}: cannot be read ({e})", uids.display())))?;
@@ -114,11 +114,16 @@ fn percent(weight: u16) -> f64 {
     100.0 * f64::from(weight) / f64::from(WEIGHTS_SUM)
 }
 
-fn tell(ledger: &Ledger, key: &str) -> Result<()> {
+fn tell(place: &Place, key: &str) -> Result<()> {
+    let ledger = &place.read()?;
     let miner = find(ledger, key)?;
     println!("miner {miner}");
     for line in explain(ledger, miner) {
         println!("epoch {}: {}", line.epoch, sentence(&line));
+    }
+    let tile = place.run.join(format!("evidence/{miner}.tile.evidence"));
+    if tile.exists() {
+        println!("one tile of one op convicts it: iota verify evidence {}", tile.display());
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ mod up;
 mod verify;
 mod weights;
 mod whole;
+mod witness;
 
 use clap::{Parser, Subcommand};
 use failure::Result;

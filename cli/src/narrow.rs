@@ -1,5 +1,5 @@
 //! `iota evidence`: from evidence of a window to evidence of one tile, as an exchange of files between whoever accuses and the
-//! accused. `iota up` plays both sides for a miner that it told to lie.
+//! accused. In a run the two exchange messages (`second.rs`, `witness.rs`); this is for whoever was not asked then.
 
 use crate::failure::{Failure, Result};
 use engine::data::TokenShard;
@@ -66,33 +66,6 @@ pub fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// Both sides, where one process has everything; the path of the smaller evidence, if the file is one against this key.
-///
-/// # Errors
-/// The window has no trace, or a file cannot be written.
-pub fn both_sides(
-    file: &Path,
-    shard: &Path,
-    key: &Key,
-    adversary: miner::Adversary,
-) -> Result<Option<PathBuf>> {
-    let bytes = read(file)?;
-    let window = Opened::of(file, &bytes, Some(shard))?;
-    if window.parts.case.order.miner != key.id() {
-        return Ok(None);
-    }
-    let mut spent = vec![window.answer(key, None, Some(adversary))?];
-    let tile = window.doubt().and_then(|doubt| {
-        spent.push(window.answer(key, Some(doubt.value), Some(adversary))?);
-        window.narrow(&doubt)
-    });
-    // Also where no tile came of them.
-    for spent in spent {
-        std::fs::remove_file(&spent).map_err(|e| Failure::run(format!("{}: {e}", spent.display())))?;
-    }
-    tile.map(Some)
 }
 
 /// The file of another kind beside an evidence file.

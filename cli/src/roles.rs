@@ -4,6 +4,7 @@ use crate::evidence::pack_cases;
 use crate::failure::{Failure, Result};
 use crate::second::SecondParty;
 use crate::store::StoreArguments;
+use crate::witness::Witness;
 use engine::Device;
 use orchestrator::{Ending, Notice, Place, RunFolder};
 use std::io::Write;
@@ -283,6 +284,7 @@ pub fn mine(arguments: MinerArguments) -> Result<()> {
                 reach: arguments.reach.clone(),
                 device: device.clone(),
                 adversary: arguments.adversary,
+                answerer: Arc::new(Witness),
             };
             let mut over = over.clone();
             // Whoever watched is gone only if the runtime is.

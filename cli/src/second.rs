@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use engine::data::TokenShard;
-use orchestrator::{Confirmation, Judge, RunFolder};
+use orchestrator::{Answer, Confirmation, Judge, RunFolder};
 use spec::Digest;
 use std::collections::BTreeSet;
-use validator::evidence::{self, Expected, Outcome, Parts, merge};
+use validator::evidence::tile::{self, Doubt, Matter};
+use validator::evidence::{self, Expected, FileBytes, Outcome, Parts, Refused, merge};
 use wire::{Finding, ObjectRef};
 
 /// Checks cases on this machine's CPU.
@@ -28,9 +29,48 @@ impl Judge for SecondParty {
             Err(refused) => Confirmation::Unable { why: refused.to_string() },
         }
     }
+
+    fn doubt(&self, answer: &Answer) -> Result<(u32, ObjectRef), String> {
+        let doubt = self.with_matter(answer, |matter, digests| matter.doubt(&answer.trace, digests))?;
+        Ok((doubt.value, ObjectRef { digest: doubt.output, bytes: doubt.bytes }))
+    }
+
+    fn narrow(
+        &self,
+        answer: &Answer,
+        (value, shown): (u32, ObjectRef),
+        output: &[u8],
+    ) -> Result<(Digest, Vec<u8>), String> {
+        let doubt = Doubt { value, output: shown.digest, bytes: shown.bytes };
+        let file =
+            self.with_matter(answer, |matter, digests| matter.file(&answer.trace, digests, &doubt, output))?;
+        // What does not convict is not kept.
+        let report = tile::verify(&file, &Expected::default()).map_err(|refused| refused.to_string())?;
+        match report.difference {
+            Some(_) => Ok((report.evidence, file)),
+            None => Err(format!("nothing is wrong in the tile of output {value} that it shows")),
+        }
+    }
 }
 
 impl SecondParty {
+    /// A convict's side of a window, for whoever looks at it.
+    fn with_matter<T>(
+        &self,
+        answer: &Answer,
+        look: impl FnOnce(&Matter<'_>, &[Digest]) -> Result<T, Refused>,
+    ) -> Result<T, String> {
+        let looked = || {
+            let parts = Parts::of(&answer.case, &answer.objects)?;
+            let digests = tile::read_digests(&answer.trace.body, &answer.digests)?;
+            let path = self.folder.path(&format!("objects/{}", parts.run.data.train));
+            // A stage that reads no tokens does not miss them.
+            let shard = FileBytes::open(&path).ok();
+            look(&Matter::of(&parts, shard.as_deref().unwrap_or_default()), &digests)
+        };
+        looked().map_err(|refused| refused.to_string())
+    }
+
     fn decide_window(&self, parts: Parts<'_>) -> Confirmation {
         let begins = parts.case.order.window.is_beginning();
         let said = parts.case.verdict.body.finding.clone();

@@ -5,9 +5,7 @@ mod harvest;
 mod process;
 
 use crate::device::OfSwarm;
-use crate::evidence::evidence_files;
 use crate::failure::{Failure, Result};
-use crate::narrow;
 use crate::new::{self, NewRun, Recipe};
 use crate::roles::Route;
 use crate::screen::Screen;
@@ -199,23 +197,7 @@ async fn live(
     }
     .await;
     leader.end(END_DEADLINE).await;
-    for (name, lie) in liars(arguments, new.run.model.stage_count(), usize::from(new.run.miners_per_stage))? {
-        narrow_down(new, &name, lie)?;
-    }
     outcome
-}
-
-/// The evidence against a miner that was told to lie, narrowed down to one tile where that can be: it answers as it worked.
-fn narrow_down(new: &NewRun, name: &str, lie: &str) -> Result<()> {
-    let path = new.folder.key_path(name);
-    let (Ok(key), Ok(lie)) = (transport::identity::load(&path), lie.parse()) else { return Ok(()) };
-    let shard = new.folder.path(&format!("objects/{}", new.run.data.train));
-    for file in evidence_files(&new.folder)? {
-        if let Err(why) = narrow::both_sides(&file, &shard, &key, lie) {
-            tracing::info!("{why}");
-        }
-    }
-    Ok(())
 }
 
 /// Follows notices until the run ended, or Ctrl-C.

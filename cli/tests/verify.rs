@@ -55,11 +55,15 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ("forward-bit@1", "forward", "output"),
     ] {
         let place = tempfile::tempdir().unwrap();
-        let (run, evidence, said) = perturbed(place.path(), victim);
-        // `up` prints the command that checks it.
-        assert!(said.contains(&format!("iota verify evidence {}", evidence.display())), "{said}");
+        let (run, evidence, up_said) = perturbed(place.path(), victim);
+        // `up` prints the commands that check it.
+        let tile = evidence.with_extension("tile.evidence");
+        for file in [&evidence, &tile] {
+            let command = format!("iota verify evidence {}", file.display());
+            assert!(up_said.contains(&command), "{up_said}");
+        }
         // A banned key is not let in again, and `up` does not try.
-        assert!(!said.contains("started again"), "{said}");
+        assert!(!up_said.contains("started again"), "{up_said}");
         let (code, said) = check(&evidence, &[]);
         assert_eq!(code, 0, "{victim}: {said}");
         for word in [
@@ -70,8 +74,8 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         ] {
             assert!(said.contains(word), "{victim}: {word:?} is not in {said}");
         }
-        // The same lie, narrowed down to one tile.
-        let tile = evidence.with_extension("tile.evidence");
+        // The same lie, narrowed down to one tile: the liar was asked over its connection, and answered.
+        assert!(up_said.contains("one tile of one op convicts it: evidence "), "{victim}: {up_said}");
         let (code, said) = check(&tile, &[]);
         assert_eq!(code, 0, "{victim}: {said}");
         let op = if operation == "step" { "AdamW" } else { "encoding of a payload" };
@@ -84,9 +88,34 @@ fn a_real_perturbed_run_convicts_and_everything_else_is_refused() {
         let length = |path: &Path| path.metadata().unwrap().len();
         assert!(length(&tile) < length(&evidence), "{}: {}", length(&tile), length(&evidence));
         if victim == "forward-bit@1" {
+            exchanges_files(&run, &evidence, &tile);
             spoil(place.path(), &run, &evidence);
         }
     }
+}
+
+/// Who was not asked during the run can be asked by files, which come to the same evidence.
+fn exchanges_files(run: &Path, evidence: &Path, tile: &Path) {
+    let by_messages = std::fs::read(tile).unwrap();
+    std::fs::remove_file(tile).unwrap();
+    let (file, key) = (evidence.to_string_lossy(), run.join("keys/miner-1.key"));
+    let answer = |more: &[&str]| {
+        let key = key.to_string_lossy();
+        let lie = ["evidence", "answer", &file, "--key", &key, "--adversary", "forward-bit"];
+        let (code, said) = iota(&[&lie[..], more].concat());
+        assert_eq!(code, 0, "{said}");
+    };
+    let narrow = || {
+        let (code, said) = iota(&["evidence", "narrow", &file]);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    answer(&[]);
+    let said = narrow();
+    let wrong = said.strip_prefix("output ").and_then(|rest| rest.split_once(" is wrong")).unwrap().0;
+    answer(&["--output", wrong]);
+    narrow();
+    assert!(std::fs::read(tile).unwrap() == by_messages, "output {wrong}");
 }
 
 /// Everything that makes this evidence none, through the binary.

@@ -263,11 +263,19 @@ fn with_other_code(contribution: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The engine of a miner that lies so, or of an honest one, as it is before the first operation.
+pub(crate) fn engine_of(adversary: Option<Adversary>) -> Box<dyn Engine> {
+    match adversary {
+        Some(adversary) => Box::new(Lying::new(adversary)),
+        None => Box::new(Honest),
+    }
+}
+
 /// How an adversary performs operations: what a trial tries without a swarm.
 pub fn performer(adversary: Adversary) -> Box<trace::Performer<'static>> {
-    let mut lying = Lying::new(adversary);
+    let mut engine = engine_of(Some(adversary));
     Box::new(move |state, data, epoch, operation, inputs| {
-        lying.perform(state, data, epoch, operation, inputs)
+        engine.perform(state, data, epoch, operation, inputs)
     })
 }
 

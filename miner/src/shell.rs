@@ -1,7 +1,8 @@
 //! Clock, connection and engine around the core.
 
-use crate::adversary::{Adversary, Deceitful, Engine, Honest, Lying};
-use crate::worker::{self, Ticketed};
+use crate::adversary::{Adversary, Deceitful};
+use crate::answerer::Answerer;
+use crate::worker::{self, Hands, Ticketed};
 use miner_core::{Config, Effect, Event, Miner};
 use spec::Operation;
 use std::convert::Infallible;
@@ -32,6 +33,8 @@ pub struct Options {
     pub device: engine::Device,
     /// How it lies, in trials.
     pub adversary: Option<Adversary>,
+    /// Who answers for it, should it be convicted.
+    pub answerer: Arc<dyn Answerer>,
 }
 
 /// A miner that could not start, or had to end.
@@ -61,11 +64,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
     tell: impl FnMut(&str) + Send + 'static,
 ) -> Result<String, MinerError> {
-    let Options { invitation, key, state, listen, reach, device, adversary } = options;
-    let engine: Box<dyn Engine> = match adversary {
-        Some(adversary) => Box::new(Lying::new(adversary)),
-        None => Box::new(Honest),
-    };
+    let Options { invitation, key, state, listen, reach, device, adversary, answerer } = options;
     let stop = (stop, Event::Leave);
     let guest = Guest::join(&invitation, listen, &key, translate, Event::Connected, stop).await?;
     let (tasks, todo) = mpsc::unbounded_channel();
@@ -80,7 +79,8 @@ pub async fn run(
         .spawn({
             let (objects, events, who) = (guest.node.objects().clone(), guest.events.clone(), key.id());
             let lost = lost.clone();
-            move || worker::work(todo, objects, events, who, state, engine, (device, lost))
+            let hands = Hands { adversary, answerer };
+            move || worker::work(todo, objects, events, who, state, hands, (device, lost))
         })
         .map_err(MinerError::Thread)?;
     let software = concat!("iota ", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,7 @@
 //! The engine's thread: one task after another, in the order they were given.
 
-use crate::adversary::Engine;
+use crate::adversary::{Adversary, Engine, engine_of};
+use crate::answerer::{Answerer, Asked};
 use crate::snapshots::{SnapshotError, Snapshots};
 use engine::checkpoint::CheckpointError;
 use engine::contribution::{Committed, Contribution, ContributionError, Piece};
@@ -15,10 +16,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use transport::node::Objects;
-use wire::ObjectRef;
+use wire::{AuditOrder, ObjectRef};
 
 /// A ticket and its task.
 pub type Ticketed = (u64, Task);
+
+/// Who does what is told.
+pub struct Hands {
+    /// How it lies, in trials.
+    pub adversary: Option<Adversary>,
+    /// Who answers for it, should it be convicted.
+    pub answerer: Arc<dyn Answerer>,
+}
 
 /// Does tasks until the queue's senders are gone; in `lost`, what the device failed with, if it did. Runs on a thread of its own.
 pub fn work(
@@ -27,7 +36,7 @@ pub fn work(
     events: mpsc::Sender<Event>,
     who: NodeId,
     place: PathBuf,
-    engine: Box<dyn Engine>,
+    hands: Hands,
     (device, lost): (Device, Arc<OnceLock<String>>),
 ) {
     let snapshots = Snapshots::at(place);
@@ -36,7 +45,8 @@ pub fn work(
         events: events.clone(),
         who,
         snapshots,
-        engine,
+        engine: engine_of(hands.adversary),
+        hands,
         device,
         stage: None,
         committed: None,
@@ -89,6 +99,8 @@ enum TaskError {
     Contribution(#[from] ContributionError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error("{0}")]
+    NoAnswer(String),
     #[error("no contribution has blocks {from} to {to}")]
     NoPiece { from: u64, to: u64 },
 }
@@ -113,6 +125,7 @@ struct Worker {
     who: NodeId,
     snapshots: Snapshots,
     engine: Box<dyn Engine>,
+    hands: Hands,
     device: Device,
     stage: Option<(StageState, Option<TokenShard>)>,
     /// What was encoded last, to cut pieces from.
@@ -138,6 +151,7 @@ impl Worker {
                 let piece = piece.ok_or(TaskError::NoPiece { from: blocks.start, to: blocks.end })?;
                 Done { output: Some(self.objects.put(piece.into())), ..nothing() }
             }
+            Task::Explain { run, order, receipt, show } => self.explain(&run, &order, receipt, show)?,
             Task::Open { piece, from, root, blocks } => {
                 let bytes = self.object(&piece)?;
                 let opened = Piece::from_bytes(self.bits()?, self.state()?.parameters(), &bytes);
@@ -147,6 +161,31 @@ impl Worker {
                 Done { output, ..nothing() }
             }
         }))
+    }
+
+    /// A window again, as it was performed on the day. What the stage held is not needed any more.
+    fn explain(
+        &mut self,
+        run: &Run,
+        order: &AuditOrder,
+        receipt: Digest,
+        show: Option<u32>,
+    ) -> Result<Done, TaskError> {
+        self.stage = None;
+        let objects =
+            order.objects().map(|object| self.object(&object.digest)).collect::<Result<Vec<_>, _>>()?;
+        // A stage that reads no tokens does not miss them.
+        let shard = self.objects.get(&run.data.train).unwrap_or_default();
+        let asked = Asked { run, order, receipt, objects: &objects, shard: &shard, show };
+        let mut engine = engine_of(self.hands.adversary);
+        let mut performer =
+            |state: &mut StageState,
+             data: Option<&TokenShard>,
+             epoch,
+             operation: &Operation,
+             inputs: &[&[u8]]| { engine.perform(state, data, epoch, operation, inputs) };
+        let bytes = self.hands.answerer.answer(&asked, &mut performer).map_err(TaskError::NoAnswer)?;
+        Ok(Done { output: Some(self.objects.put(bytes.into())), ..nothing() })
     }
 
     fn keep(&mut self, ticket: u64, opening: (u32, Digest)) -> Result<(), TaskError> {

@@ -23,7 +23,7 @@ mod view;
 pub use dashboard::Place;
 pub use folder::{FolderError, RunFolder, Secrets};
 pub use journal::{Entry, History, Journal, JournalError, Standing};
-pub use judge::Judge;
+pub use judge::{Answer, Judge};
 pub use lead::LeadError;
 pub use ledger::{LedgerFile, LedgerFileError};
 pub use notice::Notice;

@@ -113,5 +113,9 @@ fn sentence_of(report: &Report) -> Option<String> {
             format!("epoch {epoch} is stable: every window drawn from it was found equal")
         }
         Report::Note { text } => text.clone(),
+        Report::Narrowed { node, evidence } => format!(
+            "by what miner {} signed itself, one tile of one op convicts it: evidence {evidence}, which `iota verify evidence` decides at once",
+            node.short()
+        ),
     })
 }

@@ -48,6 +48,11 @@ pub(crate) fn case_name(miner: NodeId) -> String {
     format!("evidence/{miner}.case")
 }
 
+/// Where the evidence of one tile against a miner is kept, beside that of its window.
+pub(crate) fn tile_name(miner: NodeId) -> String {
+    format!("evidence/{miner}.tile.evidence")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

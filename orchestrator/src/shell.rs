@@ -4,14 +4,14 @@ use crate::dashboard::{self, Place, Shared};
 use crate::disk::{Wait, is_full};
 use crate::folder::{FolderError, RunFolder};
 use crate::journal::{JOURNAL, Journal, JournalError};
-use crate::judge::{self, Judge};
+use crate::judge::{self, Judge, Narrower};
 use crate::lead::{Lead, LeadError, Settings, listen_again};
 use crate::ledger::{LedgerFile, LedgerFileError};
 use crate::notice::Notice;
 use crate::owner::ADDRESS;
 use crate::pointer::{move_pointer, pointer_name};
 use crate::pump;
-use crate::replayed::{Replayed, case_name};
+use crate::replayed::{Replayed, case_name, tile_name};
 use crate::view::View;
 use bytes::Bytes;
 use credit::Rule;
@@ -27,7 +27,7 @@ use store::{Presign, S3, S3Config, Store};
 use tokio::sync::{mpsc, watch};
 use transport::drive::{Clock, Next, Shell, drive};
 use transport::{Hub, Invitation};
-use wire::{Ask, Frame, Grant, Key, Message, Verb};
+use wire::{Ask, Frame, Grant, Key, Message, ObjectRef, Signed, Trace, Verb};
 
 /// Prefix of every content-addressed object.
 pub(crate) const OBJECTS: &str = "objects";
@@ -211,9 +211,11 @@ pub async fn run(
     let (events, queue) = mpsc::channel(EVENT_QUEUE);
     let (stop_asked, stop_heard) = watch::channel(false);
     let clock = Clock::starting_at(now_ms);
+    let store = Arc::new(store);
     let mut shell = OrchestratorShell {
         hub: hub.clone(),
-        store: Arc::new(store),
+        narrower: Narrower::new(options.judge.clone(), store.clone(), folder.path("evidence")),
+        store,
         judge: options.judge,
         pointer: pointer_name(&run.id()),
         folder,
@@ -305,6 +307,7 @@ struct OrchestratorShell {
     hub: Arc<Hub>,
     store: Arc<S3>,
     judge: Arc<dyn Judge>,
+    narrower: Narrower,
     pointer: String,
     folder: RunFolder,
     journal: Journal,
@@ -362,6 +365,11 @@ impl Shell<Orchestrator> for OrchestratorShell {
                 // In the background: closing waits for the peer to take what was sent.
                 let hub = self.hub.clone();
                 tokio::spawn(async move { hub.close(peer, &why).await });
+            }
+            Effect::Confine { peer } => self.hub.confine(peer),
+            Effect::Compare { miner, case, trace } => self.compare(miner, case, trace),
+            Effect::Narrow { miner, case, trace, value, output } => {
+                self.narrow(miner, case, trace, (value, output));
             }
             Effect::WakeAt(at_ms) => return Ok(Next::WakeAt(at_ms)),
             Effect::Report(report) => self.report(report),
@@ -428,6 +436,33 @@ impl OrchestratorShell {
         tokio::spawn(async move {
             let event = judge::check(judge, store, folder, evidence, case, &events).await;
             let _ = events.send(event).await;
+        });
+    }
+
+    fn compare(&self, miner: NodeId, case: Vec<u8>, trace: Signed<Trace>) {
+        let (narrower, events) = (self.narrower.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let doubt = narrower.compare(case, trace).await;
+            let _ = events.send(Event::Compared { miner, doubt }).await;
+        });
+    }
+
+    fn narrow(&self, miner: NodeId, case: Vec<u8>, trace: Signed<Trace>, doubt: (u32, ObjectRef)) {
+        let (narrower, events) = (self.narrower.clone(), self.events.clone());
+        let (folder, store) = (self.folder.clone(), self.store.clone());
+        tokio::spawn(async move {
+            let evidence = match narrower.narrow(case, trace, doubt).await {
+                Ok((evidence, file)) => {
+                    let written = folder.write(&tile_name(miner), &file, false);
+                    // Who has only the bucket finds it beside the case.
+                    if let Err(error) = store.put("evidence", file.into()).await {
+                        tracing::warn!(%error, "the evidence of one tile is not in the store");
+                    }
+                    written.map(|()| evidence).map_err(|error| error.to_string())
+                }
+                Err(why) => Err(why),
+            };
+            let _ = events.send(Event::Narrowed { miner, evidence }).await;
         });
     }
 

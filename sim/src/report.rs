@@ -51,6 +51,8 @@ pub struct Report {
     pub convicted: Vec<NodeId>,
     /// Whom it kept evidence against.
     pub evidence: Vec<NodeId>,
+    /// Against whom it has evidence of one tile besides.
+    pub narrowed: Vec<NodeId>,
     /// The miners that cheat.
     pub cheats: Vec<NodeId>,
     /// Stable epochs in which a miner lied that was not convicted by then.

@@ -9,6 +9,7 @@ use spec::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -95,6 +96,14 @@ impl Hub {
     pub async fn close(&self, peer: NodeId, why: &str) {
         if let Some(link) = self.relay.get(peer) {
             let _ = self.endpoint.reactor().handle.spawn(close(link, why.to_owned())).await;
+        }
+    }
+
+    /// Passes on nothing more that comes over the connection of `peer`, for as long as that lasts. What it says to the hub is still
+    /// heard.
+    pub fn confine(&self, peer: NodeId) {
+        if let Some(link) = self.relay.get(peer) {
+            link.confined.store(true, Ordering::Relaxed);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{Config, Statistics, TransportError};
 use bytes::Bytes;
 use quinn::{ConnectionError, SendStream, VarInt, WriteError};
 use spec::NodeId;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) handle: Handle,
     pub(crate) pulse: Pulse,
     pub(crate) counters: Counters,
+    /// Whether nothing of the peer is passed on to others.
+    pub(crate) confined: AtomicBool,
     /// Turns true once the peer said that it sends nothing more.
     pub(crate) peer_finished: watch::Sender<bool>,
     control: mpsc::Sender<Control>,
@@ -134,6 +136,7 @@ impl Link {
             handle,
             pulse,
             counters,
+            confined: AtomicBool::new(false),
             peer_finished,
             control,
             urgent,

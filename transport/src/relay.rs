@@ -23,7 +23,7 @@ pub struct RelayStatistics {
     pub body_bytes_forwarded: u64,
     /// Bytes of payload bodies in them, as they travelled.
     pub packed_bytes_forwarded: u64,
-    /// Frames dropped because the receiver is not connected.
+    /// Frames dropped because the receiver is not connected, or the sender is confined.
     pub frames_unroutable: u64,
     /// Frames dropped because sender or receiver failed midway, took too long or had no room.
     pub frames_cut: u64,
@@ -111,11 +111,13 @@ impl Relay {
     }
 
     fn route(&self, from: &Link, header: &Header) -> Option<Arc<Link>> {
-        let to = self.get(header.to);
+        let confined = from.confined.load(Ordering::Relaxed);
+        let to = self.get(header.to).filter(|_| !confined);
         if to.is_none() {
             count(&self.frames_unroutable, 1);
             let (from, to) = (from.peer.short(), header.to.short());
-            tracing::warn!(from, to, kind = header.kind, "dropped a frame: the receiver is not connected");
+            let why = if confined { "the sender is confined" } else { "the receiver is not connected" };
+            tracing::warn!(from, to, kind = header.kind, "dropped a frame: {why}");
         }
         to
     }

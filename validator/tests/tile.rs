@@ -12,7 +12,7 @@ use spec::{Digest, Member, Operation, Run, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use validator::evidence::tile::{self, MAGIC, Matter};
-use validator::evidence::{self, Expected, Objects};
+use validator::evidence::{self, Expected, Objects, Revealed};
 use wire::{
     AuditOrder, Chain, Evidence, Finding, Key, Manifest, ObjectRef, Receipt, Signed, TileEvidence, Trace,
     Verdict,
@@ -517,6 +517,49 @@ fn what_is_spoilt_foreign_or_about_something_else_is_refused() {
     let short = signed(&case, 0, &theirs, &key());
     assert!(matter.doubt(&short, &theirs).unwrap_err().to_string().starts_with("outputs of the trace"));
     assert!(matter.doubt(&short, &theirs[1..]).unwrap_err().to_string().starts_with("trace"));
+}
+
+/// Whoever asks could make an honest miner sign what convicts it, if it performed on anything but what its own receipts bind.
+#[test]
+fn nobody_explains_a_window_that_its_own_receipts_do_not_bind() {
+    let (run, shard) = (run(24, 12), tokens());
+    let work = honest(&run).remove(1);
+    let said = work.said(&mut engine::perform);
+    let (case, objects) = (work.case(&said, &key()), work.objects());
+    let receipt = case.order.receipts[2].digest();
+    let answer = |order: &AuditOrder, receipt: &Digest| {
+        let revealed = Revealed { run: &run, order, objects: &objects, shard: &shard };
+        let answered = revealed.answer(receipt, BTreeSet::new(), &mut engine::perform);
+        answered.map(|trace| trace.digests).map_err(|refused| refused.to_string())
+    };
+    let mine = work.traced(&said[..=2], BTreeSet::new(), &mut engine::perform).digests;
+    assert_eq!(answer(&case.order, &receipt), Ok(mine.clone()));
+    type Edit = fn(&mut AuditOrder);
+    let edits: [Edit; 4] = [
+        |order| order.state.digest = order.inputs[0].digest,
+        |order| drop(order.receipts.remove(1)),
+        |order| order.receipts[1].body.input = order.receipts[0].body.input,
+        |order| {
+            let body = order.receipts[0].body.clone();
+            order.receipts[0] = Signed::new(body, &Key::from_seed([66; 32]));
+        },
+    ];
+    for (number, edit) in edits.into_iter().enumerate() {
+        let mut order = case.order.clone();
+        edit(&mut order);
+        let why = answer(&order, &receipt).unwrap_err();
+        assert!(why.starts_with("receipts: expected one window of this miner"), "{number}: {why}");
+    }
+    let why = answer(&case.order, &Digest([1; 32])).unwrap_err();
+    assert!(why.contains("up to a receipt of the window"), "{why}");
+    // What comes as the digests is as many as were signed for.
+    let (body, file) = Trace::of(run.id(), receipt, &mine);
+    assert_eq!(tile::read_digests(&body, &file), Ok(mine));
+    for garbage in [&file[32..], &file[1..], &[]] {
+        assert!(
+            tile::read_digests(&body, garbage).unwrap_err().to_string().starts_with("digests of the trace")
+        );
+    }
 }
 
 #[test]

@@ -87,6 +87,10 @@ impl fmt::Display for Task {
                 let (piece, from, root) = (piece.short(), from.short(), root.short());
                 write!(f, "open {piece} of {from}, blocks {} to {}, against {root}", blocks.start, blocks.end)
             }
+            Self::Explain { order, show, .. } => {
+                write!(f, "perform {} again", order.window)?;
+                show.map_or(Ok(()), |value| write!(f, ", show output {value}"))
+            }
             Self::Perform { operation, inputs, state, keep_weights, .. } => {
                 write!(f, "{operation}")?;
                 inputs.iter().try_for_each(|input| write!(f, ", input {}", input.short()))?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Operation, Run};
 use std::ops::Range;
 use wire::guest::GuestError;
-use wire::{Message, Neighbour, ObjectRef, PartHead, PayloadHead, Presigned};
+use wire::{AuditOrder, Message, Neighbour, ObjectRef, PartHead, PayloadHead, Presigned};
 
 /// One thing to do. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,6 +124,18 @@ pub enum Task {
         root: Digest,
         /// Which blocks it must hold.
         blocks: Range<u64>,
+    },
+    /// Perform a window again, up to a receipt, from its objects in the table: the digests of all outputs of its ops one after
+    /// another, or one of the outputs, are what comes out.
+    Explain {
+        /// The run.
+        run: Run,
+        /// The window. The token shard is in the table too, where its stage reads it.
+        order: AuditOrder,
+        /// The receipt, by its digest.
+        receipt: Digest,
+        /// The output that is wanted, by its number.
+        show: Option<u32>,
     },
 }
 

@@ -19,6 +19,7 @@ pub(crate) enum Job {
     Keep,
     Work(Work),
     Merge(MergeJob),
+    Explain,
 }
 
 impl Job {
@@ -28,7 +29,7 @@ impl Job {
             Self::Adopt { weights, momentum } => [Some(*weights), *momentum],
             Self::Work(work) => [work.input.as_ref().map(|input| input.block.digest), None],
             Self::Merge(job) => [job.holds(), None],
-            Self::Keep => [None, None],
+            Self::Keep | Self::Explain => [None, None],
         };
         held.into_iter().flatten()
     }

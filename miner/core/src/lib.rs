@@ -9,6 +9,7 @@ mod display;
 mod effect;
 mod epoch;
 mod event;
+mod explain;
 mod machine;
 mod merge;
 mod neighbours;

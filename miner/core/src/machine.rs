@@ -4,6 +4,7 @@ use crate::again::Sent;
 use crate::effect::{Effect, Task};
 use crate::epoch::{Epoch, Job};
 use crate::event::{Done, Event};
+use crate::explain::Explaining;
 use crate::merge::{EarlyPart, Merging};
 use crate::objects::Table;
 use crate::payload::Arrived;
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub kept: BTreeMap<Window, Kept>,
     /// What was said of windows of the last epochs.
     pub told: BTreeMap<Window, Message>,
+    /// What it was convicted for, and says for itself.
+    pub explaining: Option<Explaining>,
     pub noted: BTreeSet<String>,
 }
 
@@ -166,6 +169,8 @@ impl Miner {
             Message::Keep(object) => self.keep_weights(object),
             Message::Draw { epoch, steps, more } => self.drawn(epoch, &steps, more),
             Message::Disclose { epoch, shard } => self.disclose(epoch, shard),
+            Message::Explain(question) => self.explain(question),
+            Message::Show { value, .. } => self.show(value),
             Message::Finish { reason } => {
                 self.end_merge();
                 self.exit(Ok(reason));
@@ -191,6 +196,7 @@ impl Miner {
             Job::Keep => {}
             Job::Work(work) => self.worked(work, &done),
             Job::Merge(job) => self.merge_job_done(job, &done),
+            Job::Explain => self.performed_again(&done),
         }
     }
 
@@ -206,6 +212,7 @@ impl Miner {
             Some(Job::Adopt { .. }) => "adopting the stage's weights",
             Some(Job::Work(work)) => work.operation.name(),
             Some(Job::Merge(job)) => job.name(),
+            Some(Job::Explain) => "performing its window again",
         };
         self.leave(format!("{what} failed on this machine: {why}"));
     }
@@ -213,7 +220,8 @@ impl Miner {
     fn fetched(&mut self, digest: Digest) {
         if self.state.waits.transferred(Verb::Get, digest) {
             self.state.table.hold(digest);
-            if !self.adopt_when_loaded(digest) && !self.is_token_shard(digest) {
+            if !self.explains_with(digest) && !self.adopt_when_loaded(digest) && !self.is_token_shard(digest)
+            {
                 self.release(digest);
             }
         }
@@ -224,6 +232,7 @@ impl Miner {
             self.weights_kept(digest);
             self.piece_uploaded(digest);
             self.reveal_uploaded(digest);
+            self.shown(digest);
         }
     }
 

@@ -55,6 +55,9 @@ impl Miner {
                 if ask.verb == Verb::Put {
                     self.reveal_refused(ask.object.digest);
                 }
+                if self.answers_with(ask.object.digest) {
+                    return self.leave(format!("the orchestrator does not let me {ask}: {why}"));
+                }
                 self.note(format!("the orchestrator does not let me {ask}: {why}"));
             }
         }

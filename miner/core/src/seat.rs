@@ -190,7 +190,7 @@ impl Miner {
     }
 
     /// Drops everything that belongs to the epoch in hand; windows from `epoch` on are not drawn as they are.
-    fn abandon(&mut self, epoch: u32) {
+    pub(crate) fn abandon(&mut self, epoch: u32) {
         self.end_merge();
         let mut blocks: Vec<Digest> = self.state.epoch.take().iter().flat_map(Epoch::blocks).collect();
         blocks.extend(std::mem::take(&mut self.state.early).into_values().map(|early| early.block.digest));

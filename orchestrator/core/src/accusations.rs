@@ -96,6 +96,7 @@ impl Orchestrator {
             return;
         };
         self.progressed();
+        let proven = confirmation == Confirmation::Proven;
         let lie = match confirmation {
             Confirmation::Proven => None,
             Confirmation::Unable { why } => {
@@ -115,6 +116,10 @@ impl Orchestrator {
                 self.forget_undone(miner, evidence);
                 if !self.state.consequences.banned.contains_key(&miner) {
                     self.report(Report::Audited { miner, stage, window, finding });
+                    // Nobody is asked on the word of a validator alone.
+                    if proven {
+                        self.prepare_question(&case);
+                    }
                     self.convict(miner, &why, Some(case));
                 }
             }

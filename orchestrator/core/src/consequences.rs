@@ -78,7 +78,7 @@ impl Orchestrator {
             self.state.consequences.banned.insert(miner, sentence.clone());
             self.report(Report::Convicted { node: miner, stage, evidence: digest, why: sentence });
             self.strike(miner, digest);
-            self.turn_away(miner, "is banned");
+            self.dismiss(miner);
         }
         self.drop_windows(miner);
         match first {

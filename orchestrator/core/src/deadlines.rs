@@ -13,6 +13,7 @@ const NAMED_MAX: usize = 4;
 impl Orchestrator {
     pub(crate) fn check_deadlines(&mut self) {
         self.state.alarm.rang();
+        self.end_late_questions();
         let (now_ms, timeouts) = (self.now_ms, self.config.timeouts);
         let late = |since_ms: u64, patience_ms: u64| now_ms >= since_ms.saturating_add(patience_ms);
         if let Phase::Gathering { since_ms } = self.state.phase {
@@ -156,6 +157,7 @@ impl Orchestrator {
         lost.chain(audits)
             .chain(self.look_at_ms())
             .chain(vacant)
+            .chain(self.state.questions.due_ms())
             .chain(self.refill_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .chain(self.pace_due_ms().filter(|&due_ms| due_ms > self.now_ms))
             .min()

@@ -22,6 +22,18 @@ impl fmt::Display for Event {
             Self::Confirmed { evidence, confirmation } => {
                 write!(f, "case {} checked: {confirmation}", evidence.short())
             }
+            Self::Compared { miner, doubt: Ok((value, output)) } => {
+                write!(f, "trace of {} compared: output {value} is wrong, {output}", miner.short())
+            }
+            Self::Compared { miner, doubt: Err(why) } => {
+                write!(f, "trace of {} compared: {why}", miner.short())
+            }
+            Self::Narrowed { miner, evidence: Ok(evidence) } => {
+                write!(f, "evidence against {} narrowed down: {}", miner.short(), evidence.short())
+            }
+            Self::Narrowed { miner, evidence: Err(why) } => {
+                write!(f, "evidence against {} not narrowed down: {why}", miner.short())
+            }
             Self::Arrived { from, hello, unix_s } => {
                 write!(f, "{} says at {unix_s} s: hello as {} ({})", from.short(), hello.role, hello.software)
             }
@@ -62,6 +74,13 @@ impl fmt::Display for Effect {
             Self::WakeAt(at_ms) => write!(f, "wake at {at_ms} ms"),
             Self::Report(report) => write!(f, "report: {report}"),
             Self::Finish(ending) => write!(f, "finish: {ending}"),
+            Self::Confine { peer } => write!(f, "pass on nothing more of {}", peer.short()),
+            Self::Compare { miner, trace, .. } => {
+                write!(f, "compare {} outputs of {}", trace.body.values, miner.short())
+            }
+            Self::Narrow { miner, value, output, .. } => {
+                write!(f, "narrow down output {value} of {}: {output}", miner.short())
+            }
         }
     }
 }
@@ -126,6 +145,9 @@ impl fmt::Display for Report {
                 write!(f, "{frames} blocks of {} went without the relay", node.short())
             }
             Self::Note { text } => write!(f, "note: {text}"),
+            Self::Narrowed { node, evidence } => {
+                write!(f, "evidence of one tile against {}: {}", node.short(), evidence.short())
+            }
         }
     }
 }

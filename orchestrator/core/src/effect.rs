@@ -3,7 +3,7 @@
 use credit::{Strike, Work};
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
-use wire::{Ask, Finding, Message, ObjectRef, Role};
+use wire::{Ask, Finding, Message, ObjectRef, Role, Signed, Trace};
 
 /// One thing to do. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,35 @@ pub enum Effect {
     Report(Report),
     /// The run ends; nothing follows.
     Finish(Ending),
+    /// Pass on nothing more of a node, which is banned, to others; what it says is still heard.
+    Confine {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// Have the second party look which output of a convict's trace is wrong though all before are right; the digests are in the
+    /// store. Answered by `Compared`.
+    Compare {
+        /// The convict.
+        miner: NodeId,
+        /// Canonical bytes of the [`wire::Evidence`] that convicted it.
+        case: Vec<u8>,
+        /// What it says of every op.
+        trace: Signed<Trace>,
+    },
+    /// Have the second party narrow the evidence down to one tile of an output that the convict has put into the store, and write the
+    /// evidence of it into the run's folder; answered by `Narrowed`.
+    Narrow {
+        /// The convict.
+        miner: NodeId,
+        /// Canonical bytes of the [`wire::Evidence`] that convicted it.
+        case: Vec<u8>,
+        /// What it says of every op.
+        trace: Signed<Trace>,
+        /// The output, by its number among all.
+        value: u32,
+        /// The output.
+        output: ObjectRef,
+    },
 }
 
 /// How a run ends.
@@ -248,5 +277,12 @@ pub enum Report {
     Note {
         /// In one sentence.
         text: String,
+    },
+    /// The evidence against a convict is narrowed down to one tile of one op, by what it signed itself.
+    Narrowed {
+        /// Whom it convicts.
+        node: NodeId,
+        /// BLAKE3 of its case.
+        evidence: Digest,
     },
 }

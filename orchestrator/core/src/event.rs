@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId};
-use wire::{Hello, Message};
+use wire::{Hello, Message, ObjectRef};
 
 /// One thing that happened. Events are what the journal holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,20 @@ pub enum Event {
         evidence: Digest,
         /// What it found.
         confirmation: Confirmation,
+    },
+    /// A second party has looked for what is wrong in a convict's trace; the answer to [`crate::Effect::Compare`].
+    Compared {
+        /// The convict.
+        miner: NodeId,
+        /// The first output that is wrong, by its number, as it was signed; or why there is none.
+        doubt: Result<(u32, ObjectRef), String>,
+    },
+    /// A second party has looked for the tile that is wrong; the answer to [`crate::Effect::Narrow`].
+    Narrowed {
+        /// The convict.
+        miner: NodeId,
+        /// BLAKE3 of the case of the evidence, which holds and is in the run's folder; or why there is none.
+        evidence: Result<Digest, String>,
     },
 }
 

@@ -31,6 +31,7 @@ mod neighbours;
 mod pace;
 mod pieces;
 mod planted;
+mod questions;
 mod receipts;
 mod recovery;
 mod reissue;

@@ -11,6 +11,7 @@ use crate::epoch::Epoch;
 use crate::event::Event;
 use crate::inquiry::{Divergences, Inquiry};
 use crate::planted::Trials;
+use crate::questions::Questions;
 use crate::rollback::Past;
 use crate::seats::Seats;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,7 @@ pub(crate) struct State {
     pub consequences: Consequences,
     pub trials: Trials,
     pub accusations: Accusations,
+    pub questions: Questions,
     /// When it was last looked who lingers.
     pub looked_ms: u64,
     /// When deadlines of audits were last looked through, and the first of them.
@@ -111,6 +113,7 @@ impl Orchestrator {
             consequences: Consequences::default(),
             trials: Trials::default(),
             accusations: Accusations::default(),
+            questions: Questions::default(),
             looked_ms: 0,
             audit_alarm: None,
             inquiry: None,
@@ -176,6 +179,7 @@ impl Orchestrator {
         if self.is_over() {
             return;
         }
+        self.finish_questions(&reason);
         for node in self.state.seats.connected() {
             self.send(node, Message::Finish { reason: reason.clone() });
         }
@@ -210,7 +214,10 @@ impl Orchestrator {
                 self.report(Report::Suspected { node, suspected: false });
             }
             Event::Suspected(_) | Event::Recovered(_) => {}
-            Event::Lost { peer, why } => self.lose(peer, &why),
+            Event::Lost { peer, why } => {
+                self.lose(peer, &why);
+                self.lose_convict_asked(peer, &why);
+            }
             Event::Stored { digest } => self.stored(digest),
             Event::PointerMoved { manifest } => self.pointer_moved(manifest),
             Event::StoreFailed { what, why } => self.fail(format!(
@@ -223,6 +230,8 @@ impl Orchestrator {
             Event::Woke => self.check_deadlines(),
             Event::Stop => self.finish("the run's owner stopped it".into(), Ending::Stopped),
             Event::Confirmed { evidence, confirmation } => self.confirmed(evidence, confirmation),
+            Event::Compared { miner, doubt } => self.compared(miner, doubt),
+            Event::Narrowed { miner, evidence } => self.narrowed(miner, evidence),
             Event::Arrived { from, hello, unix_s } => self.admit(from, &hello, unix_s),
         }
     }
@@ -243,6 +252,9 @@ impl Orchestrator {
             && from == self.config.key.id()
         {
             return self.obey(from, command);
+        }
+        if self.state.questions.asks(from) {
+            return self.hear_convict(from, message);
         }
         if !self.state.seats.knows(from) {
             return self.emit(Effect::Disconnect {

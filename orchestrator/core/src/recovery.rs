@@ -32,6 +32,7 @@ impl Orchestrator {
         }
         self.publish_again();
         self.accuse_again();
+        self.drop_questions();
     }
 
     /// A miner has its seat again, with what it had when its connection went: whatever it may have missed.

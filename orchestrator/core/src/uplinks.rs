@@ -141,7 +141,7 @@ impl Orchestrator {
     }
 
     /// Milliseconds of the slowest uplink for so many bytes, which are counted only if transfers have a time of their own.
-    fn uplink_ms(&self, bytes: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn uplink_ms(&self, bytes: impl FnOnce() -> u64) -> u64 {
         match self.config.timeouts.uplink_bytes_per_s {
             0 => 0,
             rate => (u128::from(bytes()) * 1000 / u128::from(rate)).min(u64::MAX.into()) as u64,

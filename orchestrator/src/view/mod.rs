@@ -338,6 +338,11 @@ impl View {
             Report::Reissued { tokens, .. } => self.tokens_lost += tokens,
             Report::AddedUp { .. } => self.sums_checked += 1,
             Report::Convicted { node, why, .. } => self.convictions.push((node.to_string(), why.clone())),
+            Report::Narrowed { node, evidence } => {
+                let node = node.to_string();
+                let of_it = self.convictions.iter_mut().filter(|(convict, _)| *convict == node);
+                of_it.for_each(|(_, why)| why.push_str(&format!("; of one tile: evidence {evidence}")));
+            }
             Report::Stable { epoch } => self.stable = epoch + 1,
             // Only words.
             _ => {}

@@ -92,6 +92,21 @@ fn nodes_come_and_go_and_the_relay_counts_over_restarts() {
 }
 
 #[test]
+fn what_one_tile_shows_stands_beside_what_its_window_shows() {
+    let mut view = view();
+    let [node, other] = [7, 8].map(|key| NodeId([key; 32]));
+    for node in [node, other] {
+        let why = format!("miner {} was convicted", node.short());
+        tell(&mut view, 1, Report::Convicted { node, stage: Some(1), evidence: None, why });
+    }
+    tell(&mut view, 2, Report::Narrowed { node, evidence: spec::Digest([9; 32]) });
+    let said: Vec<&str> = view.convictions.iter().map(|(_, why)| why.as_str()).collect();
+    let tile = format!("; of one tile: evidence {}", spec::Digest([9; 32]));
+    assert!(said[0].ends_with(&tile) && said[1].ends_with("convicted"), "{said:?}");
+    assert!(view.log.iter().any(|(_, line)| line.contains("one tile of one op convicts it")));
+}
+
+#[test]
 fn a_view_that_is_kept_goes_on_as_it_was() {
     let mut view = view();
     let node = NodeId([7; 32]);

@@ -6,6 +6,7 @@ mod journal_replays_equal;
 mod ledger_follows_the_record;
 mod no_double_fold;
 mod no_microbatch_unfinished;
+mod only_convicts_are_asked;
 mod sum_is_exact;
 mod weights_agree_after_merge;
 
@@ -15,6 +16,7 @@ pub use journal_replays_equal::JournalReplaysEqual;
 pub use ledger_follows_the_record::LedgerFollowsTheRecord;
 pub use no_double_fold::NoDoubleFold;
 pub use no_microbatch_unfinished::NoMicrobatchUnfinished;
+pub use only_convicts_are_asked::OnlyConvictsAreAsked;
 pub use sum_is_exact::SumIsExact;
 pub use weights_agree_after_merge::WeightsAgreeAfterMerge;
 
@@ -73,6 +75,7 @@ pub fn all(cheats: BTreeSet<NodeId>, escapes: u32, microbatch_tokens: u64) -> Ve
         Box::new(NoDoubleFold::new(microbatch_tokens)),
         Box::new(JournalReplaysEqual),
         Box::new(NoMicrobatchUnfinished::default()),
+        Box::new(OnlyConvictsAreAsked::new(cheats.clone())),
         Box::new(HonestNeverSlashed { cheats }),
         Box::new(CheatIsCaughtWithinN::new(escapes)),
         Box::new(WeightsAgreeAfterMerge::default()),

@@ -4,7 +4,7 @@ use super::misfortunes::{ORCHESTRATOR_RESTARTED, SEATED_EVENTS, killed, some_eve
 use super::{Scenario, complete};
 use crate::cores::Recipe;
 use crate::report::Report;
-use crate::world::faults::Perturbation;
+use crate::world::faults::{Asked, Perturbation};
 use orchestrator_core::Ending;
 use spec::Admission;
 use wire::Finding;
@@ -43,6 +43,26 @@ pub(super) static PERTURB_RESTARTED: Scenario = Scenario {
         (ORCHESTRATOR_RESTARTED.twist)(setup, chance);
     },
     expect: PERTURB_EXPECT,
+};
+
+pub(super) static ASKED: Scenario = Scenario {
+    name: "asked",
+    about: "one miner changes values and is asked after its conviction what every op gave: it answers, or says nothing, or something else, or dies, or outlives its orchestrator, and whatever it does the others go on alike",
+    run: |_| {},
+    escapes: 1,
+    twist: |setup, chance| {
+        (PERTURB.twist)(setup, chance);
+        let asked = Asked::ALL[chance.within(0..Asked::ALL.len() as u64) as usize];
+        setup.nodes.iter_mut().for_each(|node| node.fate.asked = asked);
+    },
+    expect: |report| {
+        if let [convict] = report.narrowed[..]
+            && report.cheats != [convict]
+        {
+            return Err(format!("one tile convicts {}, who does not cheat", convict.short()));
+        }
+        PERTURB_EXPECT(report)
+    },
 };
 
 pub(super) static SPARSE: Scenario = Scenario {

@@ -34,10 +34,11 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [&'static Self; 41] = [
+    pub const ALL: [&'static Self; 42] = [
         &HONEST,
         &PERTURB,
         &PERTURB_RESTARTED,
+        &ASKED,
         &SPARSE,
         &POISON,
         &DIVERGING,

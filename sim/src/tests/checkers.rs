@@ -3,14 +3,14 @@
 use crate::Options;
 use crate::checkers::{
     CheatIsCaughtWithinN, Checker, End, HonestNeverSlashed, JournalReplaysEqual, LedgerFollowsTheRecord,
-    NoDoubleFold, NoMicrobatchUnfinished, Record, SumIsExact, WeightsAgreeAfterMerge,
+    NoDoubleFold, NoMicrobatchUnfinished, OnlyConvictsAreAsked, Record, SumIsExact, WeightsAgreeAfterMerge,
 };
 use crate::cores::Recipe;
 use crate::scenarios::{Scenario, Setup};
 use crate::trace::{Effect, Entry, Event, What};
 use crate::world::codes::{Contribution, Sum};
 use crate::world::disk::Journal;
-use orchestrator_core::Report;
+use orchestrator_core::{Confirmation, Report};
 use spec::{Digest, Member, Mode, NodeId, Operation, Outcome, Window};
 use wire::{Assignment, Finding, Key, Manifest, Message, ObjectRef, Receipt, Signed, Slot};
 
@@ -109,6 +109,58 @@ fn honest_never_slashed_objects() {
         None
     );
     assert_eq!(objection(&mut HonestNeverSlashed { cheats: [miner].into() }, &[evidence()]), None);
+}
+
+#[test]
+fn only_convicts_are_asked_objects() {
+    let miner = NodeId([7; 32]);
+    let told = |message| effect(Effect::Orchestrator(orchestrator_core::Effect::Send { to: miner, message }));
+    let asked = || {
+        let [start, state] = [Digest::default(); 2].map(|digest| ObjectRef { digest, bytes: 1 });
+        let Message::Receipt(receipt) = message_of(receipt(0, Operation::Apply, None)) else {
+            unreachable!()
+        };
+        let order = wire::AuditOrder {
+            miner,
+            stage: 0,
+            window: Window { epoch: 0, step: 0 },
+            weights: start.digest,
+            state,
+            start: receipt,
+            receipts: vec![],
+            inputs: vec![],
+            merge: None,
+        };
+        told(Message::Explain(wire::Explain { order, receipt: Digest::default() }))
+    };
+    let checked = |confirmation| {
+        let event = orchestrator_core::Event::Confirmed { evidence: Digest::default(), confirmation };
+        Entry { at_us: 1, node: NodeId([1; 32]), what: What::Event(Event::Orchestrator(event)) }
+    };
+    let convicted =
+        || said(Report::Convicted { node: miner, stage: None, evidence: None, why: String::new() });
+    let (proven, why) = (Confirmation::Proven, "no memory".to_owned());
+    let checker = || OnlyConvictsAreAsked::new([miner].into());
+    let due = || vec![checked(proven.clone()), convicted(), asked()];
+    assert_eq!(objection(&mut checker(), &due()), None);
+    assert!(objection(&mut OnlyConvictsAreAsked::default(), &due()).is_some(), "it does not cheat");
+    assert!(objection(&mut checker(), &[checked(proven.clone()), asked()]).is_some(), "it is not convicted");
+    let unable = checked(Confirmation::Unable { why });
+    assert!(objection(&mut checker(), &[unable, convicted(), asked()]).is_some(), "nobody looked");
+    assert!(objection(&mut checker(), &[due(), vec![asked()]].concat()).is_some(), "twice");
+    let ready = told(Message::Returned(miner));
+    assert!(objection(&mut checker(), &[due(), vec![ready]].concat()).is_some(), "it hears of others");
+    let narrowed = || said(Report::Narrowed { node: miner, evidence: Digest::default() });
+    assert!(objection(&mut checker(), &[narrowed()]).is_some(), "it was not asked");
+    assert_eq!(objection(&mut checker(), &[due(), vec![narrowed()]].concat()), None);
+}
+
+/// What a miner says.
+fn message_of(entry: Entry) -> Message {
+    match entry.what {
+        What::Effect(Effect::Miner(miner_core::Effect::Send(message))) => message,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -11,6 +11,12 @@ fn a_perturbed_value_is_found() {
 }
 
 #[test]
+fn a_convict_that_is_asked_changes_nothing_whatever_it_does() {
+    passes("asked", 0..12, &SHORT);
+    passes("asked", 0..8, &Options { miners: 2, epochs: 3, ..SHORT });
+}
+
+#[test]
 fn a_poisoned_payload_is_traced_to_who_made_it() {
     passes("poison", 0..20, &SHORT);
     passes("poison", 0..10, &Options { miners: 2, epochs: 3, ..SHORT });

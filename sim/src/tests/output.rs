@@ -32,7 +32,7 @@ fn an_unknown_scenario_is_told_what_there_is() {
     assert!(matches!(error, SimError::Scenario { .. }));
     assert_eq!(
         error.to_string(),
-        "no scenario \"honset\": there are honest, perturb, perturb_restarted, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, direct, direct_flaky, slow, slow_uplink, narrow_uplink, growing, deserted, stale, stale_restarted, stale_churn, stale_turmoil, stale_perturb"
+        "no scenario \"honset\": there are honest, perturb, perturb_restarted, asked, sparse, poison, diverging, worse, lazy_validator, accuser, mixed, replaced, withhold, wrong_sum, colluding_pair, moments, returner, contribution, outer_step, probation, slow_loris, miner_lost, miner_restarted, orchestrator_restarted, bad_token, churn, turmoil, flaky, full_disks, taken_back, direct, direct_flaky, slow, slow_uplink, narrow_uplink, growing, deserted, stale, stale_restarted, stale_churn, stale_turmoil, stale_perturb"
     );
     let options = Options { stages: 0, ..Options::default() };
     assert!(matches!(run("honest", 1, &options), Err(SimError::Options(_))));

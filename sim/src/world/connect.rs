@@ -111,7 +111,7 @@ impl World {
             self.deliver(0, Event::Orchestrator(Happened::Lost { peer, why }), Vec::new());
         }
         let caller = &mut self.nodes[node];
-        caller.connected = true;
+        (caller.connected, caller.confined) = (true, false);
         caller.link += 1;
         let event = caller.connected_event();
         self.deliver(node, event, Vec::new());

@@ -48,6 +48,35 @@ pub struct Fate {
     pub accuses: bool,
     /// Whoever takes a changed payload meets infinity.
     pub poisons: bool,
+    /// What it does once it was convicted and is asked what every op gave.
+    pub asked: Asked,
+}
+
+/// What a convict does that is asked what every op gave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// It says it.
+    #[default]
+    Answers,
+    /// Nothing.
+    SaysNothing,
+    /// It signs digests of something else.
+    SaysSomethingElse,
+    /// It is killed, and started again.
+    Dies,
+    /// It answers, but the orchestrator was killed meanwhile, and is started again.
+    OutlivesItsOrchestrator,
+}
+
+impl Asked {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Answers,
+        Self::SaysNothing,
+        Self::SaysSomethingElse,
+        Self::Dies,
+        Self::OutlivesItsOrchestrator,
+    ];
 }
 
 impl Fate {

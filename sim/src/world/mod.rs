@@ -6,6 +6,7 @@ pub mod clock;
 pub mod codes;
 mod connect;
 pub mod disk;
+mod explain;
 pub mod faults;
 pub mod learner;
 pub mod net;
@@ -47,6 +48,8 @@ pub struct World {
     by_id: BTreeMap<NodeId, usize>,
     run: Run,
     tempo: Chance,
+    /// How long that takes which nobody waits for.
+    aside: Chance,
     /// How old the snapshot is that an orchestrator is started again from.
     snapshots: Chance,
     checkers: Vec<Box<dyn Checker>>,
@@ -72,6 +75,8 @@ struct Node {
     life: u64,
     /// Whether the orchestrator and this node can talk.
     connected: bool,
+    /// Whether the orchestrator passes nothing of it on.
+    confined: bool,
     /// Until when no connection comes up.
     cut_until_us: u64,
     /// How often they began to.
@@ -143,6 +148,7 @@ impl World {
             nodes,
             run: setup.run,
             tempo: Chance::of(seed, "tempo"),
+            aside: Chance::of(seed, "aside"),
             snapshots: Chance::of(seed, "snapshots"),
             checkers: checkers::all(cheats.iter().copied().collect(), scenario.escapes, microbatch_tokens),
             hasher: blake3::Hasher::new(),
@@ -170,6 +176,7 @@ impl World {
                 notes: Vec::new(),
                 convicted: Vec::new(),
                 evidence: Vec::new(),
+                narrowed: Vec::new(),
                 cheats,
                 escaped: 0,
                 exits: Vec::new(),
@@ -360,6 +367,7 @@ impl Node {
             alive: true,
             life: 0,
             connected: true,
+            confined: false,
             cut_until_us: 0,
             link: 0,
             snapshots: BTreeMap::new(),

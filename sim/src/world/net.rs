@@ -1,7 +1,7 @@
 //! How long a message is on its way.
 
 use super::chance::Chance;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// One-way latency of a node, in microseconds.
@@ -15,6 +15,9 @@ const BANDWIDTH_BYTES_PER_S: Range<u64> = 1_000_000..50_000_000;
 #[derive(Debug)]
 pub struct Net {
     chance: Chance,
+    /// The same for those that are set aside.
+    other: Chance,
+    aside: BTreeSet<usize>,
     links: Vec<Link>,
     /// When the last control message from one node to another arrives.
     last_us: BTreeMap<(usize, usize), u64>,
@@ -35,7 +38,13 @@ impl Net {
             bandwidth_bytes_per_s: chance.within(BANDWIDTH_BYTES_PER_S),
         };
         let links = (0..nodes).map(link).collect();
-        Self { chance, links, last_us: BTreeMap::new() }
+        let other = Chance::of(seed, "net aside");
+        Self { chance, other, aside: BTreeSet::new(), links, last_us: BTreeMap::new() }
+    }
+
+    /// What a node says and hears from now on changes nothing of how long others' messages take.
+    pub fn set_aside(&mut self, node: usize) {
+        self.aside.insert(node);
     }
 
     /// When a control message sent now arrives: behind those sent before it, as on one stream.
@@ -60,7 +69,9 @@ impl Net {
     fn travel_us(&mut self, from: usize, to: usize, bytes: u64) -> u64 {
         let (a, b) = (self.links[from], self.links[to]);
         let latency_us = if from == to { a.latency_us } else { a.latency_us + b.latency_us };
-        let jitter_us = self.chance.within(0..latency_us * JITTER_PERCENT / 100 + 1);
+        let is_aside = self.aside.contains(&from) || self.aside.contains(&to);
+        let chance = if is_aside { &mut self.other } else { &mut self.chance };
+        let jitter_us = chance.within(0..latency_us * JITTER_PERCENT / 100 + 1);
         let slowest = a.bandwidth_bytes_per_s.min(b.bandwidth_bytes_per_s);
         latency_us + jitter_us + bytes.saturating_mul(1_000_000) / slowest
     }

@@ -2,6 +2,8 @@
 
 use super::again::{add_up, confirm, fresh_state, replay, slander};
 use super::disk::Object;
+use super::explain::{digests, outputs};
+use super::faults::Asked;
 use super::learner::{Made, POISON, WORSE, WORSE_Q32};
 use super::{Coming, Node, World, codes};
 use crate::report::Reissue;
@@ -52,6 +54,11 @@ impl World {
                 self.report.evidence.push(miner);
             }
             Effect::Confirm { evidence, case } => self.confirm(evidence, &case),
+            Effect::Confine { peer } => self.confine(peer),
+            Effect::Compare { miner, case, trace } => self.compare(miner, &case, &trace),
+            Effect::Narrow { miner, case, trace, value, output } => {
+                self.narrow(miner, &case, &trace, (value, output));
+            }
             // The checkers see it in the trace.
             Effect::Credit { .. } => {}
             Effect::Disconnect { peer, why } => self.hang_up(peer, &why),
@@ -181,7 +188,7 @@ impl World {
         };
         let event = Event::Miner(arrived(object.name));
         let Some((event, object)) = self.send_directly((from, node), (event, object)) else { return };
-        if !self.nodes[from].connected || !self.nodes[node].connected {
+        if !self.nodes[from].connected || self.nodes[from].confined || !self.nodes[node].connected {
             return; // what does not go directly goes through the orchestrator's relay
         }
         let at_us = self.net.payload_us(self.clock.now_us(), from, node, object.name.bytes);
@@ -227,7 +234,8 @@ impl World {
 
     /// When an engine that is given so many operations now is done with them.
     fn busy_us(&mut self, node: usize, operations: u64) -> u64 {
-        let took_us: u64 = (0..operations.max(1)).map(|_| self.tempo.within(FORWARD_US)).sum();
+        let tempo = if self.nodes[node].confined { &mut self.aside } else { &mut self.tempo };
+        let took_us: u64 = (0..operations.max(1)).map(|_| tempo.within(FORWARD_US)).sum();
         let mut took_us = took_us * (1 + self.nodes[node].fate.slower);
         if self.nodes[node].fate.lingers {
             took_us += LINGER_US;
@@ -238,6 +246,9 @@ impl World {
     }
 
     fn compute(&mut self, node: usize, ticket: u64, task: Task) {
+        if matches!(task, Task::Explain { .. }) && !self.is_asked(node) {
+            return;
+        }
         let mut objects: Vec<Object> = Vec::new();
         let event = match self.attempt(node, task, &mut objects) {
             Ok(done) => miner_core::Event::Done { ticket, done },
@@ -294,6 +305,16 @@ impl World {
                 let opens = codes::piece(bytes)
                     .is_ok_and(|piece| (piece.who, piece.root, piece.blocks) == (from, root, blocks));
                 done.output = opens.then(|| ObjectRef::of(bytes));
+                return Ok(done);
+            }
+            Task::Explain { order, receipt, show, .. } => {
+                let outputs = outputs(&self.run, &machine.table, &order, receipt, &machine.fate)?;
+                let said = match show {
+                    Some(value) => outputs.get(value as usize).cloned().ok_or("there is no such output")?,
+                    None if machine.fate.asked == Asked::SaysSomethingElse => digests(&outputs[1..]),
+                    None => digests(&outputs),
+                };
+                done.output = Some(keep(said));
                 return Ok(done);
             }
             Task::Perform { epoch, operation, inputs, state, keep_weights } => {
@@ -393,6 +414,7 @@ impl World {
             }
             Said::Stable { epoch } => self.report.escaped += u32::from(self.lied.remove(&epoch)),
             Said::Convicted { node, .. } => self.report.convicted.push(node),
+            Said::Narrowed { node, .. } => self.report.narrowed.push(node),
             Said::Reissued { from, microbatches, tokens, .. } => {
                 let killed_us = self.report.killed_us.get(&from);
                 let after_us = killed_us.map(|killed_us| self.clock.now_us() - killed_us);
@@ -409,7 +431,7 @@ impl World {
 
 /// The one value that is changed: of the block, or where there is none, the loss. Or the block is made so that whoever takes
 /// it meets infinity.
-fn perturb(made: &mut Made, poisons: bool) {
+pub(super) fn perturb(made: &mut Made, poisons: bool) {
     match (&mut made.output, &mut made.loss_q32) {
         (Some(block), _) if poisons => block.splice(..0, POISON.iter().copied()).for_each(drop),
         (Some(block), _) => {

@@ -91,6 +91,21 @@ fn payloads_for_nobody_are_counted() {
 }
 
 #[test]
+fn who_is_confined_speaks_to_the_hub_alone() {
+    run(async {
+        let (hub, nodes) = swarm(&[2, 3], Config::default()).await;
+        hub.confine(key(2).id());
+        nodes[0].send(payload(key(3).id(), PayloadKind::Activation, noise(1000))).await.unwrap();
+        soon(until(|| hub.relay_statistics().frames_unroutable == 1)).await;
+        nodes[0].send(ready(key(1).id(), 4)).await.unwrap();
+        assert!(matches!(next(&hub).await, HubEvent::Frame { from, .. } if from == key(2).id()));
+        hub.send(ready(key(2).id(), 7)).await.unwrap();
+        assert_eq!(frame(&nodes[0]).await, ready(key(2).id(), 7));
+        assert_eq!(hub.relay_statistics().frames_forwarded, 0);
+    });
+}
+
+#[test]
 fn what_a_rogue_sends_through_the_relay_does_not_cost_the_receiver_its_seat() {
     run(async {
         let (hub, nodes) = swarm(&[2, 3], patient()).await;

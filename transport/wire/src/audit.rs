@@ -4,6 +4,7 @@ use crate::manifest::Manifest;
 use crate::object::ObjectRef;
 use crate::receipt::Receipt;
 use crate::signed::{Signable, Signed};
+use crate::to_bytes;
 use serde::{Deserialize, Serialize};
 use spec::{Digest, NodeId, Window};
 
@@ -128,4 +129,11 @@ pub struct Evidence {
     pub order: AuditOrder,
     /// What was found.
     pub verdict: Signed<Verdict>,
+}
+
+impl Evidence {
+    /// The case of these canonical bytes; `None` if they are of none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok().filter(|case| to_bytes(case) == bytes)
+    }
 }

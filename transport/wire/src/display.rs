@@ -1,8 +1,8 @@
 //! Messages in one line for a log. Names are shortened: a line is for reading, never for deciding.
 
 use crate::{
-    Ask, Assignment, Call, Carried, Command, Finding, Message, ObjectRef, Part, PartHead, PayloadHead,
-    PayloadKind, Receipt, Role, Round, Slot, SumVerdict, Verb,
+    Ask, Assignment, Call, Carried, Command, Explain, Finding, Message, ObjectRef, Part, PartHead,
+    PayloadHead, PayloadKind, Receipt, Role, Round, Slot, SumVerdict, Trace, Verb,
 };
 use spec::{Digest, NodeId, Outcome};
 use std::fmt;
@@ -97,6 +97,21 @@ impl fmt::Display for Message {
             Self::Carried(Carried { frames, bytes_plain, bytes_sent }) => {
                 write!(f, "{frames} blocks went directly, {bytes_plain} bytes as {bytes_sent}")
             }
+            Self::Explain(Explain { order, receipt }) => {
+                write!(
+                    f,
+                    "explain {} of stage {} up to receipt {}",
+                    order.window,
+                    order.stage,
+                    receipt.short()
+                )
+            }
+            Self::Explained(trace) => {
+                let Trace { values, root, .. } = &trace.body;
+                write!(f, "explained: {values} outputs, {}", root.short())
+            }
+            Self::Show { value, output } => write!(f, "show output {value}: {output}"),
+            Self::Shown(output) => write!(f, "shown {output}"),
             Self::Disclose { epoch, shard } => {
                 write!(f, "disclose the pieces of shard {shard} of epoch {epoch}")
             }

@@ -19,7 +19,7 @@
 //! a receipt names its digest. So it need not be a cryptographic one, which would take a fifth of the time of sending.
 
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
-use crate::message::{ADD_UP_KIND, AUDIT_KIND, KINDS, Message, has_body};
+use crate::message::{ADD_UP_KIND, AUDIT_KIND, EXPLAIN_KIND, KINDS, Message, has_body};
 use bytes::Bytes;
 use spec::NodeId;
 use std::fmt;
@@ -189,8 +189,11 @@ impl Header {
     }
 
     fn check_lengths(&self) -> Result<(), WireError> {
-        let head_limit =
-            if matches!(self.kind, AUDIT_KIND | ADD_UP_KIND) { HEAD_BYTES_MAX } else { SHORT_HEAD_BYTES_MAX };
+        let head_limit = if matches!(self.kind, AUDIT_KIND | ADD_UP_KIND | EXPLAIN_KIND) {
+            HEAD_BYTES_MAX
+        } else {
+            SHORT_HEAD_BYTES_MAX
+        };
         let body_limit = if has_body(self.kind) { BODY_BYTES_MAX } else { 0 };
         for (what, found, limit) in [
             ("head", self.head_len, head_limit),

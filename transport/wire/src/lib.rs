@@ -45,6 +45,6 @@ pub use object::{Ask, Grant, ObjectRef, Presigned, Verb};
 pub use receipt::Receipt;
 pub use signed::{Key, Signable, SignatureError, Signed};
 pub use terms::Terms;
-pub use trace::{TileEvidence, Trace};
+pub use trace::{Explain, TileEvidence, Trace};
 pub use transcript::Transcript;
 pub use work::{Assignment, PayloadHead, PayloadKind, Slot};

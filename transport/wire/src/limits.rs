@@ -1,10 +1,10 @@
 //! Bounds, checked before a byte is read.
 
 /// The version of envelope and messages.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
-/// Longest head (the message itself) of any frame, in bytes. An audit order carries a whole window of
-/// receipts; everything else is far shorter.
+/// Longest head (the message itself) of any frame, in bytes. An audit order, and what a convict is asked,
+/// carry a whole window of receipts; everything else is far shorter.
 pub const HEAD_BYTES_MAX: u32 = 1 << 20;
 
 /// Longest body (a payload block), in bytes, as it travels and unpacked: 16,384 tokens of width 4,096 in
@@ -20,3 +20,9 @@ pub const ADDRESSES_MAX: usize = 4;
 /// Neighbours that a miner is told of: those on its routes first, then those it merges with. What is beyond goes
 /// through the relay.
 pub const NEIGHBOURS_MAX: usize = 64;
+
+/// Outputs of a trace's ops, at most: their digests are 64 MiB.
+pub const TRACE_VALUES_MAX: u32 = 1 << 21;
+
+/// Longest output that a convict is asked to show, in bytes: it goes into the store with one request.
+pub const SHOWN_BYTES_MAX: u64 = 4 << 30;

@@ -9,6 +9,7 @@ use crate::neighbours::{Carried, Neighbour};
 use crate::object::{Ask, Grant, ObjectRef};
 use crate::receipt::Receipt;
 use crate::signed::Signed;
+use crate::trace::{Explain, Trace};
 use crate::work::{Assignment, PayloadHead, PayloadKind};
 use serde::{Deserialize, Serialize};
 use spec::{NodeId, Window};
@@ -147,6 +148,19 @@ pub enum Message {
     Neighbours(Vec<Neighbour>),
     /// Miner to orchestrator: so much went without the relay.
     Carried(Carried),
+    /// Orchestrator to a convict: say what every op of this window gave.
+    Explain(Explain),
+    /// Convict to orchestrator: this; the digests go into the store.
+    Explained(Signed<Trace>),
+    /// Orchestrator to a convict: put this output of an op, which your trace names, into the store.
+    Show {
+        /// Its number among all.
+        value: u32,
+        /// What was signed of it.
+        output: ObjectRef,
+    },
+    /// Convict to orchestrator: the digests, or that output, are there.
+    Shown(ObjectRef),
 }
 
 impl Message {
@@ -189,6 +203,10 @@ impl Message {
             Self::Reachable(_) => 33,
             Self::Neighbours(_) => 34,
             Self::Carried(_) => 35,
+            Self::Explain(_) => 36,
+            Self::Explained(_) => 37,
+            Self::Show { .. } => 38,
+            Self::Shown(_) => 39,
         }
     }
 
@@ -199,15 +217,17 @@ impl Message {
 }
 
 /// Number of message kinds.
-pub const KINDS: u8 = 36;
+pub const KINDS: u8 = 40;
 /// The kind whose body is a payload block.
 pub const PAYLOAD_KIND: u8 = 8;
 /// The kind whose body is a part of a merge.
 pub const PART_KIND: u8 = 20;
 /// A kind whose head may be long: a whole window of receipts.
 pub const AUDIT_KIND: u8 = 14;
-/// The other one: the receipts of everybody who merges.
+/// Another one: the receipts of everybody who merges.
 pub const ADD_UP_KIND: u8 = 28;
+/// The third: a window again, for its miner.
+pub const EXPLAIN_KIND: u8 = 36;
 
 /// Whether messages of this kind have a body; no other has one.
 pub fn has_body(kind: u8) -> bool {

@@ -1,6 +1,7 @@
 //! The ops of a window one by one, as a miner signs them once it is asked.
 
-use crate::audit::Evidence;
+use crate::audit::{AuditOrder, Evidence};
+use crate::object::ObjectRef;
 use crate::signed::{Signable, Signed};
 use serde::{Deserialize, Serialize};
 use spec::Digest;
@@ -22,9 +23,31 @@ impl Trace {
     /// The trace that ends with the operation of `receipt`, and the file of its digests.
     pub fn of(run: Digest, receipt: Digest, digests: &[Digest]) -> (Self, Vec<u8>) {
         let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
-        let values = u32::try_from(digests.len()).unwrap_or(u32::MAX);
-        (Self { run, receipt, values, root: Digest::of(&bytes) }, bytes)
+        (Self::named(run, receipt, ObjectRef::of(&bytes)), bytes)
     }
+
+    /// The trace that ends with the operation of `receipt`, whose digests are this file.
+    pub fn named(run: Digest, receipt: Digest, digests: ObjectRef) -> Self {
+        let values = u32::try_from(digests.bytes / DIGEST_BYTES).unwrap_or(u32::MAX);
+        Self { run, receipt, values, root: digests.digest }
+    }
+
+    /// The file of its digests.
+    pub fn digests(&self) -> ObjectRef {
+        ObjectRef { digest: self.root, bytes: DIGEST_BYTES * u64::from(self.values) }
+    }
+}
+
+/// Bytes of a digest in the file of a trace's digests.
+pub const DIGEST_BYTES: u64 = 32;
+
+/// What a convict is asked: what did every op of this window give?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// The window, as a validator was ordered to replay it: what the miner needs lies in the store, where it put it.
+    pub order: AuditOrder,
+    /// The receipt of the operation for which it was convicted, by its digest.
+    pub receipt: Digest,
 }
 
 impl Signable for Trace {

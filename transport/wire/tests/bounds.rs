@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use spec::NodeId;
 use wire::envelope::{checksum, decode, encode};
 use wire::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, VERSION};
-use wire::message::{AUDIT_KIND, KINDS, PAYLOAD_KIND, has_body};
+use wire::message::{AUDIT_KIND, EXPLAIN_KIND, KINDS, PAYLOAD_KIND, has_body};
 use wire::{Assignment, HEADER_LEN, Header, Hello, Message, PayloadKind, Role, Slot, WireError};
 
 const BODY: &[u8] = b"body";
@@ -49,19 +49,21 @@ fn lengths_are_bounded_before_anything_is_read() {
     let too_long = |kind, what, found, limit| WireError::TooLong { kind, what, found, limit };
     let short = 64 << 10;
     assert_eq!(edited(set(8, short + 1)), too_long(PAYLOAD_KIND, "head", short + 1, short));
-    let audit = |length: u32| {
+    let whole_window = |kind: u8, length: u32| {
         move |header: &mut [u8; HEADER_LEN]| {
-            header[6] = AUDIT_KIND;
+            header[6] = kind;
             set(8, length)(header);
             set(12, 0)(header);
             set(16, 0)(header);
         }
     };
     let long = HEAD_BYTES_MAX + 1;
-    assert_eq!(edited(audit(long)), too_long(AUDIT_KIND, "head", long, HEAD_BYTES_MAX));
-    let (mut header, _) = payload();
-    audit(HEAD_BYTES_MAX)(&mut header);
-    assert!(Header::decode(&header).is_ok());
+    for kind in [AUDIT_KIND, EXPLAIN_KIND] {
+        assert_eq!(edited(whole_window(kind, long)), too_long(kind, "head", long, HEAD_BYTES_MAX));
+        let (mut header, _) = payload();
+        whole_window(kind, HEAD_BYTES_MAX)(&mut header);
+        assert!(Header::decode(&header).is_ok());
+    }
 
     let long = BODY_BYTES_MAX + 1;
     assert_eq!(edited(set(12, long)), too_long(PAYLOAD_KIND, "body", long, BODY_BYTES_MAX));

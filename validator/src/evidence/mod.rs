@@ -15,11 +15,13 @@ mod case;
 mod file;
 mod mapped;
 pub mod merge;
+mod revealed;
 pub mod tile;
 mod verify;
 
 pub use file::{Objects, PACKED_BYTES_MAX, Packed, Parts, SHARD_BYTES_MAX, needed, pack, unpack};
 pub use mapped::FileBytes;
+pub use revealed::Revealed;
 pub use verify::{Conviction, Expected, Outcome, Report, decide, verify};
 
 /// Why evidence is no evidence: it proves nothing about anybody.

@@ -6,11 +6,10 @@
 
 use super::case::{decode, run_of, signature};
 use super::file::{Packed, Section, Sections};
+use super::revealed::{Revealed, Traced, check_values, untraceable};
 use super::verify::check_signed;
 use super::{Expected, Objects, Parts, Refused, refused};
-use engine::Device;
-use engine::data::TokenShard;
-use engine::trace::{self, Difference, Opening, Program, Said, Source, Sources, Window, slices};
+use engine::trace::{self, Difference, Opening, Program, Source, Sources, Window, slices};
 use spec::{Digest, NodeId, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,11 +18,6 @@ use wire::{AuditOrder, Evidence, Finding, ObjectRef, Receipt, Signed, TileEviden
 
 /// Magic of a file of this kind.
 pub const MAGIC: [u8; 4] = *b"IET1";
-
-/// Most outputs of a window's ops: their digests are less than 64 MiB.
-const VALUES_MAX: u32 = 1 << 21;
-/// A block has no fewer outputs in any operation.
-const VALUES_OF_A_BLOCK: u64 = 9;
 
 /// What such a file is about, and whether it proves it.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,45 +40,6 @@ pub struct TileReport {
     pub ops: usize,
     /// The first value that is wrong; `None` if nothing is proven.
     pub difference: Option<Difference>,
-}
-
-/// A window up to the operation that a trace ends with.
-struct Traced {
-    said: Vec<Said>,
-}
-
-impl Traced {
-    fn of(order: &AuditOrder, trace: &Trace) -> Result<Self, Refused> {
-        let named = order.receipts.iter().position(|receipt| receipt.digest() == trace.receipt);
-        let last =
-            named.ok_or_else(|| refused("trace", "one up to a receipt of the window", trace.receipt))?;
-        let said = |receipt: &Signed<Receipt>| {
-            let Receipt { operation, input, output, loss_q32, state, outcome, .. } = receipt.body.clone();
-            Said {
-                operation,
-                input,
-                output,
-                loss_q32,
-                state: if ends(&receipt.body) { state } else { None },
-                outcome,
-            }
-        };
-        Ok(Self { said: order.receipts[..=last].iter().map(said).collect() })
-    }
-
-    fn window<'a>(&'a self, run: &'a Run, order: &AuditOrder) -> Window<'a> {
-        let state = (order.state.digest, order.state.bytes);
-        Window { run, stage: usize::from(order.stage), epoch: order.window.epoch, state, said: &self.said }
-    }
-}
-
-/// Whether a receipt's state is the one after its operation. That of a window's first forward is the one before.
-fn ends(receipt: &Receipt) -> bool {
-    matches!(receipt.operation, spec::Operation::Step { .. })
-}
-
-fn untraceable(error: impl std::fmt::Display) -> Refused {
-    refused("window", "one whose ops can be told", error)
 }
 
 /// A case and what its receipts bind: what both sides have, whoever accuses and the accused.
@@ -136,9 +91,12 @@ impl<'a> Matter<'a> {
         let named = order.receipts.iter().find(wrong);
         let named =
             named.ok_or_else(|| refused("verdict", "a receipt that is wrong", "none: the window decides"))?;
-        let (body, _) = Trace::of(self.run.id(), named.digest(), &[]);
-        let performed = self.performed(&Traced::of(order, &body)?, keep, performer)?;
+        let performed = self.revealed().answer(&named.digest(), keep, performer)?;
         Ok((Trace::of(self.run.id(), named.digest(), &performed.digests).0, performed))
+    }
+
+    fn revealed(&self) -> Revealed<'a> {
+        Revealed { run: self.run, order: &self.case.order, objects: self.objects, shard: self.shard }
     }
 
     /// The first output that the trace has wrong, `digests` being what it says.
@@ -151,8 +109,8 @@ impl<'a> Matter<'a> {
         if Trace::of(trace.body.run, trace.body.receipt, digests).0 != trace.body {
             return Err(refused("trace", "the digests that were signed", "others"));
         }
-        let traced = Traced::of(order, &trace.body)?;
-        let mine = self.perform(&traced, BTreeSet::new())?;
+        let traced = Traced::of(order, &trace.body.receipt)?;
+        let mine = self.revealed().perform(&traced, BTreeSet::new())?;
         if mine.program.values() != trace.body.values {
             return Err(refused("outputs of the trace", mine.program.values(), trace.body.values));
         }
@@ -180,8 +138,8 @@ impl<'a> Matter<'a> {
             let bytes = |(digest, bytes): (Digest, u64)| format!("{digest} of {bytes} bytes");
             return Err(refused("output shown", bytes((doubt.output, doubt.bytes)), bytes(found)));
         }
-        let traced = Traced::of(&self.case.order, &trace.body)?;
-        let mine = self.perform(&traced, BTreeSet::from([doubt.value]))?;
+        let traced = Traced::of(&self.case.order, &trace.body.receipt)?;
+        let mine = self.revealed().perform(&traced, BTreeSet::from([doubt.value]))?;
         let honest = mine.kept.get(&doubt.value).map(Vec::as_slice).unwrap_or_default();
         let tile = trace::first_tile(&mine.program, doubt.value, output, honest);
         let tile = tile.ok_or_else(|| refused("output shown", "a value that is wrong", "none"))?;
@@ -217,15 +175,16 @@ impl<'a> Matter<'a> {
         output: &[u8],
     ) -> Result<Vec<Vec<u8>>, Refused> {
         let order = &self.case.order;
-        let traced = Traced::of(order, &trace.body)?;
+        let traced = Traced::of(order, &trace.body.receipt)?;
         let window = traced.window(self.run, order);
-        let (inputs, state) = (self.inputs(&traced)?, self.object(&order.state.digest)?);
+        let revealed = self.revealed();
+        let (inputs, state) = (revealed.inputs(&traced)?, revealed.object(&order.state.digest)?);
         let head = head(&window)?;
         let before = state.get(..head as usize).unwrap_or_default();
         let program = trace::derive(&window, before).map_err(untraceable)?;
         // All that the op reads.
         let wanted = trace::leaves(&program, value);
-        let mine = self.perform(&traced, wanted.clone())?;
+        let mine = self.revealed().perform(&traced, wanted.clone())?;
         let mut values: BTreeMap<u32, &[u8]> =
             mine.kept.iter().map(|(value, bytes)| (*value, &bytes[..])).collect();
         values.insert(value, output);
@@ -238,40 +197,6 @@ impl<'a> Matter<'a> {
             vec![slices::open(state, std::slice::from_ref(&(0..head))), slices::open(&leaves, &places)];
         sections.extend(opening.proofs);
         Ok(sections)
-    }
-
-    fn object(&self, digest: &Digest) -> Result<&[u8], Refused> {
-        let found = self.objects.get(digest).map(AsRef::as_ref);
-        found.ok_or_else(|| refused(format!("object {digest}"), "its bytes", "nothing"))
-    }
-
-    fn inputs(&self, traced: &Traced) -> Result<Vec<&[u8]>, Refused> {
-        let input = |said: &Said| said.input.map_or(Ok(&[][..]), |digest| self.object(&digest));
-        traced.said.iter().map(input).collect()
-    }
-
-    /// The window, honestly.
-    fn perform(&self, traced: &Traced, keep: BTreeSet<u32>) -> Result<trace::Trace, Refused> {
-        self.performed(traced, keep, &mut engine::perform)
-    }
-
-    fn performed(
-        &self,
-        traced: &Traced,
-        keep: BTreeSet<u32>,
-        performer: &mut trace::Performer<'_>,
-    ) -> Result<trace::Trace, Refused> {
-        let window = traced.window(self.run, &self.case.order);
-        let shard = match self.shard {
-            [] => None,
-            bytes => Some(
-                TokenShard::from_bytes(bytes.to_vec())
-                    .map_err(|error| refused("token shard", "one", error))?,
-            ),
-        };
-        let (state, inputs) = (self.object(&self.case.order.state.digest)?, self.inputs(traced)?);
-        trace::perform(&window, state, shard.as_ref(), &inputs, &Device::Cpu, keep, performer)
-            .map_err(untraceable)
     }
 }
 
@@ -297,15 +222,7 @@ fn check_trace(run: &Run, order: &AuditOrder, trace: &Signed<Trace>) -> Result<(
     if trace.body.run != run.id() {
         return Err(refused("run of the trace", run.id(), trace.body.run));
     }
-    let blocks: u64 = run.model.stage(usize::from(order.stage)).map_or(0, |stage| stage.blocks.into());
-    let least = VALUES_OF_A_BLOCK.saturating_mul(blocks).saturating_mul(order.receipts.len() as u64);
-    // Said before the program of a huge window is written down.
-    let most = u64::from(VALUES_MAX);
-    let found = least.max(trace.body.values.into());
-    if found > most {
-        return Err(refused("outputs of the trace", format!("at most {most}"), found));
-    }
-    Ok(())
+    check_values(run, order, trace.body.values)
 }
 
 /// Decides a file of this kind.
@@ -324,7 +241,7 @@ pub fn verify(bytes: &[u8], expected: &Expected) -> Result<TileReport, Refused> 
     check(&run, run_id, order)
         .map_err(|why| refused("receipts", "one window of the accused, signed and unbroken", why))?;
     check_trace(&run, order, &case.trace)?;
-    let traced = Traced::of(order, &case.trace.body)?;
+    let traced = Traced::of(order, &case.trace.body.receipt)?;
     let window = traced.window(&run, order);
     // What a stranger's file makes the engine stumble over is a bug of ours, and convicts nobody.
     let decided = catch_unwind(AssertUnwindSafe(|| decide(&window, &case, &sections)));
@@ -413,9 +330,19 @@ pub fn read_trace(file: &[u8]) -> Result<(Signed<Trace>, Vec<Digest>), Refused> 
     let (length, rest) = rest.split_first_chunk().ok_or_else(bad)?;
     let (signed, leaves) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(bad)?;
     let (signed, after) = postcard::take_from_bytes::<Signed<Trace>>(signed).map_err(|_| bad())?;
-    let (digests, odd) = leaves.as_chunks::<32>();
-    if !after.is_empty() || !odd.is_empty() || digests.len() as u64 != u64::from(signed.body.values) {
-        return Err(bad());
+    let digests = read_digests(&signed.body, leaves)?;
+    if after.is_empty() { Ok((signed, digests)) } else { Err(bad()) }
+}
+
+/// The digests that a trace counts, from the file of them.
+///
+/// # Errors
+/// They are others than those that were signed for, or not as many.
+pub fn read_digests(trace: &Trace, file: &[u8]) -> Result<Vec<Digest>, Refused> {
+    let (digests, odd) = file.as_chunks::<32>();
+    if !odd.is_empty() || digests.len() as u64 != u64::from(trace.values) {
+        let expected = format!("{} digests", trace.values);
+        return Err(refused("digests of the trace", expected, format!("{} bytes", file.len())));
     }
-    Ok((signed, digests.iter().copied().map(Digest).collect()))
+    Ok(digests.iter().copied().map(Digest).collect())
 }

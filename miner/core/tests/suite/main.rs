@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a helper that meets what it does not expect fails its test
 
 mod conversation;
+mod explain;
 mod neighbours;
 mod pipeline;
 mod refusals;

@@ -10,6 +10,7 @@ mod lingering;
 mod moves;
 mod neighbours;
 mod owner;
+mod questions;
 mod refusals;
 mod reissue;
 mod sentence;

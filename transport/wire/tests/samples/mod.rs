@@ -7,9 +7,10 @@ use spec::{
 use wire::merge::Seat;
 use wire::neighbours::AS_SEEN;
 use wire::{
-    Ask, Assignment, AuditOrder, Call, Carried, Chain, Command, Finding, Grant, Hello, Key, Manifest, Merge,
-    MergeInputs, MergeOrder, Merged, Message, Neighbour, ObjectRef, Part, PartHead, PayloadHead, PayloadKind,
-    Presigned, Receipt, Refusal, Role, Round, Signed, Slot, StageRecord, SumVerdict, Verb, Verdict, Welcome,
+    Ask, Assignment, AuditOrder, Call, Carried, Chain, Command, Explain, Finding, Grant, Hello, Key,
+    Manifest, Merge, MergeInputs, MergeOrder, Merged, Message, Neighbour, ObjectRef, Part, PartHead,
+    PayloadHead, PayloadKind, Presigned, Receipt, Refusal, Role, Round, Signed, Slot, StageRecord,
+    SumVerdict, Trace, Verb, Verdict, Welcome,
 };
 
 pub fn key(number: u8) -> Key {
@@ -171,6 +172,8 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     };
     let verdict =
         Verdict { run: Digest([0x55; 32]), miner: key(2).id(), window, start: Digest([0x59; 32]), finding };
+    let trace =
+        Trace { run: Digest([0x31; 32]), receipt: Digest([0x81; 32]), values: 301, root: Digest([0x82; 32]) };
     let merged = Merged { epoch: 5, weights: object(0x61), momentum: Some(object(0x62)) };
     let seat = Seat { node: key(2).id(), root: Digest([0x72; 32]) };
     let slot = Slot { miner: key(2).id(), step: 6, position: 3, members: 4, attempt: 1, settled: 5 };
@@ -209,7 +212,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
         ("Merged", Message::Merged(Signed::new(merged, &key(2)))),
         ("Draw", Message::Draw { epoch: 1, steps: vec![0, 10], more: false }),
         ("Revealed", Message::Revealed { window, state: object(0x51), inputs: vec![object(0x52)] }),
-        ("Audit", Message::Audit(order)),
+        ("Audit", Message::Audit(order.clone())),
         ("Verdict", Message::Verdict(Signed::new(verdict, &key(3)))),
         ("Finish", Message::Finish { reason: "the run is over".into() }),
         ("Leave", Message::Leave { reason: "ctrl-c".into() }),
@@ -240,5 +243,9 @@ pub fn messages() -> Vec<(&'static str, Message)> {
             ]),
         ),
         ("Carried", Message::Carried(Carried { frames: 300, bytes_plain: 80_000, bytes_sent: 70_000 })),
+        ("Explain", Message::Explain(Explain { order, receipt: Digest([0x81; 32]) })),
+        ("Explained", Message::Explained(Signed::new(trace, &key(2)))),
+        ("Show", Message::Show { value: 300, output: object(0x83) }),
+        ("Shown", Message::Shown(object(0x83))),
     ]
 }
